@@ -1,0 +1,39 @@
+"""What a dataset is before it becomes tensors on a device: bytes of pixels, and how to come by them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from trueoracle.progress import Progress
+from trueoracle.shape import InputShape
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawSplit:
+    """Pixels `images_NCHW` (uint8, 0-255, already at the network's size) and classes `labels_N` (int64)."""
+
+    images_NCHW: Tensor
+    labels_N: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawData:
+    """The two splits of a dataset as its authors cut them."""
+
+    train: RawSplit
+    test: RawSplit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A dataset by its facts: the shape it has for a network, and per channel the mean and deviation of
+    its pixels (of 0 ... 1) by which it is normalised. `read(data_dir, progress)` brings the pixels;
+    `data_dir` is the folder that the user named, if any.
+    """
+
+    shape: InputShape
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    read: Callable[[Path | None, Progress], RawData]

@@ -1,0 +1,36 @@
+"""What can go wrong by a user's hand: one class a room, one base for all, each message one clear line."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class TrueOracleError(ValueError):
+    """A rule was broken by an input; the message names the value and the rule. The CLI exits with code 2."""
+
+
+class SpecError(TrueOracleError):
+    """A study's specification breaks a rule."""
+
+
+class ModelError(TrueOracleError):
+    """A network, a site or a weights file does not exist or does not fit."""
+
+
+class DataError(TrueOracleError):
+    """A dataset is unknown, missing or broken."""
+
+
+class StoreError(TrueOracleError):
+    """A store cannot be opened, read or written, or lacks what is asked for."""
+
+
+class TableError(TrueOracleError):
+    """A table cannot be read, or cannot bear the statistics asked of it."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One line saying that `name` is no `kind`, with the nearest known name and then all of them."""
+    names = sorted(known)
+    nearest = get_close_matches(name, names, n=1, cutoff=0.6)
+    hint = f"did you mean `{nearest[0]}`? " if nearest else ""
+    return f"unknown {kind} `{name}`: {hint}known are {', '.join(names) or 'none'}"

@@ -1,0 +1,49 @@
+"""Weights in and out, as safetensors only: no file that could run code is ever loaded."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from trueoracle.errors import ModelError
+
+
+def state_bytes(net: nn.Module) -> bytes:
+    """The state dict of `net` as the bytes of a safetensors file."""
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()})
+
+
+def load_weights(net: nn.Module, path: Path) -> None:
+    """Put the weights of a safetensors file into `net`; `ModelError` if it is no such file or does not fit."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"the weights `{path}` cannot be read: {error.strerror}") from None
+    weights_from_bytes(net, content, str(path))
+
+
+def weights_from_bytes(net: nn.Module, content: bytes, source: str) -> None:
+    """Put the weights of a safetensors file's bytes into `net`; `source` names them in errors."""
+    try:
+        state = load(content)
+    except SafetensorError as error:
+        raise ModelError(f"the weights `{source}` are no safetensors file: {error}") from None
+    _check_fit(net.state_dict(), state, source)
+    net.load_state_dict(state)
+
+
+def _check_fit(wanted: dict[str, Tensor], given: dict[str, Tensor], source: str) -> None:
+    missing = sorted(wanted.keys() - given.keys())
+    extra = sorted(given.keys() - wanted.keys())
+    if missing or extra:
+        parts = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"it has {', '.join(extra)} besides"] * bool(extra)
+        raise ModelError(f"the weights `{source}` do not fit the network: {'; '.join(parts)}")
+    for name, tensor in wanted.items():
+        if given[name].shape != tensor.shape:
+            raise ModelError(
+                f"the weights `{source}` do not fit the network: `{name}` has shape {tuple(given[name].shape)}, "
+                f"but the network's is {tuple(tensor.shape)}"
+            )
+        if not given[name].isfinite().all():
+            raise ModelError(f"the weights `{source}` hold values in `{name}` that are not finite")

@@ -1,0 +1,22 @@
+"""Names that a spec may use: what trueoracle brings, and what other installed packages add by entry points."""
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import TypeVar
+
+from trueoracle.errors import TrueOracleError, unknown
+
+T = TypeVar("T")
+
+
+def with_plugins(room: str, builtin: Mapping[str, T]) -> dict[str, T]:
+    """`builtin` and every entry point of the group `trueoracle.<room>`; no built-in name is replaced."""
+    added = {point.name: point.load() for point in entry_points(group=f"trueoracle.{room}")}
+    return {**added, **builtin}
+
+
+def look_up(kind: str, name: str, known: Mapping[str, T], error: type[TrueOracleError]) -> T:
+    """The entry called `name`, or `error` with the nearest known name."""
+    if name not in known:
+        raise error(unknown(kind, name, known))
+    return known[name]

@@ -1,0 +1,173 @@
+"""What a study is: one tree of facts, checked once, from which everything else follows.
+
+A study's identity is the SHA-256 of its canonical form. Neutral defaults are left out of that form, so a key
+added later with a neutral default keeps every old identity; whoever changes a default breaks identities.
+"""
+
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from trueoracle.errors import SpecError, unknown
+from trueoracle.trial import FinalProtocol
+
+SCHEMA = 1
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Recipe(_Facts):
+    """How a network is trained or retrained: plain mini-batches, no augmentation, cross-entropy.
+
+    `lr` holds from the first epoch. With `schedule: step` it is multiplied by `factor` from each epoch in
+    `milestones` on (epochs count from 0); with `cosine` it falls from `lr` to 0 along half a cosine, a step
+    an epoch. `keep` says which epoch's weights come out of the training.
+    """
+
+    optimiser: Literal["sgd", "adamw"]
+    lr: float = Field(gt=0)
+    epochs: Positive
+    batch_size: Positive
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    milestones: tuple[Positive, ...] = ()
+    factor: float = Field(default=0.1, gt=0, le=1)
+    keep: Literal["last", "best_on_test"] = "last"
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Self:
+        if bool(self.milestones) != (self.schedule == "step"):
+            raise ValueError("`milestones` and `schedule: step` go together")
+        if any(a >= b for a, b in pairwise(self.milestones)):
+            raise ValueError(f"`milestones` must rise, but got {list(self.milestones)}")
+        if self.optimiser == "adamw" and self.momentum:
+            raise ValueError("`momentum` belongs to `optimiser: sgd`")
+        return self
+
+
+class CellSpec(_Facts):
+    """One line of the results table: the sites pruned and at which ratio; all masks, or `draw` of them."""
+
+    prune: dict[str, float] = Field(min_length=1)
+    draw: Positive | None = None
+
+    @field_validator("prune")
+    @classmethod
+    def _ratios(cls, prune: dict[str, float]) -> dict[str, float]:
+        for site, ratio in prune.items():
+            if not 0 < ratio < 1:
+                raise ValueError(f"the ratio of `{site}` must lie in (0, 1), but got {ratio}")
+        return prune
+
+    @property
+    def name(self) -> str:
+        """`conv1-0.5`; jointly `conv1+conv2-0.5`, or `conv1-0.5+conv2-0.4` where the ratios differ."""
+        if len(set(self.prune.values())) == 1:
+            return f"{'+'.join(self.prune)}-{next(iter(self.prune.values())):g}"
+        return "+".join(f"{site}-{ratio:g}" for site, ratio in self.prune.items())
+
+
+def pruned_count(units: int, ratio: float) -> int:
+    """floor(units x ratio), with the ratio read as the decimal that was written (0.29 of 100 is 29)."""
+    return int(units * Fraction(str(ratio)))
+
+
+class StudySpec(_Facts):
+    """A whole study: a network on a dataset, how it is trained, pruned and retrained, and how often."""
+
+    schema_number: Literal[1] = Field(default=SCHEMA, alias="schema")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    description: str = ""
+    model: str
+    data: str
+    base_weights: Path | None = None
+    train: Recipe | None = None
+    retrain: Recipe
+    cells: tuple[CellSpec, ...] = Field(min_length=1)
+    repeats: Positive
+    final: FinalProtocol
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.train is None and self.base_weights is None:
+            raise ValueError("`train` is missing: say how the base network is trained, or give `base_weights`")
+        names = [cell.name for cell in self.cells]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"cell `{name}` stands {names.count(name)} times in `cells`")
+        return self
+
+    def canonical(self) -> str:
+        """The JSON that identifies the study: what changes a result and nothing else, in sorted order.
+
+        The name and the description are left out, and so is the training of a base network that is given:
+        the content of its weights stands in their place.
+        """
+        left_out = {"name", "description", "base_weights"}
+        if self.base_weights is not None:
+            left_out.add("train")
+        facts = self.model_dump(mode="json", exclude_defaults=True, exclude=left_out, by_alias=True)
+        facts["schema"] = SCHEMA
+        if self.base_weights is not None:
+            facts["base_weights_sha256"] = content_hash(self.base_weights)
+        return json.dumps(facts, sort_keys=True, separators=(",", ":"))
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical form, in hexadecimal."""
+        return sha256(self.canonical().encode()).hexdigest()
+
+    def only(self, cell: str) -> "StudySpec":
+        """The study of one of its cells, named `<study>-<cell>`."""
+        chosen = tuple(c for c in self.cells if c.name == cell)
+        if not chosen:
+            raise SpecError(unknown("cell", cell, [c.name for c in self.cells]))
+        return self.model_copy(update={"name": f"{self.name}-{cell}", "cells": chosen})
+
+
+def content_hash(weights: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal; `SpecError` where it cannot be read."""
+    try:
+        return sha256(weights.read_bytes()).hexdigest()
+    except OSError as error:
+        raise SpecError(f"the base weights `{weights}` cannot be read: {error.strerror}") from None
+
+
+def parse_spec(facts: Mapping[str, Any], source: str) -> StudySpec:
+    """The study that `facts` describe; `SpecError` names `source`, the key and the rule in one line."""
+    try:
+        return StudySpec.model_validate(dict(facts))
+    except ValidationError as error:
+        raise SpecError(f"{source}: {_first_problem(error)}") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        *parents, key = problem["loc"]
+        return unknown("key", str(key), _keys_at(parents)) + (f" (in `{'.'.join(map(str, parents))}`)" * bool(parents))
+    if problem["type"] == "missing":
+        return f"key `{path}` is missing"
+    if problem["type"] == "value_error":
+        return problem["msg"].removeprefix("Value error, ") + (f" (in `{path}`)" if path else "")
+    rule = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"`{path}`: {rule}, but got {problem['input']!r}"
+
+
+def _keys_at(parents: list[int | str]) -> list[str]:
+    """The keys that the spec tree knows below `parents`."""
+    owners: dict[str, type[_Facts]] = {"train": Recipe, "retrain": Recipe, "cells": CellSpec}
+    owner = owners[str(parents[0])] if parents else StudySpec
+    return [field.alias or name for name, field in owner.model_fields.items()]
