@@ -16,6 +16,10 @@ from trueoracle.errors import DataError
 from trueoracle.progress import Progress
 from trueoracle.shape import InputShape
 
+# The names that the hub's copies and folders made from them use; the first that a row has counts.
+_IMAGE_COLUMNS = ("image", "img")
+_LABEL_COLUMNS = ("label", "fine_label")
+
 
 @dataclass(frozen=True, kw_only=True)
 class HubData:
@@ -29,8 +33,6 @@ class HubData:
     hub_id: str | None
     shape: InputShape
     native: tuple[int, int]
-    image_column: str = "image"
-    label_column: str = "label"
 
     def __call__(self, data_dir: Path | None, progress: Progress) -> RawData:
         """Both splits, from `data_dir` where one is given, else from the hub. `DataError` if they are not there."""
@@ -52,7 +54,9 @@ class HubData:
         folder = data_dir / self.name
         if not folder.is_dir():
             there = sorted(p.name for p in data_dir.iterdir() if p.is_dir())
-            raise DataError(f"`{data_dir}` holds no folder `{self.name}`; it holds {', '.join(there) or 'none'}")
+            raise DataError(
+                f"`{data_dir}` holds no folder `{self.name}`; it holds {', '.join(there) or 'none'}"
+            )
         digest = sha256()
         sources: dict[str, dict[str, Any]] = {}
         for split in ("train", "test"):
@@ -83,21 +87,23 @@ class HubData:
             total = getattr(rows, "num_rows", None) or _rows_in(source)
             with progress.task(f"decoding {self.name} {split}", total, "images") as advance:
                 for row in rows:
-                    images.append(self._pixels(row[self.image_column]))
-                    labels.append(int(row[self.label_column]))
+                    images.append(self._pixels(_column(row, _IMAGE_COLUMNS)))
+                    labels.append(int(_column(row, _LABEL_COLUMNS)))
                     advance(1)
         except DataError:
             raise
-        except KeyError as error:
-            raise DataError(f"{self._where(source)}: there is no column {error}") from None
         except Exception as error:  # whatever the library or a decoder raises for what it cannot read
-            raise DataError(f"{self._where(source)} cannot be read: {_one_line(error)}{self._advice(source)}") from error
+            raise DataError(
+                f"{self._where(source)} cannot be read: {_one_line(error)}{self._advice(source)}"
+            ) from error
         return self._checked(images, labels, source)
 
     def _pixels(self, image: Image.Image) -> np.ndarray:
         height, width = self.native
         if image.size != (width, height):
-            raise DataError(f"`{self.name}` holds an image of {image.size[0]}x{image.size[1]} pixels, not {width}x{height}")
+            raise DataError(
+                f"`{self.name}` holds an image of {image.size[0]}x{image.size[1]} pixels, not {width}x{height}"
+            )
         image = image.convert("L" if self.shape.channels == 1 else "RGB")
         wanted = (self.shape.width, self.shape.height)
         if image.size != wanted:
@@ -109,7 +115,9 @@ class HubData:
             raise DataError(f"{self._where(source)} holds no rows")
         wrong: Iterable[int] = (label for label in labels if not 0 <= label < self.shape.classes)
         if (label := next(iter(wrong), None)) is not None:
-            raise DataError(f"{self._where(source)} holds label {label}, but `{self.name}` has {self.shape.classes} classes")
+            raise DataError(
+                f"{self._where(source)} holds label {label}, but `{self.name}` has {self.shape.classes} classes"
+            )
         pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
         return RawSplit(images_NCHW=pixels, labels_N=torch.tensor(labels))
 
@@ -120,6 +128,13 @@ class HubData:
         if source["path"] == "parquet":
             return ""
         return "; without the hub, name a folder that holds it with --data-dir or TRUEORACLE_DATA"
+
+
+def _column(row: dict[str, Any], names: tuple[str, ...]) -> Any:
+    for name in names:
+        if name in row:
+            return row[name]
+    raise DataError(f"there is no column `{'` or `'.join(names)}`; there are {', '.join(row)}")
 
 
 def _rows_in(source: dict[str, Any]) -> int:

@@ -8,8 +8,8 @@ from torch import nn
 
 from trueoracle.errors import ModelError
 from trueoracle.nets.lenet import LeNet5Mini
-from trueoracle.shape import InputShape
 from trueoracle.plugins import look_up, with_plugins
+from trueoracle.shape import InputShape
 
 Architecture = Callable[[InputShape], nn.Module]
 

@@ -5,8 +5,8 @@ from copy import deepcopy
 from torch import nn
 
 from trueoracle.mask import Mask
-from trueoracle.shape import InputShape
 from trueoracle.nets.sites import dependency_graph, removal_group
+from trueoracle.shape import InputShape
 
 
 def remove(net: nn.Module, mask: Mask, shape: InputShape) -> nn.Module:

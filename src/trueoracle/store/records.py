@@ -1,0 +1,72 @@
+"""What goes into a store and comes out, beside trials."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyRecord:
+    """A study by its digest; `spec` is the canonical form's YAML-able source as JSON."""
+
+    digest: str
+    name: str
+    spec: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseRecord:
+    """The trained network that a study prunes: its weights (safetensors), figures, costs and data."""
+
+    weights: bytes
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    parameters: int
+    macs: int
+    data_fingerprint: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellRecord:
+    """A line of the results table: its mask space's size, the masks in play, the pruned network's costs."""
+
+    index: int
+    name: str
+    space: int
+    masks: int
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskRecord:
+    """A mask with its pruned train loss; `scores` holds what each criterion says of it."""
+
+    cell: int
+    rank: int
+    pruned: str
+    loss: float
+    accuracy: float
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """How far a study is, in trials; `rate` in trials a second over its latest run, None before the first."""
+
+    total: int
+    finished: int
+    diverged: int
+    failed: int
+    rate: float | None
+
+    @property
+    def left(self) -> int:
+        """Trials still to run; failed ones are run again."""
+        return self.total - self.finished - self.diverged
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the latest rate; None where there is none yet."""
+        return self.left / self.rate if self.rate else None

@@ -1,0 +1,102 @@
+"""The tables. Ranks are decimal text, padded so that text order is numeric order: they outgrow 64 bits."""
+
+from sqlalchemy import Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+
+VERSION = 1
+APPLICATION = "trueoracle"
+
+metadata = MetaData()
+
+meta = Table(
+    "meta", metadata, Column("key", String, primary_key=True), Column("value", String, nullable=False)
+)
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("name", String, nullable=False, index=True),
+    Column("spec", Text, nullable=False),
+)
+
+bases = Table(
+    "bases",
+    metadata,
+    Column("study", ForeignKey("studies.digest"), primary_key=True),
+    Column("weights", LargeBinary, nullable=False),
+    Column("train_loss", Float, nullable=False),
+    Column("train_accuracy", Float, nullable=False),
+    Column("test_loss", Float, nullable=False),
+    Column("test_accuracy", Float, nullable=False),
+    Column("parameters", Integer, nullable=False),
+    Column("macs", Integer, nullable=False),
+    Column("data_fingerprint", String, nullable=False),
+    Column("seconds", Float, nullable=False),
+)
+
+cells = Table(
+    "cells",
+    metadata,
+    Column("study", ForeignKey("studies.digest"), primary_key=True),
+    Column("cell", Integer, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("space", Text, nullable=False),
+    Column("masks", Integer, nullable=False),
+    Column("parameters", Integer, nullable=False),
+    Column("macs", Integer, nullable=False),
+)
+
+masks = Table(
+    "masks",
+    metadata,
+    Column("study", ForeignKey("studies.digest"), primary_key=True),
+    Column("cell", Integer, primary_key=True),
+    Column("rank", Text, primary_key=True),
+    Column("pruned", Text, nullable=False),
+    Column("loss", Float, nullable=False),
+    Column("accuracy", Float, nullable=False),
+    Column("scores", Text, nullable=False),
+)
+
+trials = Table(
+    "trials",
+    metadata,
+    Column("study", ForeignKey("studies.digest"), primary_key=True),
+    Column("cell", Integer, primary_key=True),
+    Column("rank", Text, primary_key=True),
+    Column("repeat", Integer, primary_key=True),
+    Column("seed", Integer, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("train_loss", Float),
+    Column("train_accuracy", Float),
+    Column("test_loss", Float),
+    Column("test_accuracy", Float),
+    Column("seconds", Float, nullable=False),
+)
+
+curves = Table(
+    "curves",
+    metadata,
+    Column("study", ForeignKey("studies.digest"), primary_key=True),
+    Column("cell", Integer, primary_key=True),
+    Column("rank", Text, primary_key=True),
+    Column("repeat", Integer, primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("train_loss", Float, nullable=False),
+    Column("train_accuracy", Float, nullable=False),
+    Column("test_loss", Float, nullable=False),
+    Column("test_accuracy", Float, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study", ForeignKey("studies.digest"), nullable=False, index=True),
+    Column("started", Float, nullable=False),
+    Column("last", Float, nullable=False),
+    Column("trials", Integer, nullable=False),
+    Column("threads", Integer, nullable=False),
+    Column("versions", Text, nullable=False),
+)

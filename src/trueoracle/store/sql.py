@@ -1,0 +1,341 @@
+"""The store over SQLAlchemy: SQLite by default, any database it speaks to by URL.
+
+Every method is one transaction: after a kill at any moment, what it wrote is whole or absent.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from time import time
+
+import pandas as pd
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, inspect, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from trueoracle.errors import StoreError, unknown
+from trueoracle.store import schema
+from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, Status, StudyRecord
+from trueoracle.store.schema import bases, cells, curves, masks, meta, runs, studies, trials
+from trueoracle.trial import Outcome, Trial
+
+DEFAULT_URL = "sqlite:///trueoracle.db"
+_LOCK_SECONDS = 10
+
+
+class Store:
+    """Everything that studies have found, behind one database URL."""
+
+    def __init__(self, url: str = DEFAULT_URL, *, create: bool = False) -> None:
+        """Open the store at `url`; with `create`, make it where there is none. `StoreError` if it is not ours."""
+        self.url = url
+        self._engine = _engine(url, create)
+        with self._transaction() as connection:
+            _check(connection, url, create)
+
+    def add_study(self, study: StudyRecord) -> StudyRecord:
+        """Keep a study, or find it where it is kept already (under the name it was first run by)."""
+        with self._transaction() as connection:
+            row = connection.execute(select(studies).where(studies.c.digest == study.digest)).first()
+            if row is None:
+                connection.execute(insert(studies).values(**asdict(study)))
+                return study
+            return StudyRecord(**row._mapping)
+
+    def studies(self) -> list[StudyRecord]:
+        """Every study kept, by name."""
+        with self._transaction() as connection:
+            rows = connection.execute(select(studies).order_by(studies.c.name, studies.c.digest))
+            return [StudyRecord(**row._mapping) for row in rows]
+
+    def find(self, name: str) -> StudyRecord:
+        """The study of this name, or whose digest begins so; `StoreError` if there is none or more than one."""
+        kept = self.studies()
+        found = [s for s in kept if s.name == name] or [
+            s for s in kept if len(name) >= 6 and s.digest.startswith(name)
+        ]
+        if not found:
+            raise StoreError(f"{unknown('study', name, {s.name for s in kept})} (in the store {self.url})")
+        if len(found) > 1:
+            digests = ", ".join(s.digest[:12] for s in found)
+            raise StoreError(f"{len(found)} studies are called `{name}`: name one by its digest, {digests}")
+        return found[0]
+
+    def base(self, study: str) -> BaseRecord | None:
+        """The study's base network, if it has been trained."""
+        with self._transaction() as connection:
+            row = connection.execute(select(bases).where(bases.c.study == study)).first()
+        if row is None:
+            return None
+        facts = dict(row._mapping)
+        del facts["study"]
+        return BaseRecord(**facts)
+
+    def put_base(self, study: str, base: BaseRecord) -> None:
+        """Keep the study's base network."""
+        with self._transaction() as connection:
+            connection.execute(insert(bases).values(study=study, **asdict(base)))
+
+    def cells(self, study: str) -> list[CellRecord]:
+        """The study's cells in order, as far as they have been begun."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                select(cells).where(cells.c.study == study).order_by(cells.c.cell)
+            ).all()
+        return [
+            CellRecord(
+                index=r.cell,
+                name=r.name,
+                space=int(r.space),
+                masks=r.masks,
+                parameters=r.parameters,
+                macs=r.macs,
+            )
+            for r in rows
+        ]
+
+    def put_cells(self, study: str, records: Iterable[CellRecord]) -> None:
+        """Keep the study's cells; nothing happens if they are kept already."""
+        if self.cells(study):
+            return
+        rows = []
+        for record in records:
+            facts = asdict(record)
+            rows.append({"study": study, "cell": facts.pop("index"), **facts, "space": str(record.space)})
+        with self._transaction() as connection:
+            connection.execute(insert(cells), rows)
+
+    def masks(self, study: str, cell: int) -> dict[int, float]:
+        """Rank -> pruned train loss, of the masks of a cell evaluated so far."""
+        with self._transaction() as connection:
+            query = select(masks.c.rank, masks.c.loss).where(masks.c.study == study, masks.c.cell == cell)
+            return {int(row.rank): row.loss for row in connection.execute(query)}
+
+    def put_masks(self, study: str, records: Iterable[MaskRecord], digits: int) -> None:
+        """Keep masks with their pruned losses; `digits` is the length of the space's largest rank."""
+        rows = [
+            {**asdict(r), "study": study, "rank": _text(r.rank, digits), "scores": json.dumps(r.scores)}
+            for r in records
+        ]
+        with self._transaction() as connection:
+            connection.execute(insert(masks), rows)
+
+    def settled(self, study: str) -> set[tuple[int, int, int]]:
+        """(cell, rank, repeat) of every trial that finished or diverged: these never change."""
+        with self._transaction() as connection:
+            query = select(trials.c.cell, trials.c.rank, trials.c.repeat).where(
+                trials.c.study == study, trials.c.outcome != Outcome.FAILED.name
+            )
+            return {(row.cell, int(row.rank), row.repeat) for row in connection.execute(query)}
+
+    def put_trial(self, study: str, trial: Trial, digits: int, run: int) -> None:
+        """Keep a trial with its curve. One that failed before is replaced, any other raises `StoreError`."""
+        key = {"study": study, "cell": trial.cell, "rank": _text(trial.mask, digits), "repeat": trial.repeat}
+        final = asdict(trial.final) if trial.final else {}
+        with self._transaction() as connection:
+            connection.execute(delete(trials).filter_by(**key).where(trials.c.outcome == Outcome.FAILED.name))
+            connection.execute(
+                insert(trials).values(
+                    **key,
+                    seed=trial.seed,
+                    outcome=trial.outcome.name,
+                    error=trial.error,
+                    seconds=trial.seconds,
+                    **final,
+                )
+            )
+            if trial.curve:
+                points = [
+                    {**key, "epoch": epoch, **asdict(f)} for epoch, f in enumerate(trial.curve, start=1)
+                ]
+                connection.execute(insert(curves), points)
+            connection.execute(
+                update(runs).where(runs.c.id == run).values(last=time(), trials=runs.c.trials + 1)
+            )
+
+    def begin_run(self, study: str, threads: int, versions: dict[str, str]) -> int:
+        """Note that retraining begins now; the number identifies this run."""
+        now = time()
+        with self._transaction() as connection:
+            result = connection.execute(
+                insert(runs).values(
+                    study=study,
+                    started=now,
+                    last=now,
+                    trials=0,
+                    threads=threads,
+                    versions=json.dumps(versions),
+                )
+            )
+            return int(result.inserted_primary_key[0])  # type: ignore[index]
+
+    def status(self, study: str, total: int) -> Status:
+        """How far the study of `total` trials is."""
+        with self._transaction() as connection:
+            counts = dict(
+                connection.execute(
+                    select(trials.c.outcome, func.count())
+                    .where(trials.c.study == study)
+                    .group_by(trials.c.outcome)
+                )
+                .tuples()
+                .all()
+            )
+            query = select(runs).where(runs.c.study == study, runs.c.trials > 0).order_by(runs.c.id.desc())
+            run = connection.execute(query).first()
+        return Status(
+            total=total,
+            finished=counts.get(Outcome.FINISHED.name, 0),
+            diverged=counts.get(Outcome.DIVERGED.name, 0),
+            failed=counts.get(Outcome.FAILED.name, 0),
+            rate=run.trials / (run.last - run.started) if run and run.last > run.started else None,
+        )
+
+    def mask_table(self, study: str) -> pd.DataFrame:
+        """A row a mask, in order: `cell, mask, pruned, pruned_train_loss, pruned_train_accuracy`, and a column
+        for every criterion's score.
+        """
+        query = (
+            select(cells.c.name.label("cell"), masks)
+            .join(masks, (masks.c.study == cells.c.study) & (masks.c.cell == cells.c.cell))
+            .where(masks.c.study == study)
+            .order_by(masks.c.cell, masks.c.rank)
+        )
+        with self._transaction() as connection:
+            rows = connection.execute(
+                query.with_only_columns(
+                    cells.c.name.label("cell"),
+                    masks.c.rank,
+                    masks.c.pruned,
+                    masks.c.loss,
+                    masks.c.accuracy,
+                    masks.c.scores,
+                )
+            ).all()
+        table = pd.DataFrame(
+            [(r.cell, int(r.rank), r.pruned, r.loss, r.accuracy) for r in rows],
+            columns=["cell", "mask", "pruned", "pruned_train_loss", "pruned_train_accuracy"],
+        )
+        scores = pd.DataFrame([json.loads(r.scores) for r in rows], index=table.index)
+        return pd.concat([table, scores], axis=1)
+
+    def trial_table(self, study: str) -> pd.DataFrame:
+        """A row a trial, in order of cell, mask and repeat; figures are missing where a trial did not finish."""
+        query = (
+            select(
+                studies.c.name.label("study"), cells.c.name.label("cell"), trials.c.rank, masks.c.pruned,
+                trials.c.repeat, trials.c.seed, masks.c.loss, masks.c.accuracy, trials.c.train_loss,
+                trials.c.test_loss, trials.c.test_accuracy, trials.c.outcome, trials.c.seconds,
+            )
+            .join(studies, studies.c.digest == trials.c.study)
+            .join(cells, (cells.c.study == trials.c.study) & (cells.c.cell == trials.c.cell))
+            .join(
+                masks,
+                (masks.c.study == trials.c.study) & (masks.c.cell == trials.c.cell) & (masks.c.rank == trials.c.rank),
+            )
+            .where(trials.c.study == study)
+            .order_by(trials.c.cell, trials.c.rank, trials.c.repeat)
+        )  # fmt: skip
+        with self._transaction() as connection:
+            rows = [list(row) for row in connection.execute(query)]
+        table = pd.DataFrame(rows, columns=list(TRIAL_COLUMNS))
+        table["mask"] = [int(rank) for rank in table["mask"]]
+        table["outcome"] = [Outcome[name].value for name in table["outcome"]]
+        figures = ["final_train_loss", "final_test_loss", "final_test_accuracy"]
+        table[figures] = table[figures].astype(float)
+        return table
+
+    def curve_table(self, study: str) -> pd.DataFrame:
+        """A row an epoch of a trial: `cell, mask, repeat, epoch` and the losses and accuracies after it."""
+        query = (
+            select(
+                cells.c.name.label("cell"), curves.c.rank.label("mask"), curves.c.repeat, curves.c.epoch,
+                curves.c.train_loss, curves.c.train_accuracy, curves.c.test_loss, curves.c.test_accuracy,
+            )
+            .join(cells, (cells.c.study == curves.c.study) & (cells.c.cell == curves.c.cell))
+            .where(curves.c.study == study)
+            .order_by(curves.c.cell, curves.c.rank, curves.c.repeat, curves.c.epoch)
+        )  # fmt: skip
+        with self._transaction() as connection:
+            result = connection.execute(query)
+            table = pd.DataFrame([list(row) for row in result], columns=list(result.keys()))
+        table["mask"] = [int(rank) for rank in table["mask"]]
+        return table
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise StoreError(_sentence(error, self.url)) from error
+
+
+TRIAL_COLUMNS = (
+    "study", "cell", "mask", "pruned", "repeat", "seed", "pruned_train_loss", "pruned_train_accuracy",
+    "final_train_loss", "final_test_loss", "final_test_accuracy", "outcome", "seconds",
+)  # fmt: skip
+
+
+def _text(rank: int, digits: int) -> str:
+    return str(rank).zfill(digits)
+
+
+def _engine(url: str, create: bool) -> Engine:
+    try:
+        parsed = make_url(url)
+        engine = create_engine(parsed)
+    except (ArgumentError, NoSuchModuleError, ImportError):
+        raise StoreError(
+            f"`{url}` is no store: a store is named like {DEFAULT_URL} or postgresql://host/name"
+        ) from None
+    if parsed.get_backend_name() != "sqlite":
+        return engine
+    path = parsed.database
+    if path and path != ":memory:" and not path.startswith("file:"):
+        from pathlib import Path
+
+        if not create and not Path(path).exists():
+            raise StoreError(
+                f"there is no store at `{path}`: `trueoracle run` makes one, or name another with --store"
+            )
+        if not Path(path).parent.is_dir():
+            raise StoreError(f"the folder of the store `{path}` does not exist")
+    engine = create_engine(parsed, connect_args={"timeout": _LOCK_SECONDS})
+    event.listen(engine, "connect", lambda dbapi, _record: dbapi.execute("PRAGMA foreign_keys = ON"))
+    return engine
+
+
+def _check(connection: Connection, url: str, create: bool) -> None:
+    tables = inspect(connection).get_table_names()
+    if not tables and create:
+        schema.metadata.create_all(connection)
+        facts = [
+            {"key": "application", "value": schema.APPLICATION},
+            {"key": "schema", "value": str(schema.VERSION)},
+        ]
+        connection.execute(insert(meta), facts)
+        return
+    known = {}
+    if {"meta", "studies", "trials"} <= set(tables):
+        known = dict(connection.execute(select(meta.c.key, meta.c.value)).tuples().all())
+    if known.get("application") != schema.APPLICATION:
+        raise StoreError(
+            f"the database {url} is no trueoracle store: nothing was changed; name another with --store"
+        )
+    if int(known["schema"]) > schema.VERSION:
+        raise StoreError(
+            f"the store {url} has schema {known['schema']}, newer than this trueoracle's {schema.VERSION}: update trueoracle"
+        )
+
+
+def _sentence(error: DBAPIError, url: str) -> str:
+    reason = str(error.orig).splitlines()[0]
+    if "locked" in reason:
+        return f"the store {url} is locked by another process for over {_LOCK_SECONDS} s: wait for it, or name another with --store"
+    if "readonly" in reason:
+        return f"the store {url} is read-only: nothing was written; name another with --store"
+    if "not a database" in reason:
+        return f"the file of {url} is no database: name another with --store"
+    return f"the store {url} failed: {reason}"
