@@ -102,9 +102,7 @@ class StudySpec(_Facts):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.train is None and self.base_weights is None:
-            raise ValueError(
-                "`train` is missing: say how the base network is trained, or give `base_weights`"
-            )
+            raise ValueError("`train` is missing: say how the base network is trained, or give `base_weights`")
         names = [cell.name for cell in self.cells]
         for name in names:
             if names.count(name) > 1:
@@ -159,9 +157,7 @@ def _first_problem(error: ValidationError) -> str:
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         *parents, key = problem["loc"]
-        return unknown("key", str(key), _keys_at(parents)) + (
-            f" (in `{'.'.join(map(str, parents))}`)" * bool(parents)
-        )
+        return unknown("key", str(key), _keys_at(parents)) + (f" (in `{'.'.join(map(str, parents))}`)" * bool(parents))
     if problem["type"] == "missing":
         return f"key `{path}` is missing"
     if problem["type"] == "value_error":

@@ -29,9 +29,7 @@ def read_digits(_data_dir: Path | None, _progress: Progress) -> RawData:
         np.arange(len(labels)), test_size=_TEST_SHARE, stratify=labels, random_state=_SPLIT_SEED
     )
     pixels = np.round(levels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    images = np.stack(
-        [np.asarray(Image.fromarray(p).resize((32, 32), Image.Resampling.BILINEAR)) for p in pixels]
-    )
+    images = np.stack([np.asarray(Image.fromarray(p).resize((32, 32), Image.Resampling.BILINEAR)) for p in pixels])
 
     def split(members: np.ndarray) -> RawSplit:
         return RawSplit(

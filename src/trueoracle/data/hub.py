@@ -54,9 +54,7 @@ class HubData:
         folder = data_dir / self.name
         if not folder.is_dir():
             there = sorted(p.name for p in data_dir.iterdir() if p.is_dir())
-            raise DataError(
-                f"`{data_dir}` holds no folder `{self.name}`; it holds {', '.join(there) or 'none'}"
-            )
+            raise DataError(f"`{data_dir}` holds no folder `{self.name}`; it holds {', '.join(there) or 'none'}")
         digest = sha256()
         sources: dict[str, dict[str, Any]] = {}
         for split in ("train", "test"):

@@ -44,9 +44,7 @@ def find_sites(net: nn.Module, shape: InputShape) -> dict[str, Site]:
 def dependency_graph(net: nn.Module, shape: InputShape) -> tp.DependencyGraph:
     """The graph of which channels of `net` must go together; `ModelError` if it cannot be traced."""
     parameter = next(net.parameters())
-    example = torch.zeros(
-        1, shape.channels, shape.height, shape.width, dtype=parameter.dtype, device=parameter.device
-    )
+    example = torch.zeros(1, shape.channels, shape.height, shape.width, dtype=parameter.dtype, device=parameter.device)
     try:
         with torch.enable_grad():
             return tp.DependencyGraph().build_dependency(net, example_inputs=example)

@@ -37,9 +37,9 @@ def _check_fit(wanted: dict[str, Tensor], given: dict[str, Tensor], source: str)
     missing = sorted(wanted.keys() - given.keys())
     extra = sorted(given.keys() - wanted.keys())
     if missing or extra:
-        parts = [f"it lacks {', '.join(missing)}"] * bool(missing) + [
-            f"it has {', '.join(extra)} besides"
-        ] * bool(extra)
+        parts = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"it has {', '.join(extra)} besides"] * bool(
+            extra
+        )
         raise ModelError(f"the weights `{source}` do not fit the network: {'; '.join(parts)}")
     for name, tensor in wanted.items():
         if given[name].shape != tensor.shape:

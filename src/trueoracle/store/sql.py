@@ -52,9 +52,7 @@ class Store:
     def find(self, name: str) -> StudyRecord:
         """The study of this name, or whose digest begins so; `StoreError` if there is none or more than one."""
         kept = self.studies()
-        found = [s for s in kept if s.name == name] or [
-            s for s in kept if len(name) >= 6 and s.digest.startswith(name)
-        ]
+        found = [s for s in kept if s.name == name] or [s for s in kept if len(name) >= 6 and s.digest.startswith(name)]
         if not found:
             raise StoreError(f"{unknown('study', name, {s.name for s in kept})} (in the store {self.url})")
         if len(found) > 1:
@@ -80,9 +78,7 @@ class Store:
     def cells(self, study: str) -> list[CellRecord]:
         """The study's cells in order, as far as they have been begun."""
         with self._transaction() as connection:
-            rows = connection.execute(
-                select(cells).where(cells.c.study == study).order_by(cells.c.cell)
-            ).all()
+            rows = connection.execute(select(cells).where(cells.c.study == study).order_by(cells.c.cell)).all()
         return [
             CellRecord(
                 index=r.cell,
@@ -146,13 +142,9 @@ class Store:
                 )
             )
             if trial.curve:
-                points = [
-                    {**key, "epoch": epoch, **asdict(f)} for epoch, f in enumerate(trial.curve, start=1)
-                ]
+                points = [{**key, "epoch": epoch, **asdict(f)} for epoch, f in enumerate(trial.curve, start=1)]
                 connection.execute(insert(curves), points)
-            connection.execute(
-                update(runs).where(runs.c.id == run).values(last=time(), trials=runs.c.trials + 1)
-            )
+            connection.execute(update(runs).where(runs.c.id == run).values(last=time(), trials=runs.c.trials + 1))
 
     def begin_run(self, study: str, threads: int, versions: dict[str, str]) -> int:
         """Note that retraining begins now; the number identifies this run."""
@@ -175,9 +167,7 @@ class Store:
         with self._transaction() as connection:
             counts = dict(
                 connection.execute(
-                    select(trials.c.outcome, func.count())
-                    .where(trials.c.study == study)
-                    .group_by(trials.c.outcome)
+                    select(trials.c.outcome, func.count()).where(trials.c.study == study).group_by(trials.c.outcome)
                 )
                 .tuples()
                 .all()
@@ -297,9 +287,7 @@ def _engine(url: str, create: bool) -> Engine:
         from pathlib import Path
 
         if not create and not Path(path).exists():
-            raise StoreError(
-                f"there is no store at `{path}`: `trueoracle run` makes one, or name another with --store"
-            )
+            raise StoreError(f"there is no store at `{path}`: `trueoracle run` makes one, or name another with --store")
         if not Path(path).parent.is_dir():
             raise StoreError(f"the folder of the store `{path}` does not exist")
     engine = create_engine(parsed, connect_args={"timeout": _LOCK_SECONDS})
@@ -321,9 +309,7 @@ def _check(connection: Connection, url: str, create: bool) -> None:
     if {"meta", "studies", "trials"} <= set(tables):
         known = dict(connection.execute(select(meta.c.key, meta.c.value)).tuples().all())
     if known.get("application") != schema.APPLICATION:
-        raise StoreError(
-            f"the database {url} is no trueoracle store: nothing was changed; name another with --store"
-        )
+        raise StoreError(f"the database {url} is no trueoracle store: nothing was changed; name another with --store")
     if int(known["schema"]) > schema.VERSION:
         raise StoreError(
             f"the store {url} has schema {known['schema']}, newer than this trueoracle's {schema.VERSION}: update trueoracle"
