@@ -1,7 +1,7 @@
 """Conducting a study: read its specification, check it whole, then train, prune, retrain and store."""
 
-from trueoracle.study.catalogue import builtin_studies, load_spec
+from trueoracle.study.catalogue import builtin_studies, changed, load_spec
 from trueoracle.study.conduct import Paused, conduct
 from trueoracle.study.plan import Plan, plan
 
-__all__ = ["Paused", "Plan", "builtin_studies", "conduct", "load_spec", "plan"]
+__all__ = ["Paused", "Plan", "builtin_studies", "changed", "conduct", "load_spec", "plan"]

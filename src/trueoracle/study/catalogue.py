@@ -26,10 +26,15 @@ def load_spec(source: str, changes: Mapping[str, Any] | None = None) -> StudySpe
     `NAME-CELL` is one cell of a built-in study as a study of its own. A change's key is a path such as
     `retrain.epochs` or `cells.0.draw`. `SpecError` for an unknown name or key, or a broken rule.
     """
-    facts = _facts(source)
-    for path, value in (changes or {}).items():
-        _change(facts, path, value)
-    return parse_spec(facts, source)
+    return changed(_facts(source), changes or {}, source)
+
+
+def changed(facts: Mapping[str, Any], changes: Mapping[str, Any], source: str) -> StudySpec:
+    """The study that `facts` describe once each `path: value` is set in them; `source` names it in errors."""
+    tree = deepcopy(dict(facts))
+    for path, value in changes.items():
+        _change(tree, path, value)
+    return parse_spec(tree, source)
 
 
 def _facts(source: str) -> dict[str, Any]:

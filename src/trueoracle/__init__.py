@@ -1,0 +1,28 @@
+"""trueoracle: does the loss of a pruned network before retraining predict how well it does after?"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trueoracle.analysis import Relation, analyze_table
+    from trueoracle.api import Study, oracle
+    from trueoracle.errors import TrueOracleError
+    from trueoracle.spec import StudySpec
+
+_HOMES = {
+    "Relation": "analysis",
+    "Study": "api",
+    "StudySpec": "spec",
+    "TrueOracleError": "errors",
+    "analyze_table": "analysis",
+    "oracle": "api",
+}
+
+__all__ = ["Relation", "Study", "StudySpec", "TrueOracleError", "analyze_table", "oracle"]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when first used, so that `import trueoracle` is quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module `trueoracle` has no attribute `{name}`")
+    return getattr(import_module(f"trueoracle.{_HOMES[name]}"), name)

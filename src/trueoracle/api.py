@@ -1,0 +1,177 @@
+"""trueoracle from Python: the words of the command line, as functions and one class."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from trueoracle import analysis
+from trueoracle.analysis import Relation
+from trueoracle.errors import SpecError, TableError
+from trueoracle.progress import Bars, Progress
+from trueoracle.report import write_report
+from trueoracle.spec import StudySpec
+from trueoracle.store import DEFAULT_URL, Status, Store
+
+if TYPE_CHECKING:
+    import torch
+
+
+def default_data_dir() -> Path | None:
+    """The folder that the variable TRUEORACLE_DATA names, if any."""
+    named = os.environ.get("TRUEORACLE_DATA")
+    return Path(named) if named else None
+
+
+def default_threads() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Study:
+    """A study: run it, look at it, report on it.
+
+    `source` is a built-in name, a path of a YAML file or a `StudySpec`; `set` changes it by paths such as
+    `{"retrain.epochs": 2}`. Raises `SpecError` and its kin, before anything is written, for bad input.
+    """
+
+    def __init__(
+        self,
+        source: str | StudySpec,
+        *,
+        set: Mapping[str, Any] | None = None,  # noqa: A002 - the command line's word
+        store: str = DEFAULT_URL,
+        data_dir: str | Path | None = None,
+        base_weights: str | Path | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        from trueoracle.study import changed, load_spec, plan
+
+        changes = dict(set or {})
+        if base_weights is not None:
+            changes["base_weights"] = str(base_weights)
+        if isinstance(source, StudySpec):
+            self.spec = changed(
+                source.model_dump(mode="json", exclude_defaults=True, by_alias=True), changes, source.name
+            )
+        else:
+            self.spec = load_spec(source, changes)
+        self.plan = plan(self.spec)
+        self._url = store
+        self._data_dir = Path(data_dir) if data_dir is not None else default_data_dir()
+        self._device = device
+        self._threads = default_threads() if threads is None else threads
+        self._progress = progress or Bars()
+        if self._threads < 1:
+            raise SpecError(f"`threads` must be at least 1, but got {self._threads}")
+
+    def run(self) -> Status:
+        """Run what is left of the study; a finished one is left alone. Interrupting is safe: run again to resume."""
+        from trueoracle.study import conduct
+        from trueoracle.study.executor import Threads
+
+        store = Store(self._url, create=True)
+        return conduct(
+            self.plan, store, Threads(self._threads), self._data_dir, find_device(self._device), self._progress
+        )
+
+    def status(self) -> Status:
+        """How far the study is."""
+        return self._store.status(self.plan.digest, self.plan.trials)
+
+    def trials(self) -> pd.DataFrame:
+        """A row a trial."""
+        return self._store.trial_table(self.plan.digest)
+
+    def curves(self) -> pd.DataFrame:
+        """A row an epoch of a trial."""
+        return self._store.curve_table(self.plan.digest)
+
+    def analyze(self, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[Relation]:
+        """The relation of `x` before with `y` after retraining, one a cell."""
+        return analysis.analyze_study(self._store, self.plan.digest, x, y)
+
+    def report(self, path: str | Path) -> None:
+        """Write the report, one HTML file."""
+        write_report(self._store, self.plan.digest, Path(path))
+
+    @property
+    def _store(self) -> Store:
+        return Store(self._url)
+
+
+def find_device(name: str) -> "torch.device":
+    """`cpu` or `cuda`; `SpecError` where there is no such device."""
+    import torch
+
+    if name not in ("cpu", "cuda"):
+        raise SpecError(f"`device` must be cpu or cuda, but got `{name}`")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SpecError("`device` cuda was asked for, but torch finds no GPU here")
+    return torch.device(name)
+
+
+def oracle(
+    model: str,
+    weights: str | Path,
+    data: str,
+    prune: Mapping[str, float],
+    *,
+    sample: int | None = None,
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """The pruned train loss of every mask, or of `sample` drawn ones: a row a mask, in order of `mask`.
+
+    Columns `mask, pruned, pruned_train_loss` (nats, whole train split) and `pruned_train_accuracy`.
+    """
+    import torch
+
+    from trueoracle.data import find_dataset, load_dataset
+    from trueoracle.nets import build, find_sites, load_weights
+    from trueoracle.oracle import pruned_losses
+    from trueoracle.study.plan import mask_space
+
+    torch.set_num_threads(1)
+    progress = progress or Bars()
+    shape = find_dataset(data).shape
+    net = build(model, shape)
+    load_weights(net, Path(weights))
+    space = mask_space(dict(prune), find_sites(net, shape))
+    masks = iter(space) if sample is None else map(space.unrank, space.draw(sample, seed))
+    place = find_device(device)
+    folder = Path(data_dir) if data_dir is not None else default_data_dir()
+    train = load_dataset(data, folder, place, progress).train
+    rows = []
+    with progress.task("pruned train loss", sample or space.count, "masks") as advance:
+        for found in pruned_losses(net.to(place), masks, shape, train.images_NCHW, train.labels_N):
+            rows.append((found.mask.rank, found.mask.pruned_json, found.loss, found.accuracy))
+            advance(1)
+    return pd.DataFrame(rows, columns=["mask", "pruned", "pruned_train_loss", "pruned_train_accuracy"])
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as Parquet or CSV by the file's ending, whole or not at all.
+
+    Ranks beyond 64 bits become text, padded so that text order is numeric order.
+    """
+    if path.suffix not in (".parquet", ".csv"):
+        raise TableError(f"`{path}` must end in .parquet or .csv")
+    if "mask" in table and len(table) and max(table["mask"]) >= 2**63:
+        digits = len(str(max(table["mask"])))
+        table = table.assign(mask=[str(rank).zfill(digits) for rank in table["mask"]])
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        if path.suffix == ".csv":
+            table.to_csv(partial, index=False)
+        else:
+            table.to_parquet(partial, index=False)
+        partial.replace(path)
+    except OSError as error:
+        raise TableError(f"`{path}` cannot be written: {error.strerror or error}") from None
