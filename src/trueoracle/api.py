@@ -9,11 +9,11 @@ import pandas as pd
 
 from trueoracle import analysis
 from trueoracle.analysis import Relation
-from trueoracle.errors import SpecError, TableError
+from trueoracle.errors import SpecError, StoreError, TableError
 from trueoracle.progress import Bars, Progress
 from trueoracle.report import write_report
 from trueoracle.spec import StudySpec
-from trueoracle.store import DEFAULT_URL, Status, Store
+from trueoracle.store import DEFAULT_URL, Status, Store, store_exists
 
 if TYPE_CHECKING:
     import torch
@@ -78,6 +78,12 @@ class Study:
         return conduct(
             self.plan, store, Threads(self._threads), self._data_dir, find_device(self._device), self._progress
         )
+
+    def stored_status(self) -> Status | None:
+        """As `status`, or None where the store or the study in it does not exist yet."""
+        if not store_exists(self._url):
+            return None
+        return self.status()
 
     def status(self) -> Status:
         """How far the study is."""
@@ -156,13 +162,57 @@ def oracle(
     return pd.DataFrame(rows, columns=["mask", "pruned", "pruned_train_loss", "pruned_train_accuracy"])
 
 
+def check_table_path(path: Path) -> None:
+    """`TableError` where no table can be written to `path`: better said before the work than after."""
+    if path.suffix not in (".parquet", ".csv"):
+        raise TableError(f"`{path}` must end in .parquet or .csv")
+    if not path.parent.is_dir():
+        raise TableError(f"the folder of `{path}` does not exist")
+
+
+def doctor(store: str = DEFAULT_URL, data_dir: str | Path | None = None) -> dict[str, str]:
+    """Versions, devices, the data at hand and whether the store can be reached: name -> one line."""
+    import platform
+    from importlib.metadata import version
+
+    import torch
+
+    folder = Path(data_dir) if data_dir is not None else default_data_dir()
+    packages = ("trueoracle", "torch", "torch-pruning", "datasets", "scipy", "sqlalchemy")
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "cores": str(default_threads()),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else "none found",
+        "data": _data_at_hand(folder),
+        "store": _store_state(store),
+    }
+
+
+def _data_at_hand(folder: Path | None) -> str:
+    if folder is None:
+        return "digits, others from the hub; name a folder with --data-dir or TRUEORACLE_DATA"
+    if not folder.is_dir():
+        return f"`{folder}` does not exist"
+    from trueoracle.data import DATASETS
+
+    there = sorted(name for name in DATASETS if (folder / name).is_dir())
+    return f"digits, and in `{folder}`: {', '.join(there) or 'none known'}"
+
+
+def _store_state(url: str) -> str:
+    try:
+        return f"{url}, {len(Store(url).studies())} studies"
+    except StoreError as error:
+        return str(error)
+
+
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table as Parquet or CSV by the file's ending, whole or not at all.
 
     Ranks beyond 64 bits become text, padded so that text order is numeric order.
     """
-    if path.suffix not in (".parquet", ".csv"):
-        raise TableError(f"`{path}` must end in .parquet or .csv")
+    check_table_path(path)
     if "mask" in table and len(table) and max(table["mask"]) >= 2**63:
         digits = len(str(max(table["mask"])))
         table = table.assign(mask=[str(rank).zfill(digits) for rank in table["mask"]])

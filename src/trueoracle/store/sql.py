@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from time import time
 
 import pandas as pd
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, create_engine, delete, func, insert, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
@@ -272,26 +273,38 @@ def _text(rank: int, digits: int) -> str:
     return str(rank).zfill(digits)
 
 
+def store_exists(url: str) -> bool:
+    """Whether `url` names something to open: an existing file for SQLite, any other database without asking it."""
+    path = _sqlite_file(url)
+    return path is None or path.exists()
+
+
+def _sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite URL; None for a store that is in no file of ours to look for."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return None
+    path = parsed.database
+    if parsed.get_backend_name() != "sqlite" or not path or path == ":memory:" or path.startswith("file:"):
+        return None
+    return Path(path)
+
+
 def _engine(url: str, create: bool) -> Engine:
     try:
         parsed = make_url(url)
-        engine = create_engine(parsed)
+        arguments = {"timeout": _LOCK_SECONDS} if parsed.get_backend_name() == "sqlite" else {}
+        engine = create_engine(parsed, connect_args=arguments)
     except (ArgumentError, NoSuchModuleError, ImportError):
         raise StoreError(
             f"`{url}` is no store: a store is named like {DEFAULT_URL} or postgresql://host/name"
         ) from None
-    if parsed.get_backend_name() != "sqlite":
-        return engine
-    path = parsed.database
-    if path and path != ":memory:" and not path.startswith("file:"):
-        from pathlib import Path
-
-        if not create and not Path(path).exists():
-            raise StoreError(f"there is no store at `{path}`: `trueoracle run` makes one, or name another with --store")
-        if not Path(path).parent.is_dir():
-            raise StoreError(f"the folder of the store `{path}` does not exist")
-    engine = create_engine(parsed, connect_args={"timeout": _LOCK_SECONDS})
-    event.listen(engine, "connect", lambda dbapi, _record: dbapi.execute("PRAGMA foreign_keys = ON"))
+    path = _sqlite_file(url)
+    if path is not None and not path.parent.is_dir():
+        raise StoreError(f"the folder of the store `{path}` does not exist")
+    if path is not None and not create and not path.exists():
+        raise StoreError(f"there is no store at `{path}`: `trueoracle run` makes one, or name another with --store")
     return engine
 
 

@@ -1,0 +1,195 @@
+"""The command `trueoracle`: every word of it is a call of `trueoracle.api`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from trueoracle import analysis, api
+from trueoracle.cli import show
+from trueoracle.errors import SpecError, StoreError, TrueOracleError
+from trueoracle.spec import StudySpec
+from trueoracle.store import DEFAULT_URL, Store, StudyRecord
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Does the loss of a pruned network before retraining predict how well it does after?",
+)
+
+StudyName = Annotated[str, typer.Argument(help="A stored study, by name or by the beginning of its digest.")]
+StoreUrl = Annotated[str, typer.Option("--store", help="Database URL of the store.")]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the datasets; else TRUEORACLE_DATA.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+
+
+def main() -> None:
+    """Run the command line; a broken rule is one line on standard error and exit code 2."""
+    try:
+        app()
+    except TrueOracleError as error:
+        show.problem(str(error))
+        sys.exit(2)
+
+
+@app.command()
+def studies() -> None:
+    """List the built-in studies."""
+    from trueoracle.study import builtin_studies
+
+    show.studies(builtin_studies().values())
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="A built-in study, NAME-CELL for one cell of it, or a YAML file.")],
+    store: StoreUrl = DEFAULT_URL,
+    data_dir: DataDir = None,
+    base_weights: Annotated[Path | None, typer.Option(help="A safetensors file: no base network is trained.")] = None,
+    device: Device = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(help="Trials at a time; as many as there are cores if not given.")
+    ] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as retrain.epochs=2.")] = None,
+) -> None:
+    """Run a study, or resume it where it was left."""
+    from trueoracle.study import Paused
+
+    wanted = api.Study(
+        study,
+        set=dict(_change(text) for text in changes or []),
+        store=store,
+        data_dir=data_dir,
+        base_weights=base_weights,
+        device=device,
+        threads=threads,
+    )
+    try:
+        before = wanted.stored_status()
+        if before is not None and not before.left:
+            show.say(f"{wanted.spec.name} is finished already: {before.finished} trials; nothing was run")
+        else:
+            wanted.run()
+    except Paused:
+        show.say(f"stopped; what was finished is kept in {store}. To resume, give the same command again")
+        sys.exit(130)
+    show.status(wanted.spec.name, wanted.status())
+    show.relations(wanted.analyze())
+
+
+@app.command()
+def status(study: StudyName, store: StoreUrl = DEFAULT_URL) -> None:
+    """How far a study is."""
+    opened = Store(store)
+    record = opened.find(study)
+    show.status(record.name, opened.status(record.digest, _total(opened, record)))
+
+
+@app.command()
+def trials(
+    study: StudyName,
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet or .csv file.")],
+    curves: Annotated[bool, typer.Option("--curves", help="A row an epoch instead of a row a trial.")] = False,
+    store: StoreUrl = DEFAULT_URL,
+) -> None:
+    """Write a study's trials as a table."""
+    opened = Store(store)
+    digest = opened.find(study).digest
+    table = opened.curve_table(digest) if curves else opened.trial_table(digest)
+    api.write_table(table, output)
+    show.say(f"{len(table)} rows written to {output}")
+
+
+@app.command()
+def oracle(
+    model: Annotated[str, typer.Option(help="A network by name.")],
+    weights: Annotated[Path, typer.Option(help="Its weights, a safetensors file.")],
+    data: Annotated[str, typer.Option(help="A dataset by name.")],
+    prune: Annotated[list[str], typer.Option(help="SITE=RATIO; again for a joint space.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet or .csv file.")],
+    sample: Annotated[int | None, typer.Option(min=1, help="Draw so many masks instead of taking all.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    data_dir: DataDir = None,
+    device: Device = "cpu",
+) -> None:
+    """The pruned train loss of every mask."""
+    ratios = dict(_ratio(text) for text in prune)
+    api.check_table_path(output)
+    table = api.oracle(model, weights, data, ratios, sample=sample, seed=seed, data_dir=data_dir, device=device)
+    api.write_table(table, output)
+    best = table.loc[table["pruned_train_loss"].idxmin()]
+    show.say(
+        f"{len(table)} masks written to {output}; the lowest loss is {best.pruned_train_loss:.6g}, of {best.pruned}"
+    )
+
+
+@app.command()
+def analyze(
+    source: Annotated[str, typer.Argument(help="A stored study, or a .parquet or .csv file.")],
+    x: Annotated[str, typer.Option(help="The predictor, known before retraining.")] = "pruned_train_loss",
+    y: Annotated[str, typer.Option(help="The result after it.")] = "final_test_accuracy",
+    group: Annotated[str | None, typer.Option(help="Column of a table: one line for each of its values.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A list with an object a group.")] = False,
+    store: StoreUrl = DEFAULT_URL,
+) -> None:
+    """Does x predict y?"""
+    if source.endswith((".parquet", ".csv")):
+        found = analysis.analyze_table(analysis.read_table(Path(source)), x, y, group)
+    elif group is not None:
+        raise SpecError("`--group` is for tables; a study is grouped by its cells")
+    else:
+        found = analysis.analyze_study(Store(store), source, x, y)
+    if as_json:
+        print(json.dumps([relation.as_dict() for relation in found], indent=2))
+    else:
+        show.relations(found)
+
+
+@app.command()
+def report(
+    study: StudyName,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
+    store: StoreUrl = DEFAULT_URL,
+) -> None:
+    """Write a study's report, one self-contained page."""
+    from trueoracle.report import write_report
+
+    write_report(Store(store), study, output)
+    show.say(f"report written to {output}")
+
+
+@app.command()
+def doctor(store: StoreUrl = DEFAULT_URL, data_dir: DataDir = None) -> None:
+    """Check versions, devices, data and the store."""
+    show.facts(api.doctor(store, data_dir))
+
+
+def _total(store: Store, record: StudyRecord) -> int:
+    """Trials of a stored study; until its cells are stored too, only its plan knows."""
+    spec = StudySpec.model_validate_json(record.spec)
+    cells = store.cells(record.digest)
+    if not cells:
+        raise StoreError(f"study `{record.name}` was stopped before its base network was trained: run it again")
+    return spec.repeats * sum(cell.masks for cell in cells)
+
+
+def _change(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise SpecError(f"`--set` takes path=value, but got `{text}`")
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise SpecError(f"`--set {path}`: the value `{value}` is no YAML") from None
+
+
+def _ratio(text: str) -> tuple[str, float]:
+    site, _, ratio = text.partition("=")
+    try:
+        return site, float(ratio)
+    except ValueError:
+        raise SpecError(f"`--prune` takes SITE=RATIO such as conv1=0.5, but got `{text}`") from None
