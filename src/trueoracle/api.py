@@ -55,9 +55,7 @@ class Study:
         if base_weights is not None:
             changes["base_weights"] = str(base_weights)
         if isinstance(source, StudySpec):
-            self.spec = changed(
-                source.model_dump(mode="json", exclude_defaults=True, by_alias=True), changes, source.name
-            )
+            self.spec = changed(source.facts(), changes, source.name)
         else:
             self.spec = load_spec(source, changes)
         self.plan = plan(self.spec)

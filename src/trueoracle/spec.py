@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from trueoracle.errors import SpecError, unknown
 from trueoracle.trial import FinalProtocol
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -108,6 +108,10 @@ class StudySpec(_Facts):
             if names.count(name) > 1:
                 raise ValueError(f"cell `{name}` stands {names.count(name)} times in `cells`")
         return self
+
+    def facts(self) -> dict[str, Any]:
+        """What the study's YAML says, neutral defaults left out; `parse_spec` reads it back."""
+        return self.model_dump(mode="json", exclude_defaults=True, by_alias=True)
 
     def canonical(self) -> str:
         """The JSON that identifies the study: what changes a result and nothing else, in sorted order.

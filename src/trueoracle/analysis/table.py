@@ -14,11 +14,10 @@ _TRIAL_COLUMNS = {"cell", "mask", "repeat", "outcome"}
 
 def read_table(path: Path) -> pd.DataFrame:
     """A Parquet or CSV file, by its ending; `TableError` if it cannot be read."""
-    readers = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
-    if path.suffix not in readers:
+    if path.suffix not in (".parquet", ".csv"):
         raise TableError(f"`{path}` must end in .parquet or .csv")
     try:
-        return readers[path.suffix](path)
+        return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except OSError as error:
         raise TableError(f"the table `{path}` cannot be read: {error.strerror or error}") from None
     except Exception as error:  # whatever pandas or pyarrow raises for what is no table

@@ -11,7 +11,7 @@ import yaml
 from trueoracle import analysis, api
 from trueoracle.cli import show
 from trueoracle.errors import SpecError, StoreError, TrueOracleError
-from trueoracle.spec import StudySpec
+from trueoracle.spec import parse_spec
 from trueoracle.store import DEFAULT_URL, Store, StudyRecord
 
 app = typer.Typer(
@@ -121,7 +121,7 @@ def oracle(
     api.check_table_path(output)
     table = api.oracle(model, weights, data, ratios, sample=sample, seed=seed, data_dir=data_dir, device=device)
     api.write_table(table, output)
-    best = table.loc[table["pruned_train_loss"].idxmin()]
+    best = table.iloc[int(table["pruned_train_loss"].argmin())]
     show.say(
         f"{len(table)} masks written to {output}; the lowest loss is {best.pruned_train_loss:.6g}, of {best.pruned}"
     )
@@ -170,7 +170,7 @@ def doctor(store: StoreUrl = DEFAULT_URL, data_dir: DataDir = None) -> None:
 
 def _total(store: Store, record: StudyRecord) -> int:
     """Trials of a stored study; until its cells are stored too, only its plan knows."""
-    spec = StudySpec.model_validate_json(record.spec)
+    spec = parse_spec(json.loads(record.spec), record.name)
     cells = store.cells(record.digest)
     if not cells:
         raise StoreError(f"study `{record.name}` was stopped before its base network was trained: run it again")

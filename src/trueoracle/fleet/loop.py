@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset, Split
-from trueoracle.nets import evaluate
+from trueoracle.nets import channels_last, evaluate
 from trueoracle.spec import Recipe
 from trueoracle.trial import Figures, Outcome, best_epoch
 
@@ -45,7 +45,7 @@ def train(
     A network whose loss is no longer finite is `DIVERGED` and keeps the curve up to there. `stop` is asked
     before every step; where it says yes, `Stopped` is raised.
     """
-    net = deepcopy(net).to(memory_format=torch.channels_last)
+    net = channels_last(deepcopy(net))
     optimiser = _optimiser(net, recipe)
     curve: list[Figures] = []
     kept = net
@@ -58,7 +58,7 @@ def train(
                 raise Stopped
             loss = F.cross_entropy(net(data.train.images_NCHW[batch_B]), data.train.labels_N[batch_B])
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         figures = figures_of(net, data)
         if not figures.finite():
@@ -95,7 +95,7 @@ def figures_of(net: nn.Module, data: Dataset) -> Figures:
 def _batches(split: Split, size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
     """The images of one epoch, shuffled, in batches; the last may be smaller."""
     order = np.random.default_rng([seed, epoch]).permutation(len(split))
-    return torch.from_numpy(order).to(split.labels_N.device).split(size)
+    return torch.split(torch.from_numpy(order).to(split.labels_N.device), size)
 
 
 def _optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -2,7 +2,7 @@
 
 from trueoracle.nets.catalogue import MODELS, build
 from trueoracle.nets.cost import Cost, cost
-from trueoracle.nets.evaluate import Evaluation, evaluate
+from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
 from trueoracle.nets.removal import remove
 from trueoracle.nets.sites import Site, find_sites
 from trueoracle.nets.weights import load_weights, state_bytes, weights_from_bytes
@@ -13,6 +13,7 @@ __all__ = [
     "Evaluation",
     "Site",
     "build",
+    "channels_last",
     "cost",
     "evaluate",
     "find_sites",

@@ -33,7 +33,7 @@ def find_sites(net: nn.Module, shape: InputShape) -> dict[str, Site]:
     for name, module in net.named_modules():
         if type(module) not in _OUTPUT_PRUNERS:
             continue
-        units = int(module.weight.shape[0])  # type: ignore[union-attr,operator]
+        units = int(module.weight.shape[0])
         group = removal_group(graph, module, tuple(range(units)))
         coupled = tuple(names[m] for m in _layers(group) if m in names and m is not module)
         if any(_loses_inputs(dependency) for dependency, _ in group):

@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from trueoracle.mask import Mask
-from trueoracle.nets import evaluate, remove
+from trueoracle.nets import channels_last, evaluate, remove
 from trueoracle.shape import InputShape
 
 
@@ -28,6 +27,6 @@ def pruned_losses(
     Forward passes run in the precision of `net` and the images, cross-entropy and sums in float64.
     """
     for mask in masks:
-        pruned = remove(net, mask, shape).to(memory_format=torch.channels_last)
-        result = evaluate(pruned, images_NCHW, labels_N)
+        pruned = remove(net, mask, shape)
+        result = evaluate(channels_last(pruned), images_NCHW, labels_N)
         yield PrunedLoss(mask=mask, loss=result.loss, accuracy=result.accuracy)

@@ -1,5 +1,6 @@
 """The report: one HTML file that needs no network, written whole or not at all."""
 
+import json
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -10,14 +11,14 @@ from plotly.offline import get_plotlyjs
 from trueoracle.analysis.cells import X, Y, analyze_trials, mean_over_repeats, scored_trials
 from trueoracle.errors import StoreError
 from trueoracle.report.scatter import scatter
-from trueoracle.spec import StudySpec
+from trueoracle.spec import parse_spec
 from trueoracle.store import Store
 
 
 def write_report(store: Store, study: str, path: Path) -> None:
     """Write the report of a study (by name or digest) to `path`; `StoreError` if it cannot be written."""
     record = store.find(study)
-    spec = StudySpec.model_validate_json(record.spec)
+    spec = parse_spec(json.loads(record.spec), record.name)
     trials = scored_trials(store, study)
     cells = store.cells(record.digest)
     base = store.base(record.digest)
@@ -46,7 +47,7 @@ def write_report(store: Store, study: str, path: Path) -> None:
         data=spec.data,
         final=spec.final.description,
         repeats=spec.repeats,
-        spec=yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True, by_alias=True), sort_keys=False),
+        spec=yaml.safe_dump(spec.facts(), sort_keys=False),
         x=X.replace("_", " "),
         y=Y.replace("_", " "),
         cells=shown,

@@ -166,13 +166,8 @@ class Store:
     def status(self, study: str, total: int) -> Status:
         """How far the study of `total` trials is."""
         with self._transaction() as connection:
-            counts = dict(
-                connection.execute(
-                    select(trials.c.outcome, func.count()).where(trials.c.study == study).group_by(trials.c.outcome)
-                )
-                .tuples()
-                .all()
-            )
+            tally = select(trials.c.outcome, func.count()).where(trials.c.study == study).group_by(trials.c.outcome)
+            counts = {outcome: count for outcome, count in connection.execute(tally)}  # noqa: C416 - rows, not pairs
             query = select(runs).where(runs.c.study == study, runs.c.trials > 0).order_by(runs.c.id.desc())
             run = connection.execute(query).first()
         return Status(
@@ -320,7 +315,7 @@ def _check(connection: Connection, url: str, create: bool) -> None:
         return
     known = {}
     if {"meta", "studies", "trials"} <= set(tables):
-        known = dict(connection.execute(select(meta.c.key, meta.c.value)).tuples().all())
+        known = {row.key: row.value for row in connection.execute(select(meta))}
     if known.get("application") != schema.APPLICATION:
         raise StoreError(f"the database {url} is no trueoracle store: nothing was changed; name another with --store")
     if int(known["schema"]) > schema.VERSION:

@@ -43,17 +43,13 @@ def _facts(source: str) -> dict[str, Any]:
     known = builtin_studies()
     for spec in known.values():
         if source == spec.name:
-            return _dump(spec)
+            return spec.facts()
         cells = {f"{spec.name}-{cell.name}": cell.name for cell in spec.cells}
         if source in cells:
-            return _dump(spec.only(cells[source]))
+            return spec.only(cells[source]).facts()
         if len(cells) > 1 and source.startswith(f"{spec.name}-"):
             raise SpecError(unknown("study", source, cells))
     raise SpecError(unknown("study", source, known) + "; a file of your own ends in .yaml")
-
-
-def _dump(spec: StudySpec) -> dict[str, Any]:
-    return spec.model_dump(mode="json", exclude_defaults=True, by_alias=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

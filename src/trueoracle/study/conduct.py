@@ -1,5 +1,6 @@
 """The experiment as one story: base network, masks, pruned losses, retraining, store."""
 
+import json
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch import nn
 from trueoracle.criteria import importances, score
 from trueoracle.data import Dataset, load_dataset
 from trueoracle.errors import StoreError
-from trueoracle.fleet import Stopped, train
+from trueoracle.fleet import Stopped, figures_of, train
 from trueoracle.mask import Mask
 from trueoracle.nets import cost, remove, state_bytes, weights_from_bytes
 from trueoracle.oracle import pruned_losses
@@ -24,7 +25,7 @@ from trueoracle.seeding import derive_seed
 from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Status, Store, StudyRecord
 from trueoracle.study.executor import Executor, Stop
 from trueoracle.study.plan import Plan, PlannedCell
-from trueoracle.trial import Outcome, Trial, final_figures
+from trueoracle.trial import Figures, Outcome, Trial, final_figures
 
 # Pruned losses are kept in groups of this many, so that a kill costs seconds.
 _MASKS_A_WRITE = 16
@@ -56,7 +57,7 @@ def conduct(
     A finished study is left alone. Nothing that finished is ever run again, so this is also how to resume.
     """
     torch.set_num_threads(1)
-    study = store.add_study(StudyRecord(digest=plan.digest, name=plan.spec.name, spec=plan.spec.model_dump_json()))
+    study = store.add_study(StudyRecord(digest=plan.digest, name=plan.spec.name, spec=json.dumps(plan.spec.facts())))
     status = store.status(study.digest, plan.trials)
     if not status.left:
         return status
@@ -88,8 +89,6 @@ def _base(plan: Plan, store: Store, data: Dataset, device: torch.device, progres
 
 
 def _make_base(plan: Plan, data: Dataset, device: torch.device, progress: Progress) -> BaseRecord:
-    from trueoracle.fleet.loop import figures_of
-
     begin = monotonic()
     net = plan.net.to(device)
     recipe = plan.spec.train
@@ -191,7 +190,8 @@ def _run_trial(plan: Plan, base: nn.Module, data: Dataset, advance: Advance, tas
     """Remove, retrain, sum up. What goes wrong with one trial is its outcome and stops no other."""
     begin = monotonic()
     seed = _seed(plan, "retraining order", task.repeat)
-    outcome, curve, error = Outcome.FAILED, (), ""
+    outcome, error = Outcome.FAILED, ""
+    curve: tuple[Figures, ...] = ()
     try:
         pruned = remove(base, task.mask, plan.shape)
         trained = train(pruned, data, plan.spec.retrain, seed, stop, on_epoch=lambda: advance(1))

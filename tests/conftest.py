@@ -1,0 +1,34 @@
+"""What several tests share: small data, a trained small study, and nobody's cache or store but their own."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from trueoracle import Study
+from trueoracle.progress import Quiet
+
+TINY = {
+    "train.epochs": 3,
+    "train.milestones": [2],
+    "retrain.epochs": 2,
+    "retrain.milestones": [1],
+    "repeats": 2,
+    "cells": [{"prune": {"conv1": 0.5}, "draw": 6}, {"prune": {"conv3": 0.2}, "draw": 4}],
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUEORACLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("TRUEORACLE_DATA", raising=False)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A tiny study on the digits, run to its end: 2 cells, 10 masks, 20 trials."""
+    store = f"sqlite:///{tmp_path_factory.mktemp('finished') / 'store.db'}"
+    study = Study("quickstart", set=TINY, store=store, threads=2, progress=Quiet())
+    study.run()
+    return study
