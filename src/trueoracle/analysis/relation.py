@@ -20,7 +20,8 @@ class Relation:
     `kendall_tau` is tau-b; `kendall_p`, `spearman_p` and `pearson_p` are the usual two-sided p-values, which
     take masks for independent and so are naive: masks share units. `anomaly_ratio` is the share of the n masks
     whose y is strictly better than that of the mask with the lowest x, the first where several tie
-    (arXiv 2412.00143). `tied_x` and `tied_y` count pairs of equal values, `excluded` the trials left out.
+    (arXiv 2412.00143). Like the paper's it compares means of floats to their last bit, so a mask that only ties
+    with the oracle mask may count; `tied_with_oracle` says how many tie. `tied_x` and `tied_y` count pairs of equal values, `excluded` the trials left out.
     """
 
     group: str
@@ -35,6 +36,7 @@ class Relation:
     pearson_p: float
     anomaly_ratio: float
     anomalies: int
+    tied_with_oracle: int
     tied_x: int
     tied_y: int
     excluded: int
@@ -52,9 +54,12 @@ def relate(x: Values, y: Values, *, group: str, names: tuple[str, str], excluded
     three masks, for values that are not finite, and for a constant column.
     """
     _check(x, y, group, names)
+    raw_y = y
+    x, y = as_measured(x, names[0]), as_measured(y, names[1])
     tau, rho, r = stats.kendalltau(x, y), stats.spearmanr(x, y), stats.pearsonr(x, y)
     sign = -1.0 if lower_is_better(names[1]) else 1.0
-    anomalies = better_than_oracle(x, sign * y)
+    oracle = int(np.argmin(x))
+    anomalies = better_than_oracle(x, sign * raw_y)
     return Relation(
         group=group,
         x=names[0],
@@ -68,6 +73,7 @@ def relate(x: Values, y: Values, *, group: str, names: tuple[str, str], excluded
         pearson_p=float(r.pvalue),
         anomaly_ratio=float(anomalies.mean()),
         anomalies=int(anomalies.sum()),
+        tied_with_oracle=int((y == y[oracle]).sum()) - 1,
         tied_x=tied_pairs(x),
         tied_y=tied_pairs(y),
         excluded=excluded,
@@ -78,6 +84,11 @@ def relate(x: Values, y: Values, *, group: str, names: tuple[str, str], excluded
 def better_than_oracle(x: Values, goodness: Values) -> NDArray[np.bool_]:
     """Which masks have strictly higher `goodness` than the (first) mask of lowest `x`."""
     return np.asarray(goodness > goodness[int(np.argmin(x))])
+
+
+def as_measured(values: Values, name: str) -> Values:
+    """Accuracies to a millionth, so that means equal but for rounding error tie; other columns as they are."""
+    return np.round(values, 6) if "accuracy" in name.lower() else values
 
 
 def lower_is_better(name: str) -> bool:
@@ -101,5 +112,5 @@ def _check(x: Values, y: Values, group: str, names: tuple[str, str]) -> None:
             raise TableError(
                 f"column `{name}` holds {missing} missing or infinite values {where}: drop those rows first"
             )
-        if (values == values[0]).all():
+        if (as_measured(values, name) == as_measured(values[:1], name)).all():
             raise TableError(f"column `{name}` is constant ({values[0]:g}) {where}: nothing can correlate with it")
