@@ -23,6 +23,6 @@ def test_every_printed_tau_and_anomaly_ratio_is_reproduced() -> None:
         difference = relation.anomalies - round(row.printed_anomaly_ratio * row.masks)
         if abs(difference) > 1:
             off[panel] = (difference, relation.tied_with_oracle)
-    # One panel cannot be reproduced: ten masks tie with the oracle mask, and how many of them the paper counted
-    # as better hung on the last bits of its means. Counting all of them is two masks off the printed figure.
-    assert off == {"lenet5mini-w20-mnist-conv1-0.5": (2, 10)}
+    # One panel cannot be reproduced: eighteen masks tie with the oracle mask, and how many of them the paper counted
+    # as better hung on the last bits of its means. Those of the points as read give two more than printed.
+    assert off == {"lenet5mini-w20-mnist-conv1-0.5": (2, 18)}
