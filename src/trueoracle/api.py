@@ -59,7 +59,7 @@ class Study:
         else:
             self.spec = load_spec(source, changes)
         self.plan = plan(self.spec)
-        self._url = store
+        self.store_url = store
         self._data_dir = Path(data_dir) if data_dir is not None else default_data_dir()
         self._device = device
         self._threads = default_threads() if threads is None else threads
@@ -68,18 +68,24 @@ class Study:
             raise SpecError(f"`threads` must be at least 1, but got {self._threads}")
 
     def run(self) -> Status:
-        """Run what is left of the study; a finished one is left alone. Interrupting is safe: run again to resume."""
+        """Run what is left of the study; a finished one is left alone. Interrupting is safe: run again to resume.
+
+        The store is made only once the data has been read, so that bad input leaves nothing behind.
+        """
+        from trueoracle.data import load_dataset
         from trueoracle.study import conduct
         from trueoracle.study.executor import Threads
 
-        store = Store(self._url, create=True)
-        return conduct(
-            self.plan, store, Threads(self._threads), self._data_dir, find_device(self._device), self._progress
-        )
+        status = self.stored_status()
+        if status is not None and not status.left:
+            return status
+        data = load_dataset(self.spec.data, self._data_dir, find_device(self._device), self._progress)
+        store = Store(self.store_url, create=True)
+        return conduct(self.plan, data, store, Threads(self._threads), self._progress)
 
     def stored_status(self) -> Status | None:
         """As `status`, or None where the store or the study in it does not exist yet."""
-        if not store_exists(self._url):
+        if not store_exists(self.store_url):
             return None
         return self.status()
 
@@ -105,7 +111,7 @@ class Study:
 
     @property
     def _store(self) -> Store:
-        return Store(self._url)
+        return Store(self.store_url)
 
 
 def find_device(name: str) -> "torch.device":

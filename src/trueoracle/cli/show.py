@@ -1,6 +1,6 @@
 """What the command line prints."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -41,31 +41,24 @@ def status(name: str, facts: Status) -> None:
     say(line)
 
 
-def relations(found: Iterable[Relation]) -> None:
+def relations(found: Sequence[Relation]) -> None:
     """The table of correlations, then each group's verdict."""
-    found = list(found)
-    table = Table(title=f"{found[0].x} against {found[0].y}" if found else "nothing to analyze")
-    for heading in (
-        "group",
-        "n",
-        "Kendall's tau-b",
-        "naive p",
-        "Spearman",
-        "Pearson",
-        "anomaly ratio",
-        "ties x, y",
-        "left out",
-    ):
-        table.add_column(heading, justify="left" if heading == "group" else "right")
+    first = found[0]
+    table = Table(
+        title=f"{first.x} against {first.y}", caption="p is naive: it takes masks that share units for independent"
+    )
+    table.add_column("group", overflow="fold")
+    for heading in ("n", "tau-b", "p", "rho", "r", "anomalies", "ties x, y", "left out"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for r in found:
         table.add_row(
             r.group,
             str(r.n),
             f"{r.kendall_tau:.3f}",
-            f"{r.kendall_p:.2g}",
+            f"{r.kendall_p:.1g}",
             f"{r.spearman_rho:.3f}",
             f"{r.pearson_r:.3f}",
-            f"{100 * r.anomaly_ratio:.1f} % ({r.anomalies})",
+            f"{100 * r.anomaly_ratio:.1f} %",
             f"{r.tied_x}, {r.tied_y}",
             str(r.excluded),
         )

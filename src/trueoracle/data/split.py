@@ -34,6 +34,11 @@ class Dataset:
     test: Split
     fingerprint: str
 
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors lie."""
+        return self.train.labels_N.device
+
 
 def load_dataset(name: str, data_dir: Path | None, device: torch.device, progress: Progress) -> Dataset:
     """The dataset called `name`, from `data_dir` (or its own source) onto `device`; `DataError` if it is not to be had."""

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
-from pathlib import Path
 from time import monotonic
 
 import torch
 from torch import nn
 
 from trueoracle.criteria import importances, score
-from trueoracle.data import Dataset, load_dataset
+from trueoracle.data import Dataset
 from trueoracle.errors import StoreError
 from trueoracle.fleet import Stopped, figures_of, train
 from trueoracle.mask import Mask
@@ -44,40 +43,33 @@ class _Task:
     repeat: int
 
 
-def conduct(
-    plan: Plan,
-    store: Store,
-    executor: Executor,
-    data_dir: Path | None,
-    device: torch.device,
-    progress: Progress,
-) -> Status:
-    """Run what is left of the study and return its status; `Paused` where the user interrupts.
+def conduct(plan: Plan, data: Dataset, store: Store, executor: Executor, progress: Progress) -> Status:
+    """Run what is left of the study, where the data lies, and return its status; `Paused` if interrupted.
 
     A finished study is left alone. Nothing that finished is ever run again, so this is also how to resume.
     """
     torch.set_num_threads(1)
-    study = store.add_study(StudyRecord(digest=plan.digest, name=plan.spec.name, spec=json.dumps(plan.spec.facts())))
-    status = store.status(study.digest, plan.trials)
-    if not status.left:
-        return status
+    record = StudyRecord(digest=plan.digest, name=plan.spec.name, spec=json.dumps(plan.spec.facts()))
+    kept = store.add_study(record)
+    if kept.name != record.name:
+        progress.say(f"this study is kept already under the name `{kept.name}`")
     try:
-        data = load_dataset(plan.spec.data, data_dir, device, progress)
-        base = _base(plan, store, data, device, progress)
-        store.put_cells(plan.digest, _cell_records(plan, base))
-        for cell in plan.cells:
-            _evaluate_masks(plan, cell, base, data, store, executor, progress)
-        _retrain(plan, base, data, store, executor, progress)
+        if store.status(plan.digest, plan.trials).left:
+            base = _base(plan, store, data, progress)
+            store.put_cells(plan.digest, _cell_records(plan, base))
+            for cell in plan.cells:
+                _evaluate_masks(plan, cell, base, data, store, executor, progress)
+            _retrain(plan, base, data, store, executor, progress)
     except KeyboardInterrupt:
         raise Paused from None
     return store.status(plan.digest, plan.trials)
 
 
-def _base(plan: Plan, store: Store, data: Dataset, device: torch.device, progress: Progress) -> nn.Module:
+def _base(plan: Plan, store: Store, data: Dataset, progress: Progress) -> nn.Module:
     """The base network: from the store, else given weights, else trained as a fleet of one."""
     record = store.base(plan.digest)
     if record is None:
-        record = _make_base(plan, data, device, progress)
+        record = _make_base(plan, data, progress)
         store.put_base(plan.digest, record)
     if record.data_fingerprint != data.fingerprint:
         raise StoreError(
@@ -85,12 +77,12 @@ def _base(plan: Plan, store: Store, data: Dataset, device: torch.device, progres
             f"(fingerprint {record.data_fingerprint[:12]}, not {data.fingerprint[:12]})"
         )
     weights_from_bytes(plan.net, record.weights, "of the stored base network")
-    return plan.net.to(device)
+    return plan.net.to(data.device)
 
 
-def _make_base(plan: Plan, data: Dataset, device: torch.device, progress: Progress) -> BaseRecord:
+def _make_base(plan: Plan, data: Dataset, progress: Progress) -> BaseRecord:
     begin = monotonic()
-    net = plan.net.to(device)
+    net = plan.net.to(data.device)
     recipe = plan.spec.train
     if plan.spec.base_weights is None and recipe is not None:
         with progress.task("training the base network", recipe.epochs, "epochs") as advance:

@@ -1,0 +1,156 @@
+"""The command as a user types it: what it prints, what it writes, and how it says no."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from trueoracle import Study, TrueOracleError
+from trueoracle.cli.app import app
+from trueoracle.nets import build
+from trueoracle.shape import InputShape
+
+SHAPE = InputShape(channels=1, height=32, width=32, classes=10)
+
+
+def call(*words: str) -> str:
+    """What the command prints; a broken rule is raised as `main` would get it."""
+    result = CliRunner().invoke(app, list(words), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def store(finished: Study) -> str:
+    return finished.store_url
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "w.safetensors"
+    save_file(build("lenet5-mini", SHAPE).state_dict(), path)
+    return path
+
+
+def test_studies_lists_the_built_in_ones_and_their_cells() -> None:
+    printed = call("studies")
+    assert "quickstart:" in printed
+    assert "lenet5-mini-mnist-conv3-0.2" in printed
+    assert "lenet5-mini-mnist-conv1+conv2+conv3-0.5" in printed
+
+
+def test_status_of_a_finished_study(store: str) -> None:
+    assert "quickstart: 20 of 20 trials finished, 0 diverged, 0 failed, 0 left" in call(
+        "status", "quickstart", "--store", store
+    )
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_trials_and_curves_are_written(store: str, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"t.{ending}"
+    call("trials", "quickstart", "-o", str(path), "--store", store)
+    table = pd.read_csv(path) if ending == "csv" else pd.read_parquet(path)
+    assert len(table) == 20
+    assert all(len(pruned["conv1"]) == 5 for pruned in map(json.loads, table["pruned"]) if "conv1" in pruned)
+    call("trials", "quickstart", "--curves", "-o", str(path), "--store", store)
+    assert len(pd.read_csv(path) if ending == "csv" else pd.read_parquet(path)) == 40
+
+
+def test_analyze_prints_json_for_studies_and_tables_alike(store: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    call("trials", "quickstart", "-o", str(path), "--store", store)
+    of_study = json.loads(call("analyze", "quickstart", "--json", "--store", store))
+    of_table = json.loads(call("analyze", str(path), "--json"))
+    assert of_study == of_table
+    assert [group["group"] for group in of_study] == ["conv1-0.5", "conv3-0.2"]
+    assert {"group", "n", "kendall_tau", "kendall_p", "anomaly_ratio"} <= of_study[0].keys()
+
+
+def test_a_criterion_can_be_the_predictor(store: str) -> None:
+    assert json.loads(call("analyze", "quickstart", "--x", "l1", "--json", "--store", store))[0]["x"] == "l1"
+
+
+def test_oracle_writes_every_mask_in_order(weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "o.parquet"
+    call("oracle", "--model", "lenet5-mini", "--weights", str(weights), "--data", "digits",
+         "--prune", "conv2=0.2", "-o", str(path))  # fmt: skip
+    table = pd.read_parquet(path)
+    assert list(table["mask"]) == list(range(45))
+    assert sorted(table["pruned"])[0] == '{"conv2": [0, 1]}'
+
+
+def test_the_report_is_one_page_without_links(store: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    call("report", "quickstart", "-o", str(path), "--store", store)
+    page = path.read_text()
+    assert "conv1-0.5" in page
+    assert "approximate oracle mask" in page
+    assert "<script src" not in page
+    assert "<link" not in page
+
+
+def test_running_a_finished_study_does_nothing_and_says_so(store: str) -> None:
+    words = ["--set", "train.epochs=3", "--set", "train.milestones=[2]", "--set", "retrain.epochs=2",
+             "--set", "retrain.milestones=[1]", "--set", "repeats=2",
+             "--set", "cells=[{prune: {conv1: 0.5}, draw: 6}, {prune: {conv3: 0.2}, draw: 4}]"]  # fmt: skip
+    assert "finished already: 20 trials; nothing was run" in call("run", "quickstart", *words, "--store", store)
+
+
+def test_doctor_speaks_of_everything(store: str) -> None:
+    printed = call("doctor", "--store", store)
+    assert all(word in printed for word in ("python:", "torch:", "cuda:", "data:", "1 studies"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "quickstrat"], "unknown study `quickstrat`: did you mean `quickstart`"),
+        (["run", "quickstart", "--set", "retrian.epochs=3"], "unknown key `retrian`: did you mean `retrain`"),
+        (["run", "quickstart", "--set", "retrain.epoch=3"], "unknown key `epoch`: did you mean `epochs`"),
+        (["run", "quickstart", "--set", "retrain.epochs=many"], "`retrain.epochs`: input should be a valid integer"),
+        (["run", "quickstart", "--set", "retrain.epochs"], "`--set` takes path=value"),
+        (["run", "quickstart", "--set", "cells.7.draw=2"], "`7` must be a number from 0 to 0"),
+        (["run", "quickstart", "--set", "model=lenet5-mimi"], "unknown model `lenet5-mimi`: did you mean `lenet5-mini`"),
+        (["run", "quickstart", "--set", "data=minst"], "unknown dataset `minst`: did you mean `mnist`"),
+        (["run", "quickstart", "--set", "cells.0.prune={conv9: 0.5}"], "unknown site `conv9`"),
+        (["run", "quickstart", "--set", "cells.0.prune={conv1: 0.01}"], "prunes nothing of `conv1`"),
+        (["run", "quickstart", "--set", "cells.0.prune={conv1: 1.0}"], r"must lie in \(0, 1\), but got 1.0"),
+        (["run", "quickstart", "--set", "cells.0.draw=253"], "cannot draw 253 masks from a space of 252"),
+        (["run", "quickstart", "--base-weights", "none.safetensors"], "`none.safetensors` cannot be read: No such file"),
+        (["run", "quickstart", "--device", "tpu"], "`device` must be cpu or cuda, but got `tpu`"),
+        (["run", "quickstart", "--threads", "0"], "`threads` must be at least 1"),
+        (["run", "missing.yaml"], "the study `missing.yaml` cannot be read"),
+        (["status", "quickstart"], "there is no store at `trueoracle.db`"),
+        (["run", "quickstart", "--store", "nonsense"], "`nonsense` is no store"),
+        (["analyze", "missing.parquet"], "the table `missing.parquet` cannot be read"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_clear_line(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrueOracleError, match=message) as problem:
+        call(*words)
+    assert "\n" not in str(problem.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE songs (title TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(TrueOracleError, match="is no trueoracle store: nothing was changed"):
+        call("run", "quickstart", "--store", f"sqlite:///{path}")
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "text.db"
+    path.write_text("not a database at all, only some text that is long enough" * 20)
+    with pytest.raises(TrueOracleError, match="is no database"):
+        call("status", "quickstart", "--store", f"sqlite:///{path}")
