@@ -1,0 +1,30 @@
+"""What every path to a pruned loss has in common: sums over a block of images, for masks named by rank."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sums:
+    """Over a block of images, for M masks: the sum of cross-entropies (nats) and the number of right answers."""
+
+    loss_M: NDArray[np.float64]
+    correct_M: NDArray[np.int64]
+
+
+class Evaluator(Protocol):
+    """One path to the pruned train loss of the masks of one space of one network.
+
+    Sums of disjoint blocks of images add up to those of all images, on every path.
+    """
+
+    path: str
+
+    def sums(self, ranks: Sequence[int], images_BCHW: Tensor, labels_B: Tensor) -> Sums:
+        """The sums of the masks of these ranks (rising; a `range` for whole spaces), in the order of `ranks`."""
+        ...
