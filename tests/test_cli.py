@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from trueoracle import Study, TrueOracleError
-from trueoracle.cli.app import app
+from trueoracle.cli.app import app, main
 from trueoracle.nets import build
 from trueoracle.shape import InputShape
 
@@ -81,6 +81,50 @@ def test_oracle_writes_every_mask_in_order(weights: Path, tmp_path: Path) -> Non
     table = pd.read_parquet(path)
     assert list(table["mask"]) == list(range(45))
     assert sorted(table["pruned"])[0] == '{"conv2": [0, 1]}'
+
+
+def test_oracle_can_draw_a_sample(weights: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "all.csv", tmp_path / "some.csv"]
+    words = ["oracle", "--model", "lenet5-mini", "--weights", str(weights), "--data", "digits", "--prune", "conv2=0.2"]
+    call(*words, "-o", str(paths[0]))
+    call(*words, "-o", str(paths[1]), "--sample", "7", "--seed", "3")
+    everything, some = map(pd.read_csv, paths)
+    assert len(some) == 7
+    assert some["mask"].is_monotonic_increasing
+    pd.testing.assert_frame_equal(some, everything[everything["mask"].isin(some["mask"])].reset_index(drop=True))
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "message"),
+    [
+        ({"x": [1, 2, 3], "y": [1.0, None, 2]}, ["--x", "x", "--y", "y"], "column `y` holds 1 missing or infinite"),
+        ({"x": [1, 1, 1], "y": [1, 2, 3]}, ["--x", "x", "--y", "y"], "column `x` is constant"),
+        ({"x": [1, 2, 3], "y": [1, 2, 3]}, ["--x", "x", "--y", "z"], "unknown column `z`"),
+        ({"x": [1, 2, 3], "y": [*"abc"]}, ["--x", "x", "--y", "y"], "column `y` must hold numbers"),
+        ({"x": [1, 2], "y": [1, 2]}, ["--x", "x", "--y", "y"], "at least 3 masks"),
+        ({"x": [1, 2, 3], "y": [1, 2, 3]}, ["--x", "x", "--y", "y", "--group", "g"], "unknown column `g`"),
+    ],
+)
+def test_a_table_that_cannot_be_analyzed_is_one_clear_line(
+    rows: dict[str, list[object]], words: list[str], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    with pytest.raises(TrueOracleError, match=message):
+        call("analyze", str(path), *words)
+
+
+def test_a_broken_rule_is_one_line_on_standard_error_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["trueoracle", "run", "quickstrat"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: unknown study `quickstrat`")
+    assert captured.err.count("\n") == 1
 
 
 def test_the_report_is_one_page_without_links(store: str, tmp_path: Path) -> None:

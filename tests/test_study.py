@@ -1,8 +1,14 @@
+from importlib import import_module
+
 import pandas as pd
 
 from conftest import TINY
 from trueoracle import Study
 from trueoracle.progress import Quiet
+from trueoracle.store import Store
+
+# The package exports the function of the same name, so the module is found by its full name.
+conduct = import_module("trueoracle.study.conduct")
 
 
 def table(study: Study) -> pd.DataFrame:
@@ -38,3 +44,42 @@ def test_a_diverging_network_is_an_outcome(tmp_path) -> None:
     assert status.diverged == status.total == 10
     assert status.left == 0
     assert set(study.trials()["outcome"]) == {"diverged: the loss became infinite or not a number"}
+
+
+def test_with_base_weights_no_base_network_is_trained(finished: Study, tmp_path) -> None:
+    path = tmp_path / "base.safetensors"
+    path.write_bytes(Store(finished.store_url).base(finished.plan.digest).weights)
+    alone = {"cells": [{"prune": {"conv1": 0.5}, "draw": 3}], "repeats": 1, "train": None}
+    store = f"sqlite:///{tmp_path / 's.db'}"
+    study = Study("quickstart", set={**TINY, **alone}, base_weights=path, store=store, threads=1, progress=Quiet())
+    assert study.run().finished == 3
+    base = Store(store).base(study.plan.digest)
+    assert base.weights == path.read_bytes()
+    assert base.test_accuracy == Store(finished.store_url).base(finished.plan.digest).test_accuracy
+    losses = study.trials().set_index("pruned")["pruned_train_loss"]
+    known = finished.trials().drop_duplicates("pruned").set_index("pruned")["pruned_train_loss"]
+    shared = losses.index.intersection(known.index)
+    assert (losses[shared] == known[shared]).all()
+
+
+def test_an_error_in_one_trial_is_its_outcome_and_is_tried_again(tmp_path, monkeypatch) -> None:
+    def study() -> Study:
+        changes = {**TINY, "repeats": 1}
+        return Study("quickstart", set=changes, store=f"sqlite:///{tmp_path / 's.db'}", threads=1, progress=Quiet())
+
+    real = conduct.train
+    calls = []
+
+    def breaks_once(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:  # the base network is the first
+            raise RuntimeError("out of memory")
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(conduct, "train", breaks_once)
+        status = study().run()
+    assert (status.finished, status.failed, status.left) == (9, 1, 1)
+    assert study().analyze()[0].excluded == 1
+    status = study().run()
+    assert (status.finished, status.failed, status.left) == (10, 0, 0)

@@ -1,8 +1,8 @@
 """Names that a spec may use: what trueoracle brings, and what other installed packages add by entry points."""
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
-from typing import TypeVar
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
 
 from trueoracle.errors import TrueOracleError, unknown
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 def with_plugins(room: str, builtin: Mapping[str, T]) -> dict[str, T]:
     """`builtin` and every entry point of the group `trueoracle.<room>`; no built-in name is replaced."""
-    added = {point.name: point.load() for point in entry_points(group=f"trueoracle.{room}")}
+    added = {point.name: _load(point) for point in entry_points(group=f"trueoracle.{room}")}
     return {**added, **builtin}
 
 
@@ -20,3 +20,10 @@ def look_up(kind: str, name: str, known: Mapping[str, T], error: type[TrueOracle
     if name not in known:
         raise error(unknown(kind, name, known))
     return known[name]
+
+
+def _load(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:  # whatever the other package raises
+        raise TrueOracleError(f"the entry point `{point.name}` of `{point.group}` cannot be loaded: {error}") from error

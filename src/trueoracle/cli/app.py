@@ -169,11 +169,11 @@ def doctor(store: StoreUrl = DEFAULT_URL, data_dir: DataDir = None) -> None:
 
 
 def _total(store: Store, record: StudyRecord) -> int:
-    """Trials of a stored study; until its cells are stored too, only its plan knows."""
+    """Trials of a stored study."""
     spec = parse_spec(json.loads(record.spec), record.name)
     cells = store.cells(record.digest)
     if not cells:
-        raise StoreError(f"study `{record.name}` was stopped before its base network was trained: run it again")
+        raise StoreError(f"study `{record.name}` was stopped before it began: run it again")
     return spec.repeats * sum(cell.masks for cell in cells)
 
 

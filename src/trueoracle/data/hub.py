@@ -16,7 +16,7 @@ from trueoracle.errors import DataError
 from trueoracle.progress import Progress
 from trueoracle.shape import InputShape
 
-# The names that the hub's copies and folders made from them use; the first that a row has counts.
+# The names that the hub's copies and folders made from them use; the first that is there counts.
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "fine_label")
 
@@ -75,18 +75,21 @@ class HubData:
         return f"hub-{self.hub_id.replace('/', '--')}", sources
 
     def _decode(self, source: dict[str, Any], split: str, progress: Progress) -> RawSplit:
-        from datasets import load_dataset  # seconds to import, so only where something must be decoded
+        from datasets import Image as ImageFeature  # seconds to import, so only where something must be decoded
+        from datasets import load_dataset
 
         images: list[np.ndarray] = []
         labels: list[int] = []
         try:
             # A local file is read as it stands, a hub's is downloaded whole once.
             rows = load_dataset(**source, streaming=source["path"] == "parquet")
+            image, label = (_column(rows.column_names, names) for names in (_IMAGE_COLUMNS, _LABEL_COLUMNS))
+            rows = rows.cast_column(image, ImageFeature())  # files not written by the library do not say so
             total = getattr(rows, "num_rows", None) or _rows_in(source)
             with progress.task(f"decoding {self.name} {split}", total, "images") as advance:
                 for row in rows:
-                    images.append(self._pixels(_column(row, _IMAGE_COLUMNS)))
-                    labels.append(int(_column(row, _LABEL_COLUMNS)))
+                    images.append(self._pixels(row[image]))
+                    labels.append(int(row[label]))
                     advance(1)
         except DataError:
             raise
@@ -128,11 +131,11 @@ class HubData:
         return "; without the hub, name a folder that holds it with --data-dir or TRUEORACLE_DATA"
 
 
-def _column(row: dict[str, Any], names: tuple[str, ...]) -> Any:
+def _column(there: list[str], names: tuple[str, ...]) -> str:
     for name in names:
-        if name in row:
-            return row[name]
-    raise DataError(f"there is no column `{'` or `'.join(names)}`; there are {', '.join(row)}")
+        if name in there:
+            return name
+    raise DataError(f"there is no column `{'` or `'.join(names)}`; there are {', '.join(there)}")
 
 
 def _rows_in(source: dict[str, Any]) -> int:

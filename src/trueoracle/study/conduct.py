@@ -55,8 +55,8 @@ def conduct(plan: Plan, data: Dataset, store: Store, executor: Executor, progres
         progress.say(f"this study is kept already under the name `{kept.name}`")
     try:
         if store.status(plan.digest, plan.trials).left:
+            store.put_cells(plan.digest, _cell_records(plan))
             base = _base(plan, store, data, progress)
-            store.put_cells(plan.digest, _cell_records(plan, base))
             for cell in plan.cells:
                 _evaluate_masks(plan, cell, base, data, store, executor, progress)
             _retrain(plan, base, data, store, executor, progress)
@@ -104,9 +104,9 @@ def _make_base(plan: Plan, data: Dataset, progress: Progress) -> BaseRecord:
     )
 
 
-def _cell_records(plan: Plan, base: nn.Module) -> Iterator[CellRecord]:
+def _cell_records(plan: Plan) -> Iterator[CellRecord]:
     for cell in plan.cells:
-        costs = cost(remove(base, next(cell.masks()), plan.shape), plan.shape)
+        costs = cost(remove(plan.net, next(cell.masks()), plan.shape), plan.shape)
         yield CellRecord(
             index=cell.index,
             name=cell.name,
