@@ -45,10 +45,12 @@ def relations(found: Sequence[Relation]) -> None:
     """The table of correlations, then each group's verdict."""
     first = found[0]
     table = Table(
-        title=f"{first.x} against {first.y}", caption="p is naive: it takes masks that share units for independent"
+        title=f"{first.x} against {first.y}",
+        caption="p is naive: it takes masks that share units for independent; better: masks that end better than "
+        "the oracle mask; ties: equal pairs of x, y; out: trials left out",
     )
     table.add_column("group", overflow="fold")
-    for heading in ("n", "tau-b", "p", "rho", "r", "anomalies", "ties x, y", "left out"):
+    for heading in ("n", "tau-b", "p", "rho", "r", "better", "ties", "out"):
         table.add_column(heading, justify="right", no_wrap=True)
     for r in found:
         table.add_row(
@@ -58,7 +60,7 @@ def relations(found: Sequence[Relation]) -> None:
             f"{r.kendall_p:.1g}",
             f"{r.spearman_rho:.3f}",
             f"{r.pearson_r:.3f}",
-            f"{100 * r.anomaly_ratio:.1f} %",
+            f"{100 * r.anomaly_ratio:.1f}%",
             f"{r.tied_x}, {r.tied_y}",
             str(r.excluded),
         )
