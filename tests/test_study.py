@@ -83,3 +83,9 @@ def test_an_error_in_one_trial_is_its_outcome_and_is_tried_again(tmp_path, monke
     assert study().analyze()[0].excluded == 1
     status = study().run()
     assert (status.finished, status.failed, status.left) == (10, 0, 0)
+
+
+def test_a_stored_study_is_found_again_with_its_changes(finished: Study) -> None:
+    again = Study.stored("quickstart", store=finished.store_url)
+    assert again.spec == finished.spec
+    assert again.status().left == 0

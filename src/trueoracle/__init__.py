@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trueoracle.analysis import Relation, analyze_table
-    from trueoracle.api import Study, oracle
+    from trueoracle.api import Study, doctor, oracle, studies
     from trueoracle.errors import TrueOracleError
     from trueoracle.spec import StudySpec
 
@@ -15,10 +15,12 @@ _HOMES = {
     "StudySpec": "spec",
     "TrueOracleError": "errors",
     "analyze_table": "analysis",
+    "doctor": "api",
     "oracle": "api",
+    "studies": "api",
 }
 
-__all__ = ["Relation", "Study", "StudySpec", "TrueOracleError", "analyze_table", "oracle"]
+__all__ = ["Relation", "Study", "StudySpec", "TrueOracleError", "analyze_table", "doctor", "oracle", "studies"]
 
 
 def __getattr__(name: str) -> Any:

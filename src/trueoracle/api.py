@@ -1,5 +1,6 @@
 """trueoracle from Python: the words of the command line, as functions and one class."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from trueoracle.analysis import Relation
 from trueoracle.errors import SpecError, StoreError, TableError
 from trueoracle.progress import Bars, Progress
 from trueoracle.report import write_report
-from trueoracle.spec import StudySpec
+from trueoracle.spec import StudySpec, parse_spec
 from trueoracle.store import DEFAULT_URL, Status, Store, store_exists
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ def default_data_dir() -> Path | None:
 def default_threads() -> int:
     """The processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def studies() -> dict[str, StudySpec]:
+    """The built-in studies by name."""
+    from trueoracle.study import builtin_studies
+
+    return builtin_studies()
 
 
 class Study:
@@ -66,6 +74,12 @@ class Study:
         self._progress = progress or Bars()
         if self._threads < 1:
             raise SpecError(f"`threads` must be at least 1, but got {self._threads}")
+
+    @classmethod
+    def stored(cls, name: str, *, store: str = DEFAULT_URL) -> "Study":
+        """A study that the store keeps, by its name or the beginning of its digest, whatever it was changed to."""
+        record = Store(store).find(name)
+        return cls(parse_spec(json.loads(record.spec), record.name), store=store)
 
     def run(self) -> Status:
         """Run what is left of the study; a finished one is left alone. Interrupting is safe: run again to resume.

@@ -39,9 +39,7 @@ def main() -> None:
 @app.command()
 def studies() -> None:
     """List the built-in studies."""
-    from trueoracle.study import builtin_studies
-
-    show.studies(builtin_studies().values())
+    show.studies(api.studies().values())
 
 
 @app.command()
