@@ -7,6 +7,13 @@ APPLICATION = "trueoracle"
 
 metadata = MetaData()
 
+
+def _figures(*, nullable: bool = False) -> list[Column[float]]:
+    """Losses and accuracies on both splits; absent where a trial has none."""
+    names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    return [Column(name, Float, nullable=nullable) for name in names]
+
+
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", String, nullable=False))
 
 studies = Table(
@@ -22,10 +29,7 @@ bases = Table(
     metadata,
     Column("study", ForeignKey("studies.digest"), primary_key=True),
     Column("weights", LargeBinary, nullable=False),
-    Column("train_loss", Float, nullable=False),
-    Column("train_accuracy", Float, nullable=False),
-    Column("test_loss", Float, nullable=False),
-    Column("test_accuracy", Float, nullable=False),
+    *_figures(),
     Column("parameters", Integer, nullable=False),
     Column("macs", Integer, nullable=False),
     Column("data_fingerprint", String, nullable=False),
@@ -66,10 +70,7 @@ trials = Table(
     Column("seed", Integer, nullable=False),
     Column("outcome", String, nullable=False),
     Column("error", Text, nullable=False),
-    Column("train_loss", Float),
-    Column("train_accuracy", Float),
-    Column("test_loss", Float),
-    Column("test_accuracy", Float),
+    *_figures(nullable=True),
     Column("seconds", Float, nullable=False),
 )
 
@@ -81,10 +82,7 @@ curves = Table(
     Column("rank", Text, primary_key=True),
     Column("repeat", Integer, primary_key=True),
     Column("epoch", Integer, primary_key=True),
-    Column("train_loss", Float, nullable=False),
-    Column("train_accuracy", Float, nullable=False),
-    Column("test_loss", Float, nullable=False),
-    Column("test_accuracy", Float, nullable=False),
+    *_figures(),
 )
 
 runs = Table(
