@@ -53,7 +53,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, epoch)
         net.train()
-        for batch_B in _batches(data.train, recipe.batch_size, order_seed, epoch):
+        for batch_B in shuffled_batches(data.train, recipe.batch_size, order_seed, epoch):
             if stop():
                 raise Stopped
             loss = F.cross_entropy(net(data.train.images_NCHW[batch_B]), data.train.labels_N[batch_B])
@@ -92,7 +92,7 @@ def figures_of(net: nn.Module, data: Dataset) -> Figures:
     )
 
 
-def _batches(split: Split, size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
+def shuffled_batches(split: Split, size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
     """The images of one epoch, shuffled, in batches; the last may be smaller."""
     order = np.random.default_rng([seed, epoch]).permutation(len(split))
     return torch.split(torch.from_numpy(order).to(split.labels_N.device), size)
