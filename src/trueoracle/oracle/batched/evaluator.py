@@ -24,7 +24,7 @@ from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace
 
 # Bytes of activations held at a time. A CPU core works best within its own cache; a GPU wants large batches.
-_BUDGET = {"cpu": 8 * 2**20, "cuda": 2 * 2**30}
+_BUDGET = {"cpu": 32 * 2**20, "cuda": 2 * 2**30}
 _MOST_IMAGES = {"cpu": 64, "cuda": 2048}
 _MOST_MASKS = 2**14  # of a chunk: its table of digits stays small
 

@@ -17,7 +17,7 @@ from trueoracle.nets import find_sites
 from trueoracle.nets.sites import dependency_graph, removal_group
 from trueoracle.oracle.batched.graph import Traced, name_of
 from trueoracle.oracle.batched.refusal import CannotBatch
-from trueoracle.oracle.batched.rules import is_depthwise, keeps_apart
+from trueoracle.oracle.batched.rules import is_depthwise, keeps_apart, may_overwrite
 from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace
 
@@ -36,12 +36,16 @@ class Coupling:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """An operation; `apart`: the site whose units its result still holds apart; `sums`: the one that it sums over."""
+    """An operation; `apart`: the site whose units its result still holds apart; `sums`: the one that it sums over.
+
+    `into` is an input that nothing else reads, over which the result may be written.
+    """
 
     node: fx.Node
     bound: Bound
-    apart: int | None
-    sums: int | None
+    apart: int | None = None
+    sums: int | None = None
+    into: fx.Node | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +98,7 @@ def make_plan(traced: Traced, sites: tuple[Coupling, ...]) -> Plan:
         raise CannotBatch("the network does not map one tensor to one tensor")
     order = _forward_order(nodes, sites)
     numbered = tuple(sites[place] for place in order)
-    steps = {inputs[0]: Step(node=inputs[0], bound=(), apart=None, sums=None)}
+    steps = {inputs[0]: Step(node=inputs[0], bound=())}
     for node in nodes:
         steps[node] = _step(traced, node, numbered, steps)
     if (apart := steps[output].apart) is not None:
@@ -128,7 +132,7 @@ def _step(traced: Traced, node: fx.Node, sites: tuple[Coupling, ...], steps: dic
     inputs = [steps[part] for part in node.all_input_nodes]
     bound = tuple(sorted({site for part in inputs for site in part.bound}))
     if node not in traced.row_shapes:  # a size, a constant
-        return Step(node=node, bound=bound, apart=None, sums=None)
+        return Step(node=node, bound=bound)
     for part in inputs:
         if part.bound != bound and part.bound and part.node not in traced.row_shapes:
             raise CannotBatch(f"`{name_of(node)}` uses a size taken elsewhere in the network")
@@ -142,7 +146,8 @@ def _step(traced: Traced, node: fx.Node, sites: tuple[Coupling, ...], steps: dic
         apart = made[0]
         if traced.row_shapes[node][0] != sites[apart].units or len(traced.row_shapes[node]) == 2:
             raise CannotBatch(f"the units of `{sites[apart].name}` do not lie on dimension 1 behind `{name_of(node)}`")
-    return Step(node=node, bound=bound, apart=apart, sums=sums)
+    into = next((part.node for part in inputs if part.bound == bound and may_overwrite(traced, node, part.node)), None)
+    return Step(node=node, bound=bound, apart=apart, sums=sums, into=into)
 
 
 def _at_units(

@@ -71,6 +71,19 @@ def is_depthwise(layer: nn.Module | None) -> bool:
     return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels > 1
 
 
+def is_relu(traced: Traced, node: fx.Node) -> bool:
+    """Whether it is the operation that networks have most of and that gains most from being done in place."""
+    return isinstance(traced.called(node), nn.ReLU) or (node.op != "call_module" and _word(node) == "relu")
+
+
+def may_overwrite(traced: Traced, node: fx.Node, part: fx.Node) -> bool:
+    """Whether a ReLU or sum may be written over its input `part`: a tensor made for it alone, of the result's shape."""
+    if not (is_relu(traced, node) or node.target is operator.add) or len(part.users) > 1:
+        return False
+    fresh = isinstance(traced.called(part), nn.Conv2d | nn.Linear) or part.target in BINARY
+    return fresh and traced.row_shapes.get(part) == traced.row_shapes[node]
+
+
 def _layer_keeps_apart(layer: nn.Module) -> bool:
     if isinstance(layer, nn.Flatten):
         return (layer.start_dim, layer.end_dim) == (1, -1)

@@ -3,6 +3,7 @@
 Letters: M masks, B images, R rows, K classes.
 """
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -68,11 +69,21 @@ class Run:
             return self._input
         if step.sums is not None:
             return self._summed(step, step.sums)
+        if step.into is not None:
+            return self._written_over(step, step.into)
         if node.target in BINARY and any(self._is_foreign(part, step.bound) for part in node.all_input_nodes):
             return node.target(*(self._unfolded(arg, step.bound) for arg in node.args)).flatten(0, 1)
         args = map_arg(node.args, lambda part: self._value(part, step.bound))
         kwargs = map_arg(node.kwargs, lambda part: self._value(part, step.bound))
         return self._call(node, args, kwargs)
+
+    def _written_over(self, step: Step, into: fx.Node) -> Tensor:
+        value: Tensor = self._values[into]
+        if step.node.target is not operator.add:
+            return value.relu_()
+        other = next((arg for arg in step.node.args if arg is not into), into)
+        self._by_row(value).add_(self._unfolded(other, step.bound))
+        return value
 
     def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if node.op == "call_method":
