@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trueoracle.nets import remove
@@ -24,7 +23,7 @@ from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace
 
 # Bytes of activations held at a time. A CPU core works best within its own cache; a GPU wants large batches.
-_BUDGET = {"cpu": 32 * 2**20, "cuda": 2 * 2**30}
+_BUDGET = {"cpu": 64 * 2**20, "cuda": 2 * 2**30}
 _MOST_IMAGES = {"cpu": 64, "cuda": 2048}
 _MOST_MASKS = 2**14  # of a chunk: its table of digits stays small
 
@@ -151,9 +150,9 @@ def _try_out(candidate: Batched, net: nn.Module, shape: InputShape) -> None:
 
 def _score(logits_MBK: Tensor, labels_B: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Per mask, the sum of cross-entropies in float64 and the number of right answers."""
-    masks, images, _ = logits_MBK.shape
-    flat = logits_MBK.flatten(0, 1).double()
-    labels = labels_B.repeat(masks)
-    loss_M = F.cross_entropy(flat, labels, reduction="none").view(masks, images).sum(1)
-    correct_M = (flat.argmax(1) == labels).view(masks, images).sum(1)
+    exact_MBK = logits_MBK.double()
+    labels_MB1 = labels_B.expand(len(logits_MBK), -1).unsqueeze(2)
+    # By itself a fraction of the time of PyTorch's cross-entropy, which stores all log-probabilities.
+    loss_MB = exact_MBK.logsumexp(2) - exact_MBK.gather(2, labels_MB1).squeeze(2)
+    loss_M, correct_M = loss_MB.sum(1), (logits_MBK.argmax(2) == labels_B).sum(1)
     return loss_M.cpu().numpy(), correct_M.cpu().numpy()

@@ -20,6 +20,8 @@ _OUT_OF_PLACE = {
     operator.imul: operator.mul,
     operator.itruediv: operator.truediv,
 }
+_OPERATORS = {torch.add: operator.add, torch.sub: operator.sub, torch.mul: operator.mul, torch.div: operator.truediv}
+_ALL_OF_A_POOLING = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ def trace(net: nn.Module, shape: InputShape) -> Traced:
         raise CannotBatch(f"torch.fx cannot trace {type(net).__name__}: {str(error).splitlines()[0]}") from None
     _leave_inputs_alone(module)
     _fold_batch_norms(module)
+    _halve_by_pairs(module)
     module.graph.lint()
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Traced(module=module, row_shapes=_row_shapes(module, shape))
@@ -61,6 +64,8 @@ def _leave_inputs_alone(module: fx.GraphModule) -> None:
     for node in module.graph.nodes:
         if node.op == "call_function":
             node.target = _OUT_OF_PLACE.get(node.target, node.target)
+            if len(node.args) == 2 and not node.kwargs:
+                node.target = _OPERATORS.get(node.target, node.target)
         if node.kwargs.get("inplace"):
             node.kwargs = {**node.kwargs, "inplace": False}
         word = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
@@ -83,6 +88,29 @@ def _fold_batch_norms(module: fx.GraphModule) -> None:
             module.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))
             node.replace_all_uses_with(before)
             module.graph.erase_node(node)
+    module.recompile()
+
+
+def maxima_of_pairs(x: Tensor) -> Tensor:
+    """2x2 max-pooling, (B, C, H, W) -> (B, C, H // 2, W // 2): several times faster than the one that keeps indices."""
+    height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
+    rows = torch.maximum(x[:, :, 0:height:2], x[:, :, 1:height:2])
+    return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
+
+
+def _halve_by_pairs(module: fx.GraphModule) -> None:
+    for node in module.graph.nodes:
+        if node.op == "call_module" and isinstance(layer := module.get_submodule(node.target), nn.MaxPool2d):
+            options = {name: getattr(layer, name) for name in _ALL_OF_A_POOLING} | {"kernel_size": layer.kernel_size}
+        elif node.op == "call_function" and getattr(node.target, "__name__", "") == "max_pool2d":
+            names = ("kernel_size", *_ALL_OF_A_POOLING)
+            options = _ALL_OF_A_POOLING | dict(zip(names, node.args[1:], strict=False)) | node.kwargs
+        else:
+            continue
+        size, stride = options.pop("kernel_size"), options.pop("stride")
+        plain = all(options[name] == _ALL_OF_A_POOLING[name] for name in options)
+        if plain and size in (2, (2, 2)) and stride in (None, 2, (2, 2)):
+            node.op, node.target, node.args, node.kwargs = "call_function", maxima_of_pairs, node.args[:1], {}
     module.recompile()
 
 

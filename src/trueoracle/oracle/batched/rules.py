@@ -46,6 +46,7 @@ _WORDS = frozenset(
         "avg_pool2d",
         "max_pool1d",
         "max_pool2d",
+        "maxima_of_pairs",
     ]
 )
 BINARY = (operator.add, operator.sub, operator.mul, operator.truediv)
