@@ -5,7 +5,7 @@ Letters: M masks, B images, C channels, K classes, R rows.
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -108,13 +108,14 @@ def batched(net: nn.Module, space: MaskSpace, shape: InputShape) -> Batched:
     `CannotBatch` says why not, where an operation stands in the way or where a trial in float64 does not equal
     the physically pruned networks.
     """
-    _try_out(_built(deepcopy(net).double(), space, shape, worthwhile=1), net, shape)
-    return _built(net, space, shape, worthwhile=WORTHWHILE)
-
-
-def _built(net: nn.Module, space: MaskSpace, shape: InputShape, *, worthwhile: int) -> Batched:
-    traced = trace(net, shape)
     sites = couplings(net, space, shape)
+    in_float64 = deepcopy(net).double()
+    trial = _built(trace(in_float64, shape), sites, space)
+    _try_out(replace(trial, worthwhile=1), in_float64, shape)
+    return _built(trace(net, shape), sites, space)
+
+
+def _built(traced: Traced, sites: tuple[Coupling, ...], space: MaskSpace) -> Batched:
     plan = make_plan(traced, sites)
     return Batched(
         traced=traced,
@@ -122,26 +123,24 @@ def _built(net: nn.Module, space: MaskSpace, shape: InputShape, *, worthwhile: i
         space=space,
         sites=tuple(sites[place] for place in plan.order),
         kept_units=tuple(KeptUnits(space.sites[place]) for place in plan.order),
-        budget=_BUDGET[next(net.parameters()).device.type],
-        worthwhile=worthwhile,
+        budget=_BUDGET[next(traced.module.parameters()).device.type],
     )
 
 
 def _try_out(candidate: Batched, net: nn.Module, shape: InputShape) -> None:
-    """A few masks on noise: no rule can foresee what a user's forward pass does with a larger batch."""
+    """A few masks on noise, all in float64: no rule can foresee what a user's forward pass does with a larger batch."""
     weight = next(net.parameters())
     noise = torch.randn(3, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(0))
     noise = noise.double().to(weight.device)
     space = candidate.space
     ranks = space.draw(min(3, space.count), seed=0)
-    exact = deepcopy(net).double()
     with torch.no_grad():
-        wanted_MBK = torch.stack([remove(exact, space.unrank(rank), shape)(noise) for rank in ranks])
+        wanted_MBK = torch.stack([remove(net, space.unrank(rank), shape)(noise) for rank in ranks])
     try:
         found_MBK = candidate.logits(ranks, noise)
     except (RuntimeError, TypeError, IndexError) as error:
         raise CannotBatch(f"a batch of several masks fails: {str(error).splitlines()[0]}") from None
-    tolerance = 1e-9 * float(wanted_MBK.nan_to_num().abs().max())
+    tolerance = 1e-9 * float(wanted_MBK.where(wanted_MBK.isfinite(), 0).abs().max())
     if found_MBK.shape != wanted_MBK.shape or not torch.allclose(
         found_MBK, wanted_MBK, rtol=1e-9, atol=tolerance, equal_nan=True
     ):

@@ -46,6 +46,7 @@ def trace(net: nn.Module, shape: InputShape) -> Traced:
     _leave_inputs_alone(module)
     _fold_batch_norms(module)
     _halve_by_pairs(module)
+    _flatten_by_name(module)
     module.graph.lint()
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Traced(module=module, row_shapes=_row_shapes(module, shape))
@@ -112,6 +113,26 @@ def _halve_by_pairs(module: fx.GraphModule) -> None:
         if plain and size in (2, (2, 2)) and stride in (None, 2, (2, 2)):
             node.op, node.target, node.args, node.kwargs = "call_function", maxima_of_pairs, node.args[:1], {}
     module.recompile()
+
+
+def _flatten_by_name(module: fx.GraphModule) -> None:
+    """`x.view(x.size(0), -1)` becomes `x.flatten(1)`, which holds for any number of masks and images."""
+    for node in module.graph.nodes:
+        reshapes = node.op == "call_method" and node.target in ("view", "reshape") and node.args[2:] == (-1,)
+        if reshapes and _is_number_of_images(node.args[1]):
+            node.target, node.args = "flatten", (node.args[0], 1)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+
+
+def _is_number_of_images(value: Any) -> bool:
+    """Whether it is a tensor's `size(0)`, `size()[0]` or `shape[0]`."""
+    if not isinstance(value, fx.Node):
+        return False
+    if value.target is operator.getitem:
+        size, place = value.args
+        return isinstance(size, fx.Node) and place in (0,) and (size.target == "size" or "shape" in size.args)
+    return bool(value.target == "size") and value.args[1:] == (0,)
 
 
 @torch.inference_mode()

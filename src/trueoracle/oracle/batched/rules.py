@@ -1,7 +1,6 @@
 """Which operations leave the units of a site apart, so that they can run before it is known which units go."""
 
 import operator
-from typing import Any
 
 from torch import fx, nn
 
@@ -15,40 +14,12 @@ _LAYERS = (
     nn.AvgPool1d, nn.AvgPool2d, nn.MaxPool1d, nn.MaxPool2d, nn.ZeroPad2d,
     nn.BatchNorm1d, nn.BatchNorm2d,
 )  # fmt: skip
-_WORDS = frozenset(
-    [
-        "celu",
-        "dropout",
-        "elu",
-        "gelu",
-        "hardsigmoid",
-        "hardswish",
-        "hardtanh",
-        "leaky_relu",
-        "logsigmoid",
-        "mish",
-        "relu",
-        "relu6",
-        "selu",
-        "silu",
-        "sigmoid",
-        "softplus",
-        "softsign",
-        "tanh",
-        "clamp",
-        "clone",
-        "contiguous",
-        "adaptive_avg_pool1d",
-        "adaptive_avg_pool2d",
-        "adaptive_max_pool1d",
-        "adaptive_max_pool2d",
-        "avg_pool1d",
-        "avg_pool2d",
-        "max_pool1d",
-        "max_pool2d",
-        "maxima_of_pairs",
-    ]
-)
+_WORDS = {
+    "celu", "clamp", "clone", "contiguous", "dropout", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh",
+    "leaky_relu", "logsigmoid", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d",
+    "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", "maxima_of_pairs",
+}  # fmt: skip
 BINARY = (operator.add, operator.sub, operator.mul, operator.truediv)
 
 
@@ -62,7 +33,8 @@ def keeps_apart(traced: Traced, node: fx.Node, channels: list[fx.Node]) -> bool:
         return _layer_keeps_apart(layer)
     if node.target in BINARY:
         return _joins_alike(traced, node, channels)
-    if node.args[:1] != (channels[0],) or (len(node.all_input_nodes) > 1 and _word(node) not in ("view", "reshape")):
+    tensors = [part for part in node.all_input_nodes if part in traced.row_shapes]
+    if tensors != channels or node.args[:1] != (channels[0],):
         return False
     return _word(node) in _WORDS or _flattens(node) or _averages_pixels(traced, node)
 
@@ -98,23 +70,7 @@ def _joins_alike(traced: Traced, node: fx.Node, channels: list[fx.Node]) -> bool
 
 
 def _flattens(node: fx.Node) -> bool:
-    if _word(node) == "flatten":
-        return _rest(node) in ((1,), (1, -1))
-    if _word(node) in ("view", "reshape"):
-        first, *others = _rest(node) or (None,)
-        return _is_number_of_images(first, node.args[0]) and others == [-1]
-    return False
-
-
-def _is_number_of_images(value: Any, images: Any) -> bool:
-    """Whether `value` is `images.size(0)` or `images.shape[0]`."""
-    if not isinstance(value, fx.Node):
-        return False
-    if value.op == "call_method" and value.target == "size":
-        return value.args == (images, 0)
-    if value.target is operator.getitem and value.args[1] == 0 and isinstance(size := value.args[0], fx.Node):
-        return size.args in ((images, "shape"), (images,))
-    return False
+    return _word(node) == "flatten" and (*node.args[1:], *node.kwargs.values()) in ((1,), (1, -1))
 
 
 def _averages_pixels(traced: Traced, node: fx.Node) -> bool:
@@ -122,11 +78,6 @@ def _averages_pixels(traced: Traced, node: fx.Node) -> bool:
         return False
     dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", ())
     return isinstance(dims, tuple | list) and set(dims) in ({2, 3}, {-1, -2})
-
-
-def _rest(node: fx.Node) -> tuple[Any, ...]:
-    """The arguments behind the first, named ones behind the others."""
-    return (*node.args[1:], *node.kwargs.values())
 
 
 def _word(node: fx.Node) -> str:
