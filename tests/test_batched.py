@@ -313,6 +313,12 @@ def test_what_cannot_be_batched_says_why_and_takes_the_loop(case: str) -> None:
     assert chosen.path.startswith("loop: ")
 
 
+def test_one_site_by_two_names_is_refused() -> None:
+    net = seeded(Residual)
+    with pytest.raises(CannotBatch, match=r"`stem` and `one\.conv2` are pruned together"):
+        batched(net, half_pruned(net, SMALL, "stem", "one.conv2"), SMALL)
+
+
 def test_a_refused_network_is_evaluated_by_the_loop() -> None:
     net = seeded(lambda: Refused(Softmax()))
     space = half_pruned(net, SMALL, "conv")

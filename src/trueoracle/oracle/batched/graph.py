@@ -144,7 +144,8 @@ def _row_shapes(module: fx.GraphModule, shape: InputShape) -> dict[fx.Node, tupl
     class Recorder(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             result = super().run_node(n)
-            if n.op != "get_attr" and isinstance(result, Tensor) and result.shape[:1] == (_EXAMPLES,):
+            of_images = n.op == "placeholder" or any(part in found for part in n.all_input_nodes)
+            if of_images and isinstance(result, Tensor) and result.shape[:1] == (_EXAMPLES,):
                 found[n] = tuple(result.shape[1:])
             return result
 

@@ -125,6 +125,9 @@ def _forward_order(nodes: list[fx.Node], sites: tuple[Coupling, ...]) -> tuple[i
     for site in sites:
         if site.name not in called:
             raise CannotBatch(f"the traced network does not call `{site.name}`")
+        for other in sites:
+            if other is not site and other.producers & site.producers:
+                raise CannotBatch(f"`{site.name}` and `{other.name}` are pruned together")
     return tuple(sorted(range(len(sites)), key=lambda place: called.index(sites[place].name)))
 
 
