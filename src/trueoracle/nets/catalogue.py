@@ -8,6 +8,8 @@ from torch import nn
 
 from trueoracle.errors import ModelError
 from trueoracle.nets.lenet import LeNet5Mini
+from trueoracle.nets.resnet import CifarResNet
+from trueoracle.nets.vgg import CifarVGG
 from trueoracle.plugins import look_up, with_plugins
 from trueoracle.shape import InputShape
 
@@ -21,6 +23,12 @@ MODELS: dict[str, Architecture] = {
     "lenet5-mini-d6": partial(LeNet5Mini, hidden=2),
     "lenet5-mini-d7": partial(LeNet5Mini, hidden=3),
     "lenet5-mini-d8": partial(LeNet5Mini, hidden=4),
+    "resnet20": partial(CifarResNet, blocks=3),
+    "resnet32": partial(CifarResNet, blocks=5),
+    "resnet44": partial(CifarResNet, blocks=7),
+    "resnet56": partial(CifarResNet, blocks=9),
+    "resnet110": partial(CifarResNet, blocks=18),
+    "vgg19": CifarVGG,
 }
 
 

@@ -26,7 +26,11 @@ class Site:
 
 
 def find_sites(net: nn.Module, shape: InputShape) -> dict[str, Site]:
-    """Every site of `net`, in forward order. A layer whose removal would change the output is none."""
+    """Every site of `net`, in forward order.
+
+    No site is a layer whose removal would change the output, nor one coupled with only a part of another layer's
+    outputs, as across a shortcut that pads channels: what belongs together cannot be told there.
+    """
     graph = dependency_graph(net, shape)
     names = {module: name for name, module in net.named_modules()}
     sites: dict[str, Site] = {}
@@ -36,7 +40,7 @@ def find_sites(net: nn.Module, shape: InputShape) -> dict[str, Site]:
         units = int(module.weight.shape[0])
         group = removal_group(graph, module, tuple(range(units)))
         coupled = tuple(names[m] for m in _layers(group) if m in names and m is not module)
-        if any(_loses_inputs(dependency) for dependency, _ in group):
+        if any(_loses_inputs(dependency) for dependency, _ in group) and _loses_whole_outputs(group):
             sites[name] = Site(name=name, units=units, coupled=coupled)
     return sites
 
@@ -73,4 +77,12 @@ def _loses_inputs(dependency: tp.Dependency) -> bool:
     return dependency.handler in (
         pruner.prune_conv_in_channels,
         pruner.prune_linear_in_channels,
+    )
+
+
+def _loses_whole_outputs(group: tp.Group) -> bool:
+    return all(
+        sorted(set(channels)) == list(range(dependency.target.module.weight.shape[0]))
+        for dependency, channels in group
+        if type(dependency.target.module) in _OUTPUT_PRUNERS and not _loses_inputs(dependency)
     )

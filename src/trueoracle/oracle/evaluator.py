@@ -23,7 +23,10 @@ class Evaluator(Protocol):
     Sums of disjoint blocks of images add up to those of all images, on every path.
     """
 
-    path: str
+    @property
+    def path(self) -> str:
+        """Which path it is; where another had been wished for, also why this one was taken."""
+        ...
 
     def sums(self, ranks: Sequence[int], images_BCHW: Tensor, labels_B: Tensor) -> Sums:
         """The sums of the masks of these ranks (rising; a `range` for whole spaces), in the order of `ranks`."""

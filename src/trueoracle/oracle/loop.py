@@ -1,13 +1,16 @@
 """One mask at a time: remove, evaluate. Slow and plain; what every faster path must equal."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor, nn
 
 from trueoracle.mask import Mask
 from trueoracle.nets import channels_last, evaluate, remove
+from trueoracle.oracle.evaluator import Sums
 from trueoracle.shape import InputShape
+from trueoracle.space import MaskSpace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,3 +33,26 @@ def pruned_losses(
         pruned = remove(net, mask, shape)
         result = evaluate(channels_last(pruned), images_NCHW, labels_N)
         yield PrunedLoss(mask=mask, loss=result.loss, accuracy=result.accuracy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """The path that every other one must equal: physically pruned networks, one after the other.
+
+    `path` says why this path was taken where another had been wished for.
+    """
+
+    net: nn.Module
+    space: MaskSpace
+    shape: InputShape
+    path: str = "loop"
+
+    def sums(self, ranks: Sequence[int], images_BCHW: Tensor, labels_B: Tensor) -> Sums:
+        """The sums of the masks of these ranks; one copy of the network is held at a time."""
+        masks = map(self.space.unrank, ranks)
+        found = list(pruned_losses(self.net, masks, self.shape, images_BCHW, labels_B))
+        images = len(labels_B)
+        return Sums(
+            loss_M=np.array([mask.loss * images for mask in found], dtype=np.float64),
+            correct_M=np.array([round(mask.accuracy * images) for mask in found], dtype=np.int64),
+        )

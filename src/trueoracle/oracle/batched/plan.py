@@ -1,0 +1,231 @@
+"""The order of work: which operation depends on the masks of which sites, and which one sums over a site's units.
+
+Sites are numbered in the order in which the forward pass comes to them. An operation's `bound` are the sites whose
+masks its result depends on; it has a row for each of *their* masks, not for each mask of the space. Operations with
+the same bound form a level. The empty level is the network before its first changed operation.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
+import torch_pruning as tp
+from torch import fx, nn
+
+from trueoracle.errors import ModelError, unknown
+from trueoracle.nets import find_sites
+from trueoracle.nets.sites import dependency_graph, removal_group
+from trueoracle.oracle.batched.graph import Traced, name_of
+from trueoracle.oracle.batched.refusal import CannotBatch
+from trueoracle.oracle.batched.rules import is_depthwise, keeps_apart, may_overwrite
+from trueoracle.shape import InputShape
+from trueoracle.space import MaskSpace
+
+Bound = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coupling:
+    """A site's units, the layers whose outputs they are, and the layers that sum over them."""
+
+    name: str
+    units: int
+    producers: frozenset[str]
+    consumers: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """An operation; `apart`: the site whose units its result still holds apart; `sums`: the one that it sums over.
+
+    `into` is an input that nothing else reads, over which the result may be written.
+    """
+
+    node: fx.Node
+    bound: Bound
+    apart: int | None = None
+    sums: int | None = None
+    into: fx.Node | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """Operations with the same bound, in forward order.
+
+    `done_with[i]` are results of this level that nothing reads after its operation i. `floats` is the most that
+    is held at a time for one image and one row; `part_floats` what a row's unit contributions take on top.
+    """
+
+    bound: Bound
+    steps: tuple[Step, ...]
+    done_with: tuple[tuple[fx.Node, ...], ...]
+    floats: int
+    part_floats: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Levels such that each needs only those before it; `order[i]` is the place in the space of site number i."""
+
+    levels: tuple[Level, ...]
+    steps: dict[fx.Node, Step]
+    order: tuple[int, ...]
+    output: fx.Node
+
+
+def couplings(net: nn.Module, space: MaskSpace, shape: InputShape) -> tuple[Coupling, ...]:
+    """What hangs together at each site of the space; `ModelError` for a site that is none or of other size."""
+    known = find_sites(net, shape)
+    graph = dependency_graph(net, shape)
+    names = {module: name for name, module in net.named_modules()}
+    found = []
+    for choice in space.sites:
+        if choice.site not in known:
+            raise ModelError(unknown("site", choice.site, known))
+        if known[choice.site].units != choice.units:
+            raise ModelError(f"`{choice.site}` has {known[choice.site].units} units, but its masks {choice.units}")
+        group = removal_group(graph, net.get_submodule(choice.site), tuple(range(choice.units)))
+        found.append(_coupling(choice.site, choice.units, group, names))
+    return tuple(found)
+
+
+def make_plan(traced: Traced, sites: tuple[Coupling, ...]) -> Plan:
+    """The plan of a traced network; `CannotBatch` names the operation that stands in the way."""
+    *nodes, out = (node for node in traced.module.graph.nodes if node.op != "placeholder")
+    inputs = traced.module.graph.find_nodes(op="placeholder")
+    output = out.args[0]
+    if len(inputs) != 1 or not isinstance(output, fx.Node):
+        raise CannotBatch("the network does not map one tensor to one tensor")
+    order = _forward_order(nodes, sites)
+    numbered = tuple(sites[place] for place in order)
+    steps = {inputs[0]: Step(node=inputs[0], bound=())}
+    for node in nodes:
+        steps[node] = _step(traced, node, numbered, steps)
+    if (apart := steps[output].apart) is not None:
+        raise CannotBatch(f"the units of `{numbered[apart].name}` are outputs of the network")
+    if missing := set(range(len(order))) - set(steps[output].bound):
+        raise CannotBatch(f"the output does not depend on `{numbered[min(missing)].name}`")
+    return Plan(levels=_levels(traced, numbered, steps, output), steps=steps, order=order, output=output)
+
+
+def _coupling(name: str, units: int, group: tp.Group, names: dict[nn.Module, str]) -> Coupling:
+    pruner = tp.pruner.function
+    consuming = (pruner.prune_conv_in_channels, pruner.prune_linear_in_channels)
+    parts = [(names[d.target.module], d.handler in consuming) for d, _ in group if d.target.module in names]
+    return Coupling(
+        name=name,
+        units=units,
+        producers=frozenset(part for part, consumes in parts if not consumes),
+        consumers=frozenset(part for part, consumes in parts if consumes),
+    )
+
+
+def _forward_order(nodes: list[fx.Node], sites: tuple[Coupling, ...]) -> tuple[int, ...]:
+    called = [str(node.target) for node in nodes if node.op == "call_module"]
+    for site in sites:
+        if site.name not in called:
+            raise CannotBatch(f"the traced network does not call `{site.name}`")
+        for other in sites:
+            if other is not site and other.producers & site.producers:
+                raise CannotBatch(f"`{site.name}` and `{other.name}` are pruned together")
+    return tuple(sorted(range(len(sites)), key=lambda place: called.index(sites[place].name)))
+
+
+def _step(traced: Traced, node: fx.Node, sites: tuple[Coupling, ...], steps: dict[fx.Node, Step]) -> Step:
+    inputs = [steps[part] for part in node.all_input_nodes]
+    bound = tuple(sorted({site for part in inputs for site in part.bound}))
+    if node not in traced.row_shapes:  # a size, a constant
+        return Step(node=node, bound=bound)
+    for part in inputs:
+        if part.bound != bound and part.bound and part.node not in traced.row_shapes:
+            raise CannotBatch(f"`{name_of(node)}` uses a size taken elsewhere in the network")
+    apart, sums = _at_units(traced, node, sites, [part for part in inputs if part.apart is not None])
+    if sums is not None:
+        bound = tuple(sorted({*bound, sums}))
+    made = [
+        number for number, site in enumerate(sites) if name_of(node) in site.producers and _makes_units(traced, node)
+    ]
+    if made:
+        apart = made[0]
+        if traced.row_shapes[node][0] != sites[apart].units or len(traced.row_shapes[node]) == 2:
+            raise CannotBatch(f"the units of `{sites[apart].name}` do not lie on dimension 1 behind `{name_of(node)}`")
+    into = next((part.node for part in inputs if part.bound == bound and may_overwrite(traced, node, part.node)), None)
+    return Step(node=node, bound=bound, apart=apart, sums=sums, into=into)
+
+
+def _at_units(
+    traced: Traced, node: fx.Node, sites: tuple[Coupling, ...], inputs: list[Step]
+) -> tuple[int | None, int | None]:
+    """The site that is apart behind an operation, and the one that it sums over."""
+    apart = {part.apart for part in inputs if part.apart is not None}
+    if not apart:
+        return None, None
+    if len(apart) > 1:
+        names = " and ".join(f"`{sites[number].name}`" for number in sorted(apart))
+        raise CannotBatch(f"`{name_of(node)}` joins the units of {names}")
+    number = apart.pop()
+    layer = traced.called(node)
+    if keeps_apart(traced, node, [part.node for part in inputs]):
+        return number, None
+    if type(layer) in (nn.Conv2d, nn.Linear) and name_of(node) in sites[number].consumers:
+        _check_consumer(traced, node, layer, sites[number])
+        return None, number
+    what = type(layer).__name__ if layer is not None else str(getattr(node.target, "__name__", node.target))
+    raise CannotBatch(f"`{name_of(node)}` ({what}) mixes the units of `{sites[number].name}` in a way that is no sum")
+
+
+def _check_consumer(traced: Traced, node: fx.Node, layer: nn.Module | None, site: Coupling) -> None:
+    name, row = name_of(node), traced.row_shapes[node.all_input_nodes[0]]
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        raise CannotBatch(f"`{name}` is a convolution in {layer.groups} groups")
+    if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
+        raise CannotBatch(f"`{name}` pads with more than zeros")
+    if row[0] % site.units or (isinstance(layer, nn.Linear) and len(row) != 1):
+        raise CannotBatch(f"the units of `{site.name}` do not lie on dimension 1 before `{name}`")
+
+
+def _makes_units(traced: Traced, node: fx.Node) -> bool:
+    layer = traced.called(node)
+    return isinstance(layer, nn.Conv2d | nn.Linear) and not is_depthwise(layer)
+
+
+def _levels(
+    traced: Traced, sites: tuple[Coupling, ...], steps: dict[fx.Node, Step], output: fx.Node
+) -> tuple[Level, ...]:
+    bounds = sorted({step.bound for step in steps.values()}, key=lambda bound: (len(bound), bound))
+    return tuple(_level(traced, sites, steps, bound, output) for bound in bounds)
+
+
+def _level(
+    traced: Traced, sites: tuple[Coupling, ...], steps: dict[fx.Node, Step], bound: Bound, output: fx.Node
+) -> Level:
+    own = tuple(step for step in steps.values() if step.bound == bound)
+    place = {step.node: index for index, step in enumerate(own)}
+    done_with: list[tuple[fx.Node, ...]] = [()] * len(own)
+    for step in own:
+        if step.node is not output and all(user in place for user in step.node.users):
+            last = max((place[user] for user in step.node.users), default=place[step.node])
+            done_with[last] += (step.node,)
+    readers = {user for step in own for user in step.node.users if user in steps and steps[user].bound != bound}
+    return Level(
+        bound=bound,
+        steps=own,
+        done_with=tuple(done_with),
+        floats=_most_floats(traced, own, done_with),
+        part_floats=sum(
+            2 * (sites[number].units + 1) * prod(traced.row_shapes[user])
+            for user in readers
+            if (number := steps[user].sums) is not None
+        ),
+    )
+
+
+def _most_floats(traced: Traced, steps: Iterable[Step], done_with: list[tuple[fx.Node, ...]]) -> int:
+    """The most numbers held at a time, the copy of its input that a masked layer makes among them."""
+    held = most = 0
+    for step, done in zip(steps, done_with, strict=True):
+        held += prod(traced.row_shapes.get(step.node, (0,)))
+        copied = sum(prod(traced.row_shapes.get(part, (0,))) for part in step.node.all_input_nodes)
+        most = max(most, held + copied * (step.sums is not None))
+        held -= sum(prod(traced.row_shapes.get(node, (0,))) for node in done)
+    return most
