@@ -2,28 +2,58 @@
 
 from torch import nn
 
-from trueoracle.errors import SpecError, unknown
+from trueoracle.errors import ModelError, SpecError, unknown
+from trueoracle.nets import Removal
 from trueoracle.oracle.batched import CannotBatch, batched
 from trueoracle.oracle.evaluator import Evaluator
+from trueoracle.oracle.exact import exact
 from trueoracle.oracle.loop import Loop
+from trueoracle.progress import Progress, Quiet
 from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace
 
-PATHS = ("auto", "batched", "loop")
+PATHS = ("auto", "exact", "batched", "loop")
 
 
-def evaluator(net: nn.Module, space: MaskSpace, shape: InputShape, path: str = "auto") -> Evaluator:
-    """The evaluator of this path; `auto` takes the fastest that the network allows, and its `path` says why.
+def evaluator(
+    net: nn.Module,
+    space: MaskSpace,
+    shape: InputShape,
+    removal: Removal = "aligned",
+    path: str = "auto",
+    progress: Progress | None = None,
+) -> Evaluator:
+    """The evaluator of this path; `auto` takes the fastest that the network allows.
 
-    `SpecError` for an unknown path, `CannotBatch` where the path asked for is not to be had.
+    Its `path` says which was taken, a loop's also why. `SpecError` for an unknown path, `ModelError` with the reason
+    where the path asked for is not to be had.
     """
     if path not in PATHS:
         raise SpecError(unknown("path", path, PATHS))
+    if path in ("auto", "exact"):
+        found = _exact(net, space, shape, removal, progress or Quiet())
+        if not isinstance(found, str):
+            return found
+        if path == "exact":
+            raise ModelError(f"the exact path cannot take this network: {found}")
     if path == "loop":
-        return Loop(net=net, space=space, shape=shape)
+        return Loop(net=net, space=space, shape=shape, removal=removal)
     try:
-        return batched(net, space, shape)
+        return _batched(net, space, shape, removal)
     except CannotBatch as reason:
         if path == "batched":
             raise
-        return Loop(net=net, space=space, shape=shape, path=f"loop: {reason}")
+        return Loop(net=net, space=space, shape=shape, removal=removal, path=f"loop: {reason}")
+
+
+def _batched(net: nn.Module, space: MaskSpace, shape: InputShape, removal: Removal) -> Evaluator:
+    if removal != "aligned":
+        raise CannotBatch(f"many masks at once are evaluated with removal aligned, not {removal}")
+    return batched(net, space, shape)
+
+
+def _exact(
+    net: nn.Module, space: MaskSpace, shape: InputShape, removal: Removal, progress: Progress
+) -> Evaluator | str:
+    device = next(net.parameters()).device.type
+    return exact(net, space, shape, removal, progress) if device == "cpu" else f"it computes on a CPU, not on {device}"
