@@ -19,6 +19,9 @@ from trueoracle.store import DEFAULT_URL, Status, Store, store_exists
 if TYPE_CHECKING:
     import torch
 
+    from trueoracle.nets import Removal
+    from trueoracle.study.landscape import Question
+
 
 def default_data_dir() -> Path | None:
     """The folder that the variable TRUEORACLE_DATA names, if any."""
@@ -26,9 +29,13 @@ def default_data_dir() -> Path | None:
     return Path(named) if named else None
 
 
-def default_threads() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def threads_or_all(threads: int | None) -> int:
+    """`threads`, or as many as the processor cores that this process may use."""
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads < 1:
+        raise SpecError(f"`threads` must be at least 1, but got {threads}")
+    return threads
 
 
 def studies() -> dict[str, StudySpec]:
@@ -70,10 +77,8 @@ class Study:
         self.store_url = store
         self._data_dir = Path(data_dir) if data_dir is not None else default_data_dir()
         self._device = device
-        self._threads = default_threads() if threads is None else threads
+        self._threads = threads_or_all(threads)
         self._progress = progress or Bars()
-        if self._threads < 1:
-            raise SpecError(f"`threads` must be at least 1, but got {self._threads}")
 
     @classmethod
     def stored(cls, name: str, *, store: str = DEFAULT_URL) -> "Study":
@@ -115,6 +120,13 @@ class Study:
         """A row an epoch of a trial."""
         return self._store.curve_table(self.plan.digest)
 
+    def base_weights(self) -> bytes:
+        """The base network's weights as the bytes of a safetensors file; `StoreError` before it is trained."""
+        base = self._store.base(self.plan.digest)
+        if base is None:
+            raise StoreError(f"the base network of `{self.spec.name}` is not trained yet: run the study")
+        return base.weights
+
     def analyze(self, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[Relation]:
         """The relation of `x` before with `y` after retraining, one a cell."""
         return analysis.analyze_study(self._store, self.plan.digest, x, y)
@@ -139,7 +151,7 @@ def find_device(name: str) -> "torch.device":
     return torch.device(name)
 
 
-def oracle(
+def ask_oracle(
     model: str,
     weights: str | Path,
     data: str,
@@ -147,37 +159,56 @@ def oracle(
     *,
     sample: int | None = None,
     seed: int = 0,
+    removal: "Removal" = "aligned",
+    path: str = "auto",
+    images: int | None = None,
     data_dir: str | Path | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> pd.DataFrame:
-    """The pruned train loss of every mask, or of `sample` drawn ones: a row a mask, in order of `mask`.
-
-    Columns `mask, pruned, pruned_train_loss` (nats, whole train split) and `pruned_train_accuracy`.
-    """
-    import torch
-
+) -> "Question":
+    """The question that `oracle` answers, checked, with the network and the data loaded."""
     from trueoracle.data import find_dataset, load_dataset
     from trueoracle.nets import build, find_sites, load_weights
-    from trueoracle.oracle import pruned_losses
+    from trueoracle.study.landscape import ask
     from trueoracle.study.plan import mask_space
 
-    torch.set_num_threads(1)
-    progress = progress or Bars()
     shape = find_dataset(data).shape
     net = build(model, shape)
     load_weights(net, Path(weights))
     space = mask_space(dict(prune), find_sites(net, shape))
-    masks = iter(space) if sample is None else map(space.unrank, space.draw(sample, seed))
     place = find_device(device)
-    folder = Path(data_dir) if data_dir is not None else default_data_dir()
-    train = load_dataset(data, folder, place, progress).train
-    rows = []
-    with progress.task("pruned train loss", sample or space.count, "masks") as advance:
-        for found in pruned_losses(net.to(place), masks, shape, train.images_NCHW, train.labels_N):
-            rows.append((found.mask.rank, found.mask.pruned_json, found.loss, found.accuracy))
-            advance(1)
-    return pd.DataFrame(rows, columns=["mask", "pruned", "pruned_train_loss", "pruned_train_accuracy"])
+    progress = progress or Bars()
+    loaded = load_dataset(data, Path(data_dir) if data_dir is not None else default_data_dir(), place, progress)
+    return ask(
+        net.to(place), space, loaded, progress, sample=sample, seed=seed, removal=removal, path=path, images=images
+    )
+
+
+def oracle(
+    model: str,
+    weights: str | Path,
+    data: str,
+    prune: Mapping[str, float],
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    **how: Any,
+) -> pd.DataFrame:
+    """The pruned train loss of every mask, or of `sample` drawn ones: a row a mask, in order of `mask`.
+
+    Columns `mask, pruned, pruned_train_loss` (nats, whole train split) and `pruned_train_accuracy`. `how` is what
+    `ask_oracle` takes: `sample` and `seed` draw masks; `images` draws images instead of taking the whole split and adds
+    a column `standard_error`; `removal` is aligned or released; `path` is auto, exact, batched or loop.
+    """
+    import torch
+
+    from trueoracle.study.executor import Threads
+    from trueoracle.study.landscape import losses_frame
+
+    torch.set_num_threads(1)
+    progress = progress or Bars()
+    question = ask_oracle(model, weights, data, prune, progress=progress, **how)
+    return losses_frame(question, Threads(threads_or_all(threads)), progress)
 
 
 def check_table_path(path: Path) -> None:
@@ -200,7 +231,7 @@ def doctor(store: str = DEFAULT_URL, data_dir: str | Path | None = None) -> dict
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
-        "cores": str(default_threads()),
+        "cores": str(threads_or_all(None)),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else "none found",
         "data": _data_at_hand(folder),
         "store": _store_state(store),

@@ -11,6 +11,7 @@ import yaml
 from trueoracle import analysis, api
 from trueoracle.cli import show
 from trueoracle.errors import SpecError, StoreError, TrueOracleError
+from trueoracle.progress import Bars
 from trueoracle.spec import parse_spec
 from trueoracle.store import DEFAULT_URL, Store, StudyRecord
 
@@ -25,6 +26,7 @@ StudyName = Annotated[str, typer.Argument(help="A stored study, by name or by th
 StoreUrl = Annotated[str, typer.Option("--store", help="Database URL of the store.")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the datasets; else TRUEORACLE_DATA.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(help="At work at a time; as many as there are cores if not given.")]
 
 
 def main() -> None:
@@ -49,9 +51,7 @@ def run(
     data_dir: DataDir = None,
     base_weights: Annotated[Path | None, typer.Option(help="A safetensors file: no base network is trained.")] = None,
     device: Device = "cpu",
-    threads: Annotated[
-        int | None, typer.Option(help="Trials at a time; as many as there are cores if not given.")
-    ] = None,
+    threads: Threads = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as retrain.epochs=2.")] = None,
 ) -> None:
     """Run a study, or resume it where it was left."""
@@ -103,6 +103,21 @@ def trials(
 
 
 @app.command()
+def base(
+    study: StudyName,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
+    store: StoreUrl = DEFAULT_URL,
+) -> None:
+    """Write the weights of a study's base network, for `oracle` or for `run --base-weights`."""
+    content = api.Study.stored(study, store=store).base_weights()
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        raise StoreError(f"`{output}` cannot be written: {error.strerror}") from None
+    show.say(f"weights written to {output}")
+
+
+@app.command()
 def oracle(
     model: Annotated[str, typer.Option(help="A network by name.")],
     weights: Annotated[Path, typer.Option(help="Its weights, a safetensors file.")],
@@ -110,19 +125,29 @@ def oracle(
     prune: Annotated[list[str], typer.Option(help="SITE=RATIO; again for a joint space.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet or .csv file.")],
     sample: Annotated[int | None, typer.Option(min=1, help="Draw so many masks instead of taking all.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws of masks and images.")] = 0,
+    images: Annotated[int | None, typer.Option(help="Draw so many train images instead of taking all.")] = None,
+    removal: Annotated[
+        str, typer.Option(help="aligned, or released: as the paper's released code has it.")
+    ] = "aligned",
+    path: Annotated[str, typer.Option(help="auto, exact, batched or loop: how losses are computed.")] = "auto",
+    top: Annotated[int, typer.Option(min=1, help="Print so many masks of lowest loss.")] = 5,
     data_dir: DataDir = None,
     device: Device = "cpu",
+    threads: Threads = None,
 ) -> None:
-    """The pruned train loss of every mask."""
-    ratios = dict(_ratio(text) for text in prune)
+    """The pruned train loss of every mask. Killed, the same command goes on where it was."""
+    from trueoracle.study.executor import Threads as Workers
+    from trueoracle.study.landscape import write_landscape
+
     api.check_table_path(output)
-    table = api.oracle(model, weights, data, ratios, sample=sample, seed=seed, data_dir=data_dir, device=device)
-    api.write_table(table, output)
-    best = table.iloc[int(table["pruned_train_loss"].argmin())]
-    show.say(
-        f"{len(table)} masks written to {output}; the lowest loss is {best.pruned_train_loss:.6g}, of {best.pruned}"
-    )
+    progress = Bars()
+    question = api.ask_oracle(
+        model, weights, data, dict(_ratio(text) for text in prune), sample=sample, seed=seed, images=images,
+        removal=_removal(removal), path=path, data_dir=data_dir, device=device, progress=progress,
+    )  # fmt: skip
+    found = write_landscape(question, output, Workers(api.threads_or_all(threads)), progress, top)
+    show.landscape(found, output)
 
 
 @app.command()
@@ -183,6 +208,13 @@ def _change(text: str) -> tuple[str, Any]:
         return path, yaml.safe_load(value)
     except yaml.YAMLError:
         raise SpecError(f"`--set {path}`: the value `{value}` is no YAML") from None
+
+
+def _removal(name: str) -> Any:
+    from trueoracle.nets import check_removal
+
+    check_removal(name)
+    return name
 
 
 def _ratio(text: str) -> tuple[str, float]:

@@ -1,6 +1,8 @@
 """What the command line prints."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -8,6 +10,9 @@ from rich.table import Table
 from trueoracle.analysis import Relation
 from trueoracle.spec import StudySpec
 from trueoracle.store import Status
+
+if TYPE_CHECKING:
+    from trueoracle.study.landscape import Landscape
 
 _out = Console()
 _err = Console(stderr=True)
@@ -39,6 +44,30 @@ def status(name: str, facts: Status) -> None:
     if facts.left and facts.seconds_left:
         line += f", {facts.seconds_left / 60:.0f} minutes left at that rate"
     say(line)
+
+
+def landscape(found: "Landscape", output: Path) -> None:
+    """How the losses of a space lie: a histogram, and the masks of lowest loss."""
+    from trueoracle.study.landscape import BIN
+
+    say(f"{found.masks:,} masks on {found.images:,} images, written to {output} (path: {found.path})")
+    filled = found.counts.nonzero()[0]
+    step = max(1, -(-(filled[-1] + 1 - filled[0]) // 12)) if len(filled) else 1
+    for start in range(filled[0], filled[-1] + 1, step) if len(filled) else ():
+        count = int(found.counts[start : start + step].sum())
+        bar = "#" * round(50 * count / found.masks)
+        say(f"{BIN * start:7.2f} to {BIN * (start + step):5.2f} {count:>12,} {bar}")
+    table = Table(title="lowest pruned train loss")
+    for heading in ("mask", "loss", "accuracy", "pruned"):
+        table.add_column(heading, justify="left" if heading == "pruned" else "right", overflow="fold")
+    for row in found.best.itertuples():
+        error = f" ± {row.standard_error:.2g}" if hasattr(row, "standard_error") else ""
+        table.add_row(
+            str(row.mask), f"{row.pruned_train_loss:.6g}{error}", f"{row.pruned_train_accuracy:.4f}", str(row.pruned)
+        )
+    _out.print(table)
+    if found.rivals is not None:
+        say(f"{found.rivals:,} other masks lie within two standard errors of the lowest loss")
 
 
 def relations(found: Sequence[Relation]) -> None:

@@ -1,19 +1,26 @@
 """The oracle: the pruned train loss of masks, before any retraining."""
 
+from trueoracle.oracle.accumulate import PrunedLosses, accumulate
 from trueoracle.oracle.batched import Batched, CannotBatch, batched
 from trueoracle.oracle.evaluator import Evaluator, Sums
-from trueoracle.oracle.loop import Loop, PrunedLoss, pruned_losses
+from trueoracle.oracle.exact import Exact, exact
+from trueoracle.oracle.loop import Loop
 from trueoracle.oracle.paths import PATHS, evaluator
+from trueoracle.oracle.table import loss_table, pruned_column
 
 __all__ = [
     "PATHS",
     "Batched",
     "CannotBatch",
     "Evaluator",
+    "Exact",
     "Loop",
-    "PrunedLoss",
+    "PrunedLosses",
     "Sums",
+    "accumulate",
     "batched",
     "evaluator",
-    "pruned_losses",
+    "exact",
+    "loss_table",
+    "pruned_column",
 ]

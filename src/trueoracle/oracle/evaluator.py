@@ -20,12 +20,23 @@ class Sums:
 class Evaluator(Protocol):
     """One path to the pruned train loss of the masks of one space of one network.
 
-    Sums of disjoint blocks of images add up to those of all images, on every path.
+    Sums of disjoint blocks of images add up to those of all images, on every path. One evaluator may serve several
+    threads.
     """
 
     @property
     def path(self) -> str:
-        """Which path it is; where another had been wished for, also why this one was taken."""
+        """How the sums are computed, for the report."""
+        ...
+
+    @property
+    def masks_at_once(self) -> int:
+        """How many masks a call is best given: with fewer less is shared, with more a kill loses more."""
+        ...
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images a call is best given."""
         ...
 
     def sums(self, ranks: Sequence[int], images_BCHW: Tensor, labels_B: Tensor) -> Sums:

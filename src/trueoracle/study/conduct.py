@@ -2,11 +2,10 @@
 
 import json
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from itertools import islice
 from time import monotonic
 
 import torch
@@ -18,16 +17,14 @@ from trueoracle.errors import StoreError
 from trueoracle.fleet import Stopped, figures_of, train
 from trueoracle.mask import Mask
 from trueoracle.nets import cost, remove, state_bytes, weights_from_bytes
-from trueoracle.oracle import pruned_losses
+from trueoracle.oracle import evaluator
 from trueoracle.progress import Advance, Progress
 from trueoracle.seeding import derive_seed
 from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Status, Store, StudyRecord
 from trueoracle.study.executor import Executor, Stop
 from trueoracle.study.plan import Plan, PlannedCell
+from trueoracle.study.survey import survey
 from trueoracle.trial import Figures, Outcome, Trial, final_figures
-
-# Pruned losses are kept in groups of this many, so that a kill costs seconds.
-_MASKS_A_WRITE = 16
 
 
 class Paused(Exception):
@@ -126,34 +123,27 @@ def _evaluate_masks(
     executor: Executor,
     progress: Progress,
 ) -> None:
-    """The pruned train loss of every mask in play that the store does not have yet."""
+    """The pruned train loss of every mask in play that the store does not have yet, and what criteria say of it."""
     known = store.masks(plan.digest, cell.index)
-    left = (mask for mask in cell.masks() if mask.rank not in known)
+    left = [rank for rank in cell.ranks if rank not in known] if known else cell.ranks
+    if not left:
+        return
     importance = importances(base, tuple(choice.site for choice in cell.space.sites))
-
-    def evaluate_group(masks: tuple[Mask, ...], stop: Stop) -> list[MaskRecord]:
-        records = []
-        for result in pruned_losses(base, masks, plan.shape, data.train.images_NCHW, data.train.labels_N):
-            if stop():
-                raise Stopped
-            records.append(
-                MaskRecord(
-                    cell=cell.index,
-                    rank=result.mask.rank,
-                    pruned=result.mask.pruned_json,
-                    loss=result.loss,
-                    accuracy=result.accuracy,
-                    scores={name: score(result.mask, units) for name, units in importance.items()},
-                )
+    path = evaluator(base, cell.space, plan.shape, progress=progress)
+    for found in survey(path, left, data.train, executor, progress, what=cell.name):
+        masks = map(cell.space.unrank, found.ranks)
+        records = [
+            MaskRecord(
+                cell=cell.index,
+                rank=mask.rank,
+                pruned=mask.pruned_json,
+                loss=float(loss),
+                accuracy=float(accuracy),
+                scores={name: score(mask, units) for name, units in importance.items()},
             )
-        return records
-
-    missing = cell.count - len(known)
-    if missing:
-        with progress.task(f"pruned train loss, {cell.name}", missing, "masks") as advance:
-            for records in executor.run(evaluate_group, _groups(left, _MASKS_A_WRITE)):
-                store.put_masks(plan.digest, records, cell.digits)
-                advance(len(records))
+            for mask, loss, accuracy in zip(masks, found.loss_M, found.accuracy_M, strict=True)
+        ]
+        store.put_masks(plan.digest, records, cell.digits)
 
 
 def _retrain(plan: Plan, base: nn.Module, data: Dataset, store: Store, executor: Executor, progress: Progress) -> None:
@@ -218,9 +208,3 @@ def versions(base: nn.Module) -> dict[str, str]:
 
 def _seed(plan: Plan, purpose: str, index: int = 0) -> int:
     return derive_seed(plan.digest, purpose, index)
-
-
-def _groups(masks: Iterable[Mask], size: int) -> Iterator[tuple[Mask, ...]]:
-    rest = iter(masks)
-    while group := tuple(islice(rest, size)):
-        yield group

@@ -1,6 +1,6 @@
 """A study checked whole before anything is trained: its network, sites, mask spaces and masks in play."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -25,6 +25,11 @@ class PlannedCell:
     drawn: tuple[int, ...] | None
 
     @property
+    def ranks(self) -> Sequence[int]:
+        """The masks in play by rank, rising."""
+        return range(self.space.count) if self.drawn is None else self.drawn
+
+    @property
     def count(self) -> int:
         """How many masks are in play."""
         return self.space.count if self.drawn is None else len(self.drawn)
@@ -36,7 +41,7 @@ class PlannedCell:
 
     def masks(self) -> Iterator[Mask]:
         """The masks in play, in order of rank."""
-        return iter(self.space) if self.drawn is None else map(self.space.unrank, self.drawn)
+        return map(self.space.unrank, self.ranks)
 
 
 @dataclass(frozen=True, kw_only=True)

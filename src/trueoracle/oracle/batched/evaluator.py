@@ -46,6 +46,8 @@ class Batched:
     budget: int
     worthwhile: int = WORTHWHILE
     path: str = "batched"
+    masks_at_once: int = 1024
+    images_at_once: int = 1024
 
     @torch.inference_mode()
     def sums(self, ranks: Sequence[int], images_BCHW: Tensor, labels_B: Tensor) -> Sums:

@@ -76,6 +76,8 @@ class Exact:
     """
 
     path = "exact"
+    masks_at_once = 2**24
+    images_at_once = _IMAGES_AT_ONCE
 
     def __init__(self, chain: Chain, space: MaskSpace, l1_kept: L1Kept, progress: Progress) -> None:
         names = [layer.name for layer in chain]

@@ -1,0 +1,174 @@
+"""The oracle on its own: the pruned train losses of one network, as a table or streamed into a file.
+
+Streamed, memory is bounded by the group of masks that the evaluator takes at once (see `oracle.accumulate`), however
+many masks there are: a group's losses become rows of the file before the next group begins.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from shutil import rmtree
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from torch import nn
+
+from trueoracle.data import Dataset, Split
+from trueoracle.nets import Removal, state_bytes
+from trueoracle.oracle import Evaluator, PrunedLosses, evaluator, loss_table
+from trueoracle.progress import Progress
+from trueoracle.space import MaskSpace
+from trueoracle.study.executor import Executor
+from trueoracle.study.survey import part_of, survey
+
+# The histogram's bins, in nats; the last bin takes all that lies above.
+BIN, _BINS = 0.05, 400
+_ROWS_A_GROUP = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Which masks of which network are to be judged on which images; made by `ask`."""
+
+    space: MaskSpace
+    ranks: Sequence[int]
+    evaluator: Evaluator
+    images: Split
+    population: int
+    identity: str
+
+    def losses(self, executor: Executor, progress: Progress, folder: Path | None = None) -> Iterator[PrunedLosses]:
+        """The answer, a group of masks after another, in order of rank."""
+        what = "+".join(site.site for site in self.space.sites)
+        return survey(
+            self.evaluator, self.ranks, self.images, executor, progress, what=what, population=self.population,
+            folder=folder, identity=self.identity,
+        )  # fmt: skip
+
+
+def ask(
+    net: nn.Module,
+    space: MaskSpace,
+    data: Dataset,
+    progress: Progress,
+    *,
+    sample: int | None = None,
+    seed: int = 0,
+    removal: Removal = "aligned",
+    path: str = "auto",
+    images: int | None = None,
+) -> Question:
+    """All masks of `space` or `sample` drawn ones, on the whole train split or on `images` drawn from it."""
+    ranks = range(space.count) if sample is None else space.draw(sample, seed)
+    facts = f"{space} {removal} {images} {seed} {data.fingerprint} {data.name}"
+    return Question(
+        space=space,
+        ranks=ranks,
+        evaluator=evaluator(net, space, data.shape, removal, path, progress),
+        images=part_of(data.train, images, seed),
+        population=len(data.train),
+        identity=sha256(facts.encode() + state_bytes(net)).hexdigest(),
+    )
+
+
+@dataclass(kw_only=True)
+class Landscape:
+    """What is known of all losses once they are in a file.
+
+    `best` has the masks of lowest loss, columns as in the file. `counts` are masks a bin of `BIN` nats from 0 on, the
+    last bin open; losses that are no number are in none. `rivals` says how many masks lie within two standard
+    errors (of the difference, taken for independent) of the lowest loss; None where all images were used.
+    """
+
+    path: str
+    images: int
+    masks: int = 0
+    best: pd.DataFrame = field(default_factory=pd.DataFrame)
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, dtype=np.int64))
+    rivals: int | None = None
+
+    def add(self, table: pa.Table, top: int) -> None:
+        """Take in the rows of another group."""
+        losses = table["pruned_train_loss"].to_numpy()
+        self.masks += len(losses)
+        bins = np.minimum(losses[np.isfinite(losses)] / BIN, _BINS - 1).astype(np.int64)
+        self.counts += np.bincount(bins, minlength=_BINS)
+        candidates = np.argpartition(losses, min(top, len(losses)) - 1)[:top]
+        rows = pd.concat([self.best, table.take(np.sort(candidates)).to_pandas()])
+        self.best = rows.sort_values("pruned_train_loss", kind="stable").head(top).reset_index(drop=True)
+
+
+def write_landscape(
+    question: Question, output: Path, executor: Executor, progress: Progress, top: int = 10
+) -> Landscape:
+    """Stream the answer into `output` (.parquet or .csv), written whole or not at all.
+
+    While it is in the making, sums are kept in a folder beside it, from which the same question goes on after a kill.
+    """
+    folder = output.with_name(f"{output.name}.unfinished")
+    folder.mkdir(exist_ok=True)
+    partial = folder / output.name
+    landscape = Landscape(path=question.evaluator.path, images=len(question.images))
+    with _writer(partial) as write:
+        for losses in question.losses(executor, progress, folder):
+            for part in losses.parts(_ROWS_A_GROUP):
+                table = loss_table(part, question.space)
+                landscape.add(table, top)
+                write(table)
+    if "standard_error" in landscape.best:
+        landscape.rivals = _rivals(partial, landscape.best.iloc[0])
+    partial.replace(output)
+    rmtree(folder)
+    return landscape
+
+
+def losses_frame(question: Question, executor: Executor, progress: Progress) -> pd.DataFrame:
+    """The whole answer as a table in memory, a row a mask."""
+    tables = [loss_table(losses, question.space) for losses in question.losses(executor, progress)]
+    frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+    return frame
+
+
+class _Write(Protocol):
+    def __call__(self, table: pa.Table) -> None: ...
+
+
+@contextmanager
+def _writer(path: Path) -> Iterator[_Write]:
+    """Writes tables of one schema one after another into a file."""
+    opened: pq.ParquetWriter | pa_csv.CSVWriter | None = None
+
+    def write(table: pa.Table) -> None:
+        nonlocal opened
+        if opened is None:
+            csv = path.suffix == ".csv"
+            opened = (
+                pa_csv.CSVWriter(path, table.schema)
+                if csv
+                else pq.ParquetWriter(path, table.schema, compression="zstd")
+            )
+        opened.write_table(table)
+
+    try:
+        yield write
+    finally:
+        if opened is not None:
+            opened.close()
+
+
+def _rivals(path: Path, best: "pd.Series[float]") -> int:
+    """How many other masks may be as good as the best, given how sure their losses are."""
+    batches = pa_csv.open_csv(path) if path.suffix == ".csv" else pq.ParquetFile(path).iter_batches()
+    count = 0
+    for batch in batches:
+        losses, errors = (batch[name].to_numpy() for name in ("pruned_train_loss", "standard_error"))
+        margin = 2 * np.hypot(errors, best["standard_error"])
+        count += int((losses - best["pruned_train_loss"] <= margin).sum())
+    return count - 1
