@@ -150,7 +150,7 @@ class Exact:
             network=self._network,
             work=work,
             vectors=-(-len(labels_B) // LANES),
-            relative=by_lane(self._rivals_KIR, labels_B),
+            relative=by_lane(self._rivals_KIR, images_BCHW, labels_B),
             losses=losses,
             wrongs=wrongs,
             buffer=self._buffer,

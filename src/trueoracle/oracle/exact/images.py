@@ -42,13 +42,17 @@ def rival_weights(last: Layer) -> NDArray[np.float32]:
     return result
 
 
-def by_lane(rivals_KIR: NDArray[np.float32], labels_B: Tensor) -> NDArray[np.float32]:
-    """(vectors, 1 + inputs, rivals, 16) in one row, aligned: each image's own weights."""
+def by_lane(rivals_KIR: NDArray[np.float32], images_BCHW: Tensor, labels_B: Tensor) -> NDArray[np.float32]:
+    """(vectors, 1 + inputs, rivals, 16) in one row, aligned: each image's own weights.
+
+    Pixels that are no numbers may be lost in the kernels' maxima; the logits of their image are set to be none here.
+    """
     labels = labels_B.cpu().numpy()
     vectors = -(-len(labels) // LANES)
     each = np.zeros((vectors * LANES, *rivals_KIR.shape[1:]), dtype=np.float32)
     each[: len(labels)] = rivals_KIR[labels]
     each[len(labels) :, 0] = _NEVER
+    each[: len(labels)][~images_BCHW.isfinite().flatten(1).all(1).cpu().numpy()] = np.nan
     result = aligned(each.size)
     result.reshape(vectors, *rivals_KIR.shape[1:], LANES)[:] = each.reshape(
         vectors, LANES, *rivals_KIR.shape[1:]

@@ -243,9 +243,10 @@ new = multiply_add(odds, old, add(odds, old))
 if any_lane(either(greater(new, lift({_FULL})), greater(worst, lift({_FAR})))):
     shift = maximum(worst, lift(0.0))
     near = add(sum_of_exp2(lower_row(t, shift)), exp2(subtract(lift(0.0), shift)))
-    parts = split_exponent(multiply(add(old, lift(1.0)), near))
+    whole = multiply(add(old, lift(1.0)), near)
+    parts = split_exponent(whole)
     store(X, at, add(load(X, at), add(shift, parts[1])))
-    new = subtract(parts[0], lift(1.0))
+    new = add(subtract(parts[0], lift(1.0)), subtract(whole, whole))
 store(Q, at, new)
 store(N, at, count_up(load(N, at), greater(worst, lift(0.0))))
 """
@@ -253,7 +254,7 @@ store(N, at, count_up(load(N, at), greater(worst, lift(0.0))))
 
 Q + 1 is the product of (1 + odds) over images so far, less 2^X: one logarithm for all of them. Kept less 1, it holds
 small losses to a relative 1e-7 too. The product's power of two goes to X before it could overflow; so does that of
-an image whose largest logit is far above the true one's."""
+an image whose largest logit is far above the true one's. whole - whole is 0, or not a number where it is none."""
 
 _SUM_UP = """
 q = load(Q, at)
