@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trueoracle.errors import ModelError, SpecError
-from trueoracle.nets import build, find_sites
+from trueoracle.nets import build, evaluate, find_sites, remove
 from trueoracle.nets.vgg import CifarVGG
-from trueoracle.oracle import CannotBatch, Evaluator, Loop, Sums, batched, evaluator, pruned_losses
+from trueoracle.oracle import CannotBatch, Evaluator, Loop, Sums, batched, evaluator
 from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
 
@@ -326,8 +326,8 @@ def test_a_refused_network_is_evaluated_by_the_loop() -> None:
     chosen: Evaluator = evaluator(net, space, SMALL)
     assert chosen.path == ("loop: `softmax` (softmax) mixes the units of `conv` in a way that is no sum")
     found = chosen.sums(range(space.count), images, labels)
-    wanted = list(pruned_losses(net, space, SMALL, images, labels))
-    np.testing.assert_allclose(found.loss_M / 4, [mask.loss for mask in wanted], rtol=1e-15)
+    wanted = [evaluate(remove(net, mask, SMALL), images, labels) for mask in space]
+    np.testing.assert_allclose(found.loss_M / 4, [mask.loss for mask in wanted], rtol=1e-6)
     assert found.correct_M.tolist() == [mask.accuracy * 4 for mask in wanted]
 
 
@@ -340,5 +340,5 @@ def test_paths_by_name() -> None:
         evaluator(net, space, GREY, path="bached")
     with pytest.raises(ModelError, match="unknown site `conv9`"):
         evaluator(net, MaskSpace((SiteChoice(site="conv9", units=10, pruned=5),)), GREY)
-    with pytest.raises(ModelError, match="`conv1` has 10 units, but its masks 12"):
+    with pytest.raises(ModelError, match="`conv1` has 10 units, but the space has 12"):
         evaluator(net, MaskSpace((SiteChoice(site="conv1", units=12, pruned=5),)), GREY)

@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -6,7 +8,7 @@ from trueoracle.data import load_dataset
 from trueoracle.fleet import train
 from trueoracle.mask import Mask
 from trueoracle.nets import build, cost, find_sites, remove
-from trueoracle.oracle import pruned_losses
+from trueoracle.oracle import Loop
 from trueoracle.progress import Quiet
 from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
@@ -57,14 +59,12 @@ def test_pruned_losses_equal_a_float64_evaluation(
 ) -> None:
     net, images, labels = trained
     space = MaskSpace((SiteChoice(site="conv1", units=10, pruned=5), SiteChoice(site="conv3", units=10, pruned=2)))
-    masks = [space.unrank(place) for place in space.draw(12, seed=0)]
-    exact = remove(net, masks[0], SHAPE).double()
-    assert exact is not net
-    for found in pruned_losses(net, masks, SHAPE, images, labels):
-        logits = silenced(net.double(), found.mask, images.double())
-        net.float()
-        assert found.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
-        assert found.accuracy == (logits.argmax(1) == labels).double().mean().item()
+    ranks = space.draw(12, seed=0)
+    found = Loop(net=net, space=space, shape=SHAPE).sums(ranks, images, labels)
+    for rank, loss, correct in zip(ranks, found.loss_M, found.correct_M, strict=True):
+        logits = silenced(deepcopy(net).double(), space.unrank(rank), images.double())
+        assert loss / len(labels) == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
+        assert correct == (logits.argmax(1) == labels).sum()
 
 
 def test_costs_counted_by_hand() -> None:

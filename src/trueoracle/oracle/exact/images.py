@@ -20,7 +20,7 @@ def in_lanes(images_BCHW: Tensor) -> NDArray[np.float32]:
     result = aligned(vectors * LANES * pixels.shape[1])
     view = torch.from_numpy(result).view(vectors, pixels.shape[1], LANES)
     whole = len(pixels) // LANES
-    view[:whole] = pixels[: whole * LANES].view(whole, LANES, -1).transpose(1, 2)
+    view[:whole] = pixels[: whole * LANES].view(whole, LANES, pixels.shape[1]).transpose(1, 2)
     view[whole:, :, : len(pixels) % LANES] = pixels[whole * LANES :].T
     return result
 
