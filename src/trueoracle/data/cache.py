@@ -1,21 +1,14 @@
 """Decoded pixels on disk, so that a dataset is decoded once a machine and not once a run."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from trueoracle.data.source import RawData, RawSplit
-
-
-def cache_folder() -> Path:
-    """Where decoded data lies: `TRUEORACLE_CACHE`, or the user's cache folder."""
-    named = os.environ.get("TRUEORACLE_CACHE")
-    return Path(named) if named else user_cache_path("trueoracle")
+from trueoracle.folders import cache_folder
 
 
 def cached(key: str, read: Callable[[], RawData]) -> RawData:
