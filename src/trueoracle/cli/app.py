@@ -54,6 +54,7 @@ def run(
     threads: Annotated[
         int | None, typer.Option(help="Trials at a time; as many as there are cores if not given.")
     ] = None,
+    backend: Annotated[str, typer.Option(help="What trains: auto, lanes or loop.")] = "auto",
     changes: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as retrain.epochs=2.")] = None,
 ) -> None:
     """Run a study, or resume it where it was left."""
@@ -67,6 +68,7 @@ def run(
         base_weights=base_weights,
         device=device,
         threads=threads,
+        backend=backend,
     )
     try:
         before = wanted.stored_status()

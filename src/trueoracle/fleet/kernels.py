@@ -246,12 +246,16 @@ class _Writer:
         window = [(p, c * stage.window[1] + q) for c in range(columns) for p in range(stage.window[0]) for q in range(stage.window[1])]  # fmt: skip
         self._start(text, stage, rows, len(window))
         weights = [[(r * inputs * taps + q) * LANES for r in range(rows)] for q in range(kernel_across)]
-        pixels = [[(y * step_down * width + x * step_across + q) * unit for y, x in window] for q in range(kernel_across)]
+        pixels = [
+            [(y * step_down * width + x * step_across + q) * unit for y, x in window] for q in range(kernel_across)
+        ]
         multiply = self._tile(f"multiply_tile({weights}, {pixels}, scalars={unit == 1})")
         depth = text.depth
         text.loop("i", Run(first=0, end=inputs, size=1))
         text.loop("p", Run(first=0, end=kernel_down, size=1))
-        weight = f"{self._at.weights[stage.weight]} + ((o * {inputs} + i) * {kernel_down} + p) * {kernel_across * LANES}"
+        weight = (
+            f"{self._at.weights[stage.weight]} + ((o * {inputs} + i) * {kernel_down} + p) * {kernel_across * LANES}"
+        )
         down, across = stage.window[0] * step_down, stage.window[1] * step_across
         pixel = f"{place} + ((i * {height} + y * {down} + p) * {width} + x * {across}) * {unit}"
         text.put(f"sums = {multiply}(sums, w, {weight}, {array}, {pixel})")
@@ -333,7 +337,9 @@ class _Writer:
                 text.put(f"sums = {self._tile(f'zero_tile({rows.size * taps.size})')}()")
                 text.loop("y", Run(first=0, end=grid_down, size=1))
                 text.loop("x", Run(first=0, end=grid_across, size=unroll))
-                gradients = [[(r * grid_down * grid_across + u) * LANES for r in range(rows.size)] for u in range(unroll)]
+                gradients = [
+                    [(r * grid_down * grid_across + u) * LANES for r in range(rows.size)] for u in range(unroll)
+                ]
                 pixels = [[(u * step_across + q) * unit for q in range(taps.size)] for u in range(unroll)]
                 multiply = self._tile(f"multiply_tile({gradients}, {pixels}, scalars={unit == 1})")
                 text.put(
@@ -415,7 +421,9 @@ class _Writer:
                 text.put(f"sums = {multiply}(sums, w, {weight}, s, {place})")
                 text.depth -= 2
                 store = self._tile(f"store_tile({[(r * height * width + c) * LANES for r in range(rows.size) for c in range(size)]})")  # fmt: skip
-                text.put(f"{store}(sums, s, {self._at.gradients[n - 1]} + ((i * {height} + y) * {width} + x) * {LANES})")
+                text.put(
+                    f"{store}(sums, s, {self._at.gradients[n - 1]} + ((i * {height} + y) * {width} + x) * {LANES})"
+                )
         return _renamed(text)
 
     # Pooling and ReLU on their own ------------------------------------------------------------------------------
@@ -459,9 +467,8 @@ class _Writer:
         return text
 
     def _pool_backward(self, n: int, stage: Pool) -> _Lines:
-        clear = _Lines()
         place = self._at.gradients[n - 1]
-        clear.put(f"s[{place}:{place + prod(stage.entry) * LANES}] = 0.0")
+        clear = _cleared(place, prod(stage.entry) * LANES).splitlines()
         text = self._pool_loops(n, stage)
         text.put(f"d = load(s, {self._at.gradients[n]} + cell)")
         if not stage.mean:
@@ -473,7 +480,7 @@ class _Writer:
         text.put(f"pixel = {place} + place * {LANES}")
         factor = "share" if stage.mean else "equals(first, place)"
         text.put(f"store(s, pixel, multiply_add(d, {factor}, load(s, pixel)))")
-        return _Lines(lines=clear.lines + text.lines)
+        return _Lines(lines=clear + text.lines)
 
     def _relu_forward(self, n: int, stage: Relu) -> _Lines:
         text = _Lines()
@@ -528,7 +535,9 @@ def loss({_ARGUMENTS}):
 def read(images, labels, order, begin, share, s, t):
 """
         if at.lone:
-            return head + f"""\
+            return (
+                head
+                + f"""\
     for lane in range({LANES}):
         sample = order[min(begin + lane, len(order) - 1)]
         t[{at.labels} + lane] = labels[sample]
@@ -536,6 +545,7 @@ def read(images, labels, order, begin, share, s, t):
         for k in range({at.size}):
             s[{at.entries[0]} + k * {LANES} + lane] = images[sample * {at.size} + k]
 """
+            )
         lines = [
             "    sample = order[begin]",
             f"    store(t, {at.labels}, as_index(labels[sample]))",
@@ -577,7 +587,7 @@ def read(images, labels, order, begin, share, s, t):
         first = self._stages[0]
         if self._select and isinstance(first, Product):
             taps = prod(first.kernel)
-            clear = f"    s[{at.blank_gradient}:{at.blank_gradient + first.outputs * LANES}] = 0.0\n"
+            clear = _cleared(at.blank_gradient, first.outputs * LANES)
             finish = f"""\
     for o in range({first.outputs}):
         for i in range({first.entry[0]}):
@@ -610,7 +620,8 @@ def logits(images, marks, labels, order, w, g, s, t, background, out):
         read(images, labels, order, begin, 0.0, s, t)
         forward(images, marks, w, g, s, t, order[begin])
         place = begin // {step} * {size}
-        out[place : place + {size}] = s[{at.entries[-1]} : {at.entries[-1] + size}]
+        for k in range({size}):
+            out[place + k] = s[{at.entries[-1]} + k]
 """
 
 
@@ -645,6 +656,11 @@ def _sources(stage: Product, first: int, size: int) -> list[tuple[int, list[int 
         if any(column is not None for column in columns):
             steps.append((q, columns))
     return steps
+
+
+def _cleared(place: int, size: int) -> str:
+    """Scratch set to zero; a loop, for Numba takes seconds to compile an assignment to a slice."""
+    return f"    for k in range({place}, {place + size}):\n        s[k] = 0.0\n"
 
 
 def _renamed(text: _Lines) -> _Lines:

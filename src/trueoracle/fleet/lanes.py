@@ -59,18 +59,16 @@ class _Images:
         return len(self.labels)
 
 
-def kernels(chain: Chain, net: nn.Module, *, lone: bool, progress: Progress) -> Kernels:
-    """The kernels for networks of the shape of `net`; compiled once a machine."""
+def kernels(
+    chain: Chain, net: nn.Module, *, lone: bool, progress: Progress, select: bool | None = None
+) -> Kernels:
+    """The kernels for networks of the shape of `net`; compiled once a machine, which says whether it can `select`."""
     sizes = {name: parameter.numel() for name, parameter in net.named_parameters()}
     layout = lay_out(chain, sizes, lone=lone)
-    module = build("samples" if lone else "fleet", _source(layout), progress)
+    module = build("samples" if lone else "fleet", source(layout, select=_has_avx512() if select is None else select), progress)
     sums = sum(_multiply_adds(stage) for stage in chain.stages if isinstance(stage, Product))
     calls = max(LANES, _MULTIPLY_ADDS_A_CALL // (3 * sums) // LANES * LANES)
     return Kernels(layout=layout, module=module, samples_a_call=calls)
-
-
-def _source(layout: Layout) -> str:
-    return source(layout, select=_has_avx512())
 
 
 def _multiply_adds(stage: Product) -> int:
@@ -258,9 +256,7 @@ def _prepared(split: Split, background_C: Tensor, layout: Layout) -> _Images:
     marks = np.zeros(1, np.uint8)
     if layout.skips and isinstance(first, Product):
         marks = np.concatenate([_marked(part, background_C, first) for part in images_NCHW.split(1000)])
-    return _Images(
-        pixels=images_NCHW.numpy().reshape(-1), marks=marks.reshape(-1), labels=split.labels_N.numpy()
-    )
+    return _Images(pixels=images_NCHW.numpy().reshape(-1), marks=marks.reshape(-1), labels=split.labels_N.numpy())
 
 
 def _blank_image(background_C: Tensor, layout: Layout) -> Floats:

@@ -68,7 +68,12 @@ def multiply_tile(rows: Sequence[Offsets], columns: Sequence[Sequence[int | None
 
     @intrinsic  # type: ignore[untyped-decorator]
     def multiply(
-        _typing: Any, sums: types.UniTuple, a: types.Array, place_a: types.Integer, b: types.Array, place_b: types.Integer
+        _typing: Any,
+        sums: types.UniTuple,
+        a: types.Array,
+        place_a: types.Integer,
+        b: types.Array,
+        place_b: types.Integer,
     ) -> Any:
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
             left = _Vectors(context, builder, signature.args[1], *arguments[1:3])
@@ -223,7 +228,9 @@ def as_index(_typing: Any, number: types.Integer) -> Any:
 class _Vectors:
     """The vectors of one array around one place, for emitting."""
 
-    def __init__(self, context: Any, builder: ir.IRBuilder, kind: types.Array, array: ir.Value, place: ir.Value) -> None:
+    def __init__(
+        self, context: Any, builder: ir.IRBuilder, kind: types.Array, array: ir.Value, place: ir.Value
+    ) -> None:
         self._context, self._builder, self._kind, self._array, self._place = context, builder, kind, array, place
 
     def load(self, offset: int) -> ir.Value:
