@@ -3,20 +3,24 @@
 from trueoracle.nets.catalogue import MODELS, build
 from trueoracle.nets.cost import Cost, cost
 from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
-from trueoracle.nets.removal import remove
+from trueoracle.nets.removal import REMOVALS, Removal, check_removal, l1_kept, remove
 from trueoracle.nets.sites import Site, find_sites
 from trueoracle.nets.weights import load_weights, state_bytes, weights_from_bytes
 
 __all__ = [
     "MODELS",
+    "REMOVALS",
     "Cost",
     "Evaluation",
+    "Removal",
     "Site",
     "build",
     "channels_last",
+    "check_removal",
     "cost",
     "evaluate",
     "find_sites",
+    "l1_kept",
     "load_weights",
     "remove",
     "state_bytes",

@@ -57,6 +57,11 @@ def removal_group(graph: tp.DependencyGraph, module: nn.Module, units: tuple[int
     return graph.get_pruning_group(module, _OUTPUT_PRUNERS[type(module)], idxs=list(units))
 
 
+def prunes_outputs(dependency: tp.Dependency) -> bool:
+    """Whether this part of a group takes outputs from a convolution or linear layer."""
+    return dependency.handler in (tp.prune_conv_out_channels, tp.prune_linear_out_channels)
+
+
 def site_module(net: nn.Module, site: str, known: Mapping[str, Site]) -> nn.Module:
     """The layer that a site is named after; `ModelError` for an unknown site."""
     if site not in known:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from trueoracle.mask import Mask
-from trueoracle.nets import channels_last, evaluate, remove
+from trueoracle.nets import Removal, channels_last, evaluate, remove
 from trueoracle.shape import InputShape
 
 
@@ -20,13 +20,18 @@ class PrunedLoss:
 
 
 def pruned_losses(
-    net: nn.Module, masks: Iterable[Mask], shape: InputShape, images_NCHW: Tensor, labels_N: Tensor
+    net: nn.Module,
+    masks: Iterable[Mask],
+    shape: InputShape,
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    removal: Removal = "aligned",
 ) -> Iterator[PrunedLoss]:
     """The pruned train loss of each mask in turn, on the network physically pruned by it.
 
     Forward passes run in the precision of `net` and the images, cross-entropy and sums in float64.
     """
     for mask in masks:
-        pruned = remove(net, mask, shape)
+        pruned = remove(net, mask, shape, removal)
         result = evaluate(channels_last(pruned), images_NCHW, labels_N)
         yield PrunedLoss(mask=mask, loss=result.loss, accuracy=result.accuracy)
