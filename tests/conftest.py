@@ -29,10 +29,10 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "kernels").symlink_to(kernels)
-    monkeypatch.setenv("TRUEORACLE_CACHE", str(tmp_path / "cache"))
+def _own_folders(tmp_path_factory: pytest.TempPathFactory, kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "kernels").symlink_to(kernels)
+    monkeypatch.setenv("TRUEORACLE_CACHE", str(cache))
     monkeypatch.delenv("TRUEORACLE_DATA", raising=False)
     torch.set_num_threads(1)
 

@@ -204,7 +204,8 @@ class _Reader:
                     module.count_include_pad, module.divisor_override,
                 )  # fmt: skip
             case nn.Flatten():
-                return self._flatten(None, module.start_dim, module.end_dim)
+                self._flatten(None, module.start_dim, module.end_dim)
+                return None
             case nn.Identity():
                 return None
         raise NotAChain(f"has a layer of another kind (`{type(module).__name__}`)")

@@ -428,7 +428,7 @@ class _Writer:
 
     # Pooling and ReLU on their own ------------------------------------------------------------------------------
 
-    def _pool_loops(self, n: int, stage: Pool) -> _Lines:
+    def _pool_loops(self, stage: Pool) -> _Lines:
         text = _Lines()
         channels, down, across = stage.exit
         text.loop("c", Run(first=0, end=channels, size=1))
@@ -445,7 +445,7 @@ class _Writer:
         return text
 
     def _pool_forward(self, n: int, stage: Pool) -> _Lines:
-        text = self._pool_loops(n, stage)
+        text = self._pool_loops(stage)
         depth = text.depth
         place, channel, row = self._out(n)
         text.put("best = lift(0.0)" if stage.mean else 'best = lift(-float("inf"))')
@@ -469,7 +469,7 @@ class _Writer:
     def _pool_backward(self, n: int, stage: Pool) -> _Lines:
         place = self._at.gradients[n - 1]
         clear = _cleared(place, prod(stage.entry) * LANES).splitlines()
-        text = self._pool_loops(n, stage)
+        text = self._pool_loops(stage)
         text.put(f"d = load(s, {self._at.gradients[n]} + cell)")
         if not stage.mean:
             text.put(f"first = load(t, {self._at.indices[n]} + cell)")
@@ -530,7 +530,7 @@ def loss({_ARGUMENTS}):
     def _read(self) -> str:
         """Samples order[begin ...] and their labels; with `lone`, up to sixteen of them, the rest of no weight."""
         at = self._at
-        head = f"""\
+        head = """\
 @njit("void(float32[::1], int64[::1], int64[::1], int64, float64, float32[::1], int32[::1])", nogil=True, cache=True)
 def read(images, labels, order, begin, share, s, t):
 """

@@ -59,13 +59,13 @@ class _Images:
         return len(self.labels)
 
 
-def kernels(
-    chain: Chain, net: nn.Module, *, lone: bool, progress: Progress, select: bool | None = None
-) -> Kernels:
+def kernels(chain: Chain, net: nn.Module, *, lone: bool, progress: Progress, select: bool | None = None) -> Kernels:
     """The kernels for networks of the shape of `net`; compiled once a machine, which says whether it can `select`."""
     sizes = {name: parameter.numel() for name, parameter in net.named_parameters()}
     layout = lay_out(chain, sizes, lone=lone)
-    module = build("samples" if lone else "fleet", source(layout, select=_has_avx512() if select is None else select), progress)
+    module = build(
+        "samples" if lone else "fleet", source(layout, select=_has_avx512() if select is None else select), progress
+    )
     sums = sum(_multiply_adds(stage) for stage in chain.stages if isinstance(stage, Product))
     calls = max(LANES, _MULTIPLY_ADDS_A_CALL // (3 * sums) // LANES * LANES)
     return Kernels(layout=layout, module=module, samples_a_call=calls)
@@ -228,12 +228,12 @@ def _cross_entropy(logits_NKL: Floats, labels_N11: NDArray[np.int64]) -> NDArray
     logits = logits_NKL.astype(np.float64)
     logits -= logits.max(1, keepdims=True)
     right = np.take_along_axis(logits, labels_N11, 1)[:, 0]
-    losses: NDArray[np.float64] = np.log(np.exp(logits).sum(1)) - right
-    return losses.sum(0)
+    losses: NDArray[np.float64] = (np.log(np.exp(logits).sum(1)) - right).sum(0)
+    return losses
 
 
 # Padding and marking take about a second for a dataset, a fleet sometimes less.
-_PREPARED: Any = WeakTensorKeyDictionary()  # type: ignore[no-untyped-call]
+_PREPARED: Any = WeakTensorKeyDictionary()
 
 
 def _images(split: Split, background_C: Tensor, layout: Layout) -> _Images:
@@ -255,7 +255,7 @@ def _prepared(split: Split, background_C: Tensor, layout: Layout) -> _Images:
         images_NCHW = F.pad(images_NCHW, (across, across, down, down))
     marks = np.zeros(1, np.uint8)
     if layout.skips and isinstance(first, Product):
-        marks = np.concatenate([_marked(part, background_C, first) for part in images_NCHW.split(1000)])
+        marks = np.concatenate([_marked(part, background_C, first) for part in torch.split(images_NCHW, 1000)])
     return _Images(pixels=images_NCHW.numpy().reshape(-1), marks=marks.reshape(-1), labels=split.labels_N.numpy())
 
 

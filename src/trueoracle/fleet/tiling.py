@@ -33,7 +33,7 @@ def tiles(rows: int, columns: int, width: int = 1, *, streamed: bool = True) -> 
     choices = product(range(1, rows + 1), range(1, columns + 1))
     cuts = [(cut(rows, a), cut(columns, b)) for a, b in choices]
     fitting = [(r, c) for r, c in cuts if _registers(r[0].size, c[0].size * width) <= REGISTERS]
-    return min(fitting or [cuts[-1]], key=lambda choice: _cycles(*choice, width, streamed))
+    return min(fitting or [cuts[-1]], key=lambda cuts: _cycles(cuts[0], cuts[1], width, streamed))
 
 
 def _registers(rows: int, columns: int) -> int:

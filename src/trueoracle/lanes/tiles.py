@@ -196,7 +196,7 @@ def select_tile(taps: Offsets) -> Tile:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def divide(_typing: Any, a: Any, b: Any) -> Any:
-    """a / b, lane by lane."""
+    """The quotient, lane by lane."""
 
     def emit(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> ir.Value:
         return builder.fdiv(*arguments)
