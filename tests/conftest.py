@@ -1,5 +1,6 @@
 """What several tests share: small data, a trained small study, and nobody's cache or store but their own."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,20 @@ TINY = {
 }
 
 
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder of compiled kernels for all tests and all processes that run them: compiling takes seconds."""
+    here = tmp_path_factory.getbasetemp()
+    folder = (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / "kernels"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRUEORACLE_CACHE", str(tmp_path / "cache"))
+def _own_folders(tmp_path_factory: pytest.TempPathFactory, kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "kernels").symlink_to(kernels)
+    monkeypatch.setenv("TRUEORACLE_CACHE", str(cache))
     monkeypatch.delenv("TRUEORACLE_DATA", raising=False)
     torch.set_num_threads(1)
 

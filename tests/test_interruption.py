@@ -20,9 +20,9 @@ FACTS = {
     "model": "lenet5-mini",
     "data": "digits",
     "train": {"optimiser": "sgd", "lr": 0.02, "momentum": 0.9, "batch_size": 64, "epochs": 1},
-    "retrain": {"optimiser": "sgd", "lr": 0.002, "momentum": 0.9, "batch_size": 64, "epochs": 1},
-    "cells": [{"prune": {"conv3": 0.2}, "draw": 20}],
-    "repeats": 1,
+    "retrain": {"optimiser": "sgd", "lr": 0.002, "momentum": 0.9, "batch_size": 64, "epochs": 4},
+    "cells": [{"prune": {"conv3": 0.2}}],
+    "repeats": 2,
     "final": "last",
 }
 
@@ -82,7 +82,7 @@ def test_a_study_killed_twice_and_interrupted_once_ends_with_the_table_of_a_calm
     process = begin(tmp_path)
     printed, problem = process.communicate()
     assert process.returncode == 0, problem
-    assert "20 of 20 trials finished" in printed
+    assert "90 of 90 trials finished" in printed
     resumed = study.trials()
     drop = ["seconds"]
     pd.testing.assert_frame_equal(resumed.drop(columns=drop), calm.trials().drop(columns=drop), check_exact=True)

@@ -37,14 +37,14 @@ def trial(outcome: Outcome, mask: int = 0) -> Trial:
 
 def test_a_failed_trial_is_replaced_and_a_finished_one_never(store: Store) -> None:
     run = store.begin_run(STUDY.digest, 1, {})
-    store.put_trial(STUDY.digest, trial(Outcome.FAILED), digits=2, run=run)
+    store.put_trials(STUDY.digest, [trial(Outcome.FAILED)], digits=2, run=run)
     assert store.settled(STUDY.digest) == set()
     assert (store.status(STUDY.digest, 3).failed, store.status(STUDY.digest, 3).left) == (1, 3)
-    store.put_trial(STUDY.digest, trial(Outcome.FINISHED), digits=2, run=run)
+    store.put_trials(STUDY.digest, [trial(Outcome.FINISHED)], digits=2, run=run)
     assert store.settled(STUDY.digest) == {(0, 0, 0)}
     assert store.status(STUDY.digest, 3).failed == 0
     with pytest.raises(StoreError):
-        store.put_trial(STUDY.digest, trial(Outcome.DIVERGED), digits=2, run=run)
+        store.put_trials(STUDY.digest, [trial(Outcome.DIVERGED)], digits=2, run=run)
     assert store.status(STUDY.digest, 3).finished == 1
 
 

@@ -8,7 +8,7 @@ from trueoracle.progress import Quiet
 from trueoracle.store import Store
 
 # The package exports the function of the same name, so the module is found by its full name.
-conduct = import_module("trueoracle.study.conduct")
+retrain = import_module("trueoracle.study.retrain")
 
 
 def table(study: Study) -> pd.DataFrame:
@@ -67,17 +67,17 @@ def test_an_error_in_one_trial_is_its_outcome_and_is_tried_again(tmp_path, monke
         changes = {**TINY, "repeats": 1}
         return Study("quickstart", set=changes, store=f"sqlite:///{tmp_path / 's.db'}", threads=1, progress=Quiet())
 
-    real = conduct.train
+    real = retrain.train_fleet
     calls = []
 
-    def breaks_once(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 4:  # the base network is the first
+    def breaks(nets, *args, **kwargs):
+        calls.append(len(nets))
+        if len(calls) in (1, 4):  # the whole fleet, then the third of its networks tried alone
             raise RuntimeError("out of memory")
-        return real(*args, **kwargs)
+        return real(nets, *args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(conduct, "train", breaks_once)
+        patched.setattr(retrain, "train_fleet", breaks)
         status = study().run()
     assert (status.finished, status.failed, status.left) == (9, 1, 1)
     assert study().analyze()[0].excluded == 1

@@ -10,7 +10,7 @@ import pandas as pd
 
 from trueoracle import analysis
 from trueoracle.analysis import Relation
-from trueoracle.errors import SpecError, StoreError, TableError
+from trueoracle.errors import SpecError, StoreError, TableError, unknown
 from trueoracle.progress import Bars, Progress
 from trueoracle.report import write_report
 from trueoracle.spec import StudySpec, parse_spec
@@ -19,6 +19,7 @@ from trueoracle.store import DEFAULT_URL, Status, Store, store_exists
 if TYPE_CHECKING:
     import torch
 
+    from trueoracle.fleet import Backend
     from trueoracle.nets import Removal
     from trueoracle.study.landscape import Question
 
@@ -49,7 +50,7 @@ class Study:
     """A study: run it, look at it, report on it.
 
     `source` is a built-in name, a path of a YAML file or a `StudySpec`; `set` changes it by paths such as
-    `{"retrain.epochs": 2}`. Raises `SpecError` and its kin, before anything is written, for bad input.
+    `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes` or `loop`. Raises `SpecError` and its kin, before anything is written, for bad input.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Study:
         base_weights: str | Path | None = None,
         device: str = "cpu",
         threads: int | None = None,
+        backend: str = "auto",
         progress: Progress | None = None,
     ) -> None:
         from trueoracle.study import changed, load_spec, plan
@@ -79,6 +81,7 @@ class Study:
         self._device = device
         self._threads = threads_or_all(threads)
         self._progress = progress or Bars()
+        self._backend = find_backend(backend)
 
     @classmethod
     def stored(cls, name: str, *, store: str = DEFAULT_URL) -> "Study":
@@ -100,7 +103,7 @@ class Study:
             return status
         data = load_dataset(self.spec.data, self._data_dir, find_device(self._device), self._progress)
         store = Store(self.store_url, create=True)
-        return conduct(self.plan, data, store, Threads(self._threads), self._progress)
+        return conduct(self.plan, data, store, Threads(self._threads), self._progress, self._backend)
 
     def stored_status(self) -> Status | None:
         """As `status`, or None where the store or the study in it does not exist yet."""
@@ -149,6 +152,16 @@ def find_device(name: str) -> "torch.device":
     if name == "cuda" and not torch.cuda.is_available():
         raise SpecError("`device` cuda was asked for, but torch finds no GPU here")
     return torch.device(name)
+
+
+def find_backend(name: str) -> "Backend":
+    """The backend of this name; `SpecError` where there is none."""
+    from trueoracle.fleet import BACKENDS
+
+    for known in BACKENDS:
+        if name == known:
+            return known
+    raise SpecError(unknown("backend", name, BACKENDS))
 
 
 def ask_oracle(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset, Split
@@ -92,10 +93,15 @@ def figures_of(net: nn.Module, data: Dataset) -> Figures:
     )
 
 
+def order_of_epoch(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """In which order an epoch, counted from 0, goes through the images."""
+    return np.random.default_rng([seed, epoch]).permutation(images)
+
+
 def shuffled_batches(split: Split, size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
     """The images of one epoch, shuffled, in batches; the last may be smaller."""
-    order = np.random.default_rng([seed, epoch]).permutation(len(split))
-    return torch.split(torch.from_numpy(order).to(split.labels_N.device), size)
+    order = torch.from_numpy(order_of_epoch(len(split), seed, epoch))
+    return torch.split(order.to(split.labels_N.device), size)
 
 
 def _optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

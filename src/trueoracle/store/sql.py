@@ -4,7 +4,7 @@ Every method is one transaction: after a kill at any moment, what it wrote is wh
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -126,26 +126,28 @@ class Store:
             )
             return {(row.cell, int(row.rank), row.repeat) for row in connection.execute(query)}
 
-    def put_trial(self, study: str, trial: Trial, digits: int, run: int) -> None:
-        """Keep a trial with its curve. One that failed before is replaced, any other raises `StoreError`."""
-        key = {"study": study, "cell": trial.cell, "rank": _text(trial.mask, digits), "repeat": trial.repeat}
-        final = asdict(trial.final) if trial.final else {}
+    def put_trials(self, study: str, fleet: Sequence[Trial], digits: int, run: int) -> None:
+        """Keep trials with their curves, all or none. Those that failed before are replaced, others raise `StoreError`."""
         with self._transaction() as connection:
-            connection.execute(delete(trials).filter_by(**key).where(trials.c.outcome == Outcome.FAILED.name))
-            connection.execute(
-                insert(trials).values(
-                    **key,
-                    seed=trial.seed,
-                    outcome=trial.outcome.name,
-                    error=trial.error,
-                    seconds=trial.seconds,
-                    **final,
+            for trial in fleet:
+                key = {"study": study, "cell": trial.cell, "rank": _text(trial.mask, digits), "repeat": trial.repeat}
+                final = asdict(trial.final) if trial.final else {}
+                connection.execute(delete(trials).filter_by(**key).where(trials.c.outcome == Outcome.FAILED.name))
+                connection.execute(
+                    insert(trials).values(
+                        **key,
+                        seed=trial.seed,
+                        outcome=trial.outcome.name,
+                        error=trial.error,
+                        seconds=trial.seconds,
+                        **final,
+                    )
                 )
-            )
-            if trial.curve:
-                points = [{**key, "epoch": epoch, **asdict(f)} for epoch, f in enumerate(trial.curve, start=1)]
-                connection.execute(insert(curves), points)
-            connection.execute(update(runs).where(runs.c.id == run).values(last=time(), trials=runs.c.trials + 1))
+                if trial.curve:
+                    points = [{**key, "epoch": epoch, **asdict(f)} for epoch, f in enumerate(trial.curve, start=1)]
+                    connection.execute(insert(curves), points)
+            count = runs.c.trials + len(fleet)
+            connection.execute(update(runs).where(runs.c.id == run).values(last=time(), trials=count))
 
     def begin_run(self, study: str, threads: int, versions: dict[str, str]) -> int:
         """Note that retraining begins now; the number identifies this run."""

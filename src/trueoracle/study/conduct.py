@@ -2,9 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from time import monotonic
 
@@ -14,33 +12,26 @@ from torch import nn
 from trueoracle.criteria import importances, score
 from trueoracle.data import Dataset
 from trueoracle.errors import StoreError
-from trueoracle.fleet import Stopped, figures_of, train
-from trueoracle.mask import Mask
+from trueoracle.fleet import Backend, Choice, figures_alone, train_alone
 from trueoracle.nets import cost, remove, state_bytes, weights_from_bytes
 from trueoracle.oracle import evaluator
-from trueoracle.progress import Advance, Progress
+from trueoracle.progress import Progress
 from trueoracle.seeding import derive_seed
 from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Status, Store, StudyRecord
-from trueoracle.study.executor import Executor, Stop
+from trueoracle.study.executor import Executor
 from trueoracle.study.plan import Plan, PlannedCell
+from trueoracle.study.retrain import Retraining, choices, fleet_tasks
 from trueoracle.study.survey import survey
-from trueoracle.trial import Figures, Outcome, Trial, final_figures
+from trueoracle.trial import Outcome
 
 
 class Paused(Exception):
     """The user interrupted the study; everything finished so far is in the store."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Task:
-    """A trial to be run."""
-
-    cell: PlannedCell
-    mask: Mask
-    repeat: int
-
-
-def conduct(plan: Plan, data: Dataset, store: Store, executor: Executor, progress: Progress) -> Status:
+def conduct(
+    plan: Plan, data: Dataset, store: Store, executor: Executor, progress: Progress, backend: Backend = "auto"
+) -> Status:
     """Run what is left of the study, where the data lies, and return its status; `Paused` if interrupted.
 
     A finished study is left alone. Nothing that finished is ever run again, so this is also how to resume.
@@ -53,20 +44,20 @@ def conduct(plan: Plan, data: Dataset, store: Store, executor: Executor, progres
     try:
         if store.status(plan.digest, plan.trials).left:
             store.put_cells(plan.digest, _cell_records(plan))
-            base = _base(plan, store, data, progress)
+            base = _base(plan, store, data, backend, progress)
             for cell in plan.cells:
                 _evaluate_masks(plan, cell, base, data, store, executor, progress)
-            _retrain(plan, base, data, store, executor, progress)
+            _retrain(plan, base, data, backend, store, executor, progress)
     except KeyboardInterrupt:
         raise Paused from None
     return store.status(plan.digest, plan.trials)
 
 
-def _base(plan: Plan, store: Store, data: Dataset, progress: Progress) -> nn.Module:
+def _base(plan: Plan, store: Store, data: Dataset, backend: Backend, progress: Progress) -> nn.Module:
     """The base network: from the store, else given weights, else trained as a fleet of one."""
     record = store.base(plan.digest)
     if record is None:
-        record = _make_base(plan, data, progress)
+        record = _make_base(plan, data, backend, progress)
         store.put_base(plan.digest, record)
     if record.data_fingerprint != data.fingerprint:
         raise StoreError(
@@ -77,17 +68,18 @@ def _base(plan: Plan, store: Store, data: Dataset, progress: Progress) -> nn.Mod
     return plan.net.to(data.device)
 
 
-def _make_base(plan: Plan, data: Dataset, progress: Progress) -> BaseRecord:
+def _make_base(plan: Plan, data: Dataset, backend: Backend, progress: Progress) -> BaseRecord:
     begin = monotonic()
     net = plan.net.to(data.device)
     recipe = plan.spec.train
     if plan.spec.base_weights is None and recipe is not None:
         with progress.task("training the base network", recipe.epochs, "epochs") as advance:
-            trained = train(net, data, recipe, _seed(plan, "base order"), on_epoch=lambda: advance(1))
+            seed = derive_seed(plan.digest, "base order")
+            trained = train_alone(net, data, recipe, seed, on_epoch=advance, backend=backend, progress=progress)
         net = trained.net
         if trained.outcome is not Outcome.FINISHED:
             raise StoreError(f"the base network {trained.outcome.value}: lower `train.lr`")
-    figures, costs = figures_of(net, data), cost(net, plan.shape)
+    figures, costs = figures_alone(net, data, backend=backend, progress=progress), cost(net, plan.shape)
     return BaseRecord(
         weights=state_bytes(net),
         train_loss=figures.train_loss,
@@ -146,65 +138,37 @@ def _evaluate_masks(
         store.put_masks(plan.digest, records, cell.digits)
 
 
-def _retrain(plan: Plan, base: nn.Module, data: Dataset, store: Store, executor: Executor, progress: Progress) -> None:
-    """Every trial that is not settled yet."""
+def _retrain(
+    plan: Plan,
+    base: nn.Module,
+    data: Dataset,
+    backend: Backend,
+    store: Store,
+    executor: Executor,
+    progress: Progress,
+) -> None:
+    """Every trial that is not settled yet, in fleets; those of a fleet are stored together."""
     settled = store.settled(plan.digest)
     digits = {cell.index: cell.digits for cell in plan.cells}
     left = plan.trials - len(settled)
-    run = store.begin_run(plan.digest, executor.workers, versions(base))
+    made = choices(plan, base, data, backend)
+    run = store.begin_run(plan.digest, executor.workers, versions(base, made))
     epochs = plan.spec.retrain.epochs
-    with progress.task(f"retraining {left} pruned networks", left * epochs, "epochs") as advance:
-        work = partial(_run_trial, plan, base, data, advance)
-        for trial in executor.run(work, _tasks(plan, settled)):
-            store.put_trial(plan.digest, trial, digits[trial.cell], run)
-            advance(epochs - len(trial.curve))
+    with progress.task(f"retraining {left} pruned networks", left * epochs, "model-epochs") as advance:
+        retraining = Retraining(plan=plan, base=base, data=data, backend=backend, progress=progress, advance=advance)
+        for trials in executor.run(retraining.run, fleet_tasks(plan, made, settled)):
+            store.put_trials(plan.digest, trials, digits[trials[0].cell], run)
+            advance(sum(epochs - len(trial.curve) for trial in trials))
 
 
-def _tasks(plan: Plan, settled: set[tuple[int, int, int]]) -> Iterator[_Task]:
-    for cell in plan.cells:
-        for mask in cell.masks():
-            for repeat in range(plan.spec.repeats):
-                if (cell.index, mask.rank, repeat) not in settled:
-                    yield _Task(cell=cell, mask=mask, repeat=repeat)
-
-
-def _run_trial(plan: Plan, base: nn.Module, data: Dataset, advance: Advance, task: _Task, stop: Stop) -> Trial:
-    """Remove, retrain, sum up. What goes wrong with one trial is its outcome and stops no other."""
-    begin = monotonic()
-    seed = _seed(plan, "retraining order", task.repeat)
-    outcome, error = Outcome.FAILED, ""
-    curve: tuple[Figures, ...] = ()
-    try:
-        pruned = remove(base, task.mask, plan.shape)
-        trained = train(pruned, data, plan.spec.retrain, seed, stop, on_epoch=lambda: advance(1))
-        outcome, curve = trained.outcome, trained.curve
-    except Stopped:
-        raise
-    except Exception as problem:
-        error = f"{type(problem).__name__}: {problem}"
-    return Trial(
-        cell=task.cell.index,
-        mask=task.mask.rank,
-        repeat=task.repeat,
-        seed=seed,
-        outcome=outcome,
-        curve=curve,
-        final=final_figures(curve, plan.spec.final) if outcome is Outcome.FINISHED else None,
-        seconds=monotonic() - begin,
-        error=error,
-    )
-
-
-def versions(base: nn.Module) -> dict[str, str]:
-    """What the trials were made with, for the report."""
+def versions(base: nn.Module, made: Sequence[Choice]) -> dict[str, str]:
+    """What the trials were made with, for the report; the backend with the reason for it."""
     return {
+        "backend": ", ".join(dict.fromkeys(choice.backend for choice in made)),
+        "backend_reason": " ".join(dict.fromkeys(choice.reason for choice in made)),
         "trueoracle": version("trueoracle"),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "device": next(base.parameters()).device.type,
     }
-
-
-def _seed(plan: Plan, purpose: str, index: int = 0) -> int:
-    return derive_seed(plan.digest, purpose, index)

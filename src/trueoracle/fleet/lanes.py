@@ -1,0 +1,278 @@
+"""Training chains in lanes: sixteen networks of one shape in lockstep, or one network on sixteen samples at a time.
+
+A lane never sees another one, so a network's numbers depend neither on its mates nor on its lane.
+
+Letters: N images, K classes, L lanes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from llvmlite import binding
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from trueoracle.data import Dataset, Split
+from trueoracle.fleet.chain import Chain, Product
+from trueoracle.fleet.kernels import Layout, lay_out, padded, source
+from trueoracle.fleet.loop import Stopped, Trained, learning_rate, order_of_epoch
+from trueoracle.fleet.optimisers import Floats, optimiser
+from trueoracle.lanes import LANES, aligned, build
+from trueoracle.nets import channels_last
+from trueoracle.progress import Progress
+from trueoracle.spec import Recipe
+from trueoracle.trial import Figures, Outcome, best_epoch
+
+# A call of a kernel cannot be stopped, so none does more multiply-adds a lane than this: a third of a second.
+_MULTIPLY_ADDS_A_CALL = 1_000_000_000
+
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernels:
+    """Compiled code for one chain, and the layout of its arrays."""
+
+    layout: Layout
+    module: ModuleType
+    samples_a_call: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Images:
+    """A split as kernels read it, flat: images with their padding, windows that are all background, labels."""
+
+    pixels: Floats
+    marks: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def kernels(chain: Chain, net: nn.Module, *, lone: bool, progress: Progress, select: bool | None = None) -> Kernels:
+    """The kernels for networks of the shape of `net`; compiled once a machine, which says whether it can `select`."""
+    sizes = {name: parameter.numel() for name, parameter in net.named_parameters()}
+    layout = lay_out(chain, sizes, lone=lone)
+    module = build(
+        "samples" if lone else "fleet", source(layout, select=_has_avx512() if select is None else select), progress
+    )
+    sums = sum(_multiply_adds(stage) for stage in chain.stages if isinstance(stage, Product))
+    calls = max(LANES, _MULTIPLY_ADDS_A_CALL // (3 * sums) // LANES * LANES)
+    return Kernels(layout=layout, module=module, samples_a_call=calls)
+
+
+def _multiply_adds(stage: Product) -> int:
+    return stage.outputs * prod(stage.grid) * stage.entry[0] * prod(stage.kernel)
+
+
+@cache
+def _has_avx512() -> bool:
+    return bool(binding.get_host_cpu_features().get("avx512f", False))
+
+
+class LaneFleet:
+    """Up to sixteen networks of one shape, or with kernels for a lone one, one network, as arrays."""
+
+    def __init__(self, code: Kernels, nets: Sequence[nn.Module], data: Dataset) -> None:
+        self._code = code
+        self._at = code.layout
+        self._nets = nets
+        self.weights = _packed(nets)
+        self.gradients: Floats = aligned(len(self.weights))
+        self._floats = aligned(self._at.floats)
+        self._integers = aligned(self._at.integers, np.int32)
+        background_C = _background(data.train.images_NCHW)
+        self._train, self._test = (_images(split, background_C, self._at) for split in (data.train, data.test))
+        self._background = _blank_image(background_C, self._at)
+
+    def set_gradients(self, order: NDArray[np.int64], stop: Stop) -> None:
+        """Gradients of the mean loss over the train images `order`, summed in that order."""
+        self.gradients.fill(0)
+        for part in self._parts(order, stop):
+            images = self._train
+            self._code.module.gradients(
+                images.pixels, images.marks, images.labels, part, self.weights, self.gradients,
+                self._floats, self._integers, self._background, 1.0 / len(order),
+            )  # fmt: skip
+        if self._at.lone:
+            rows = self.gradients.reshape(-1, LANES)
+            rows[:] = _halved(rows)
+
+    def figures(self, stop: Stop) -> list[Figures]:
+        """Losses and accuracies of each network on both splits."""
+        train, test = (self._evaluate(images, stop) for images in (self._train, self._test))
+        return [
+            Figures(train_loss=a, train_accuracy=b, test_loss=c, test_accuracy=d)
+            for (a, b), (c, d) in zip(train, test, strict=True)
+        ]
+
+    def net(self, lane: int, weights: Floats | None = None) -> nn.Module:
+        """The network of a lane with its own or the given weights, in eval mode."""
+        net = channels_last(deepcopy(self._nets[lane]))
+        numbers = torch.from_numpy((self.lane(lane) if weights is None else weights).copy())
+        with torch.no_grad():
+            for name, parameter in net.named_parameters():
+                place = self._at.weights[name] // LANES
+                parameter.copy_(numbers[place : place + parameter.numel()].view(parameter.shape))
+        return net.eval()
+
+    def lane(self, lane: int) -> Floats:
+        """A copy of a lane's weights."""
+        return self.weights.reshape(-1, LANES)[:, lane].copy()
+
+    def _evaluate(self, images: _Images, stop: Stop) -> list[tuple[float, float]]:
+        loss_L, correct_L = np.zeros(LANES), np.zeros(LANES, np.int64)
+        for part in self._parts(np.arange(len(images)), stop):
+            logits_NKL = self._logits(images, part)
+            labels_N11 = images.labels[part, None, None]
+            loss_L += _cross_entropy(logits_NKL, labels_N11)
+            correct_L += (logits_NKL.argmax(1) == labels_N11[:, 0]).sum(0)
+        both = zip(loss_L / len(images), correct_L / len(images), strict=True)
+        return [(float(loss), float(accuracy)) for loss, accuracy in both][: len(self._nets)]
+
+    def _logits(self, images: _Images, part: NDArray[np.int64]) -> Floats:
+        """Logits (N, K, L); of a lone network, whose lanes are samples, the same in every lane."""
+        rounds = -(-len(part) // LANES) if self._at.lone else len(part)
+        out = np.empty(rounds * self._at.chain.classes * LANES, np.float32)
+        self._code.module.logits(
+            images.pixels, images.marks, images.labels, part, self.weights, self.gradients,
+            self._floats, self._integers, self._background, out,
+        )  # fmt: skip
+        logits: Floats = out.reshape(rounds, -1, LANES)
+        return logits.swapaxes(1, 2).reshape(rounds * LANES, -1, 1)[: len(part)] if self._at.lone else logits
+
+    def _parts(self, order: NDArray[np.int64], stop: Stop) -> Iterator[NDArray[np.int64]]:
+        for first in range(0, len(order), self._code.samples_a_call):
+            if stop():
+                raise Stopped
+            yield order[first : first + self._code.samples_a_call]
+
+
+def train_in_lanes(
+    code: Kernels,
+    nets: Sequence[nn.Module],
+    data: Dataset,
+    recipes: Sequence[Recipe],
+    order_seed: int,
+    stop: Stop,
+    on_epoch: Callable[[int], None],
+) -> list[Trained]:
+    """Train copies of `nets`, all on the same batches; `recipes` differ in learning rates and decay alone."""
+    fleet = LaneFleet(code, nets, data)
+    recipe = recipes[0]
+    method = optimiser(recipe, len(fleet.weights))
+    decay = _spread([r.weight_decay for r in recipes], len(fleet.weights), code.layout.lone)
+    curves: list[list[Figures]] = [[] for _ in nets]
+    done: list[Trained | None] = [None] * len(nets)
+    kept = [fleet.lane(lane) for lane in range(len(nets))]
+    with np.errstate(all="ignore"):  # a diverging lane may overflow
+        for epoch in range(recipe.epochs):
+            rate = _spread([learning_rate(r, epoch) for r in recipes], len(fleet.weights), code.layout.lone)
+            order = order_of_epoch(len(data.train), order_seed, epoch)
+            for first in range(0, len(order), recipe.batch_size):
+                fleet.set_gradients(order[first : first + recipe.batch_size], stop)
+                method.step(fleet.weights, fleet.gradients, rate, decay)
+            for lane, figures in enumerate(fleet.figures(stop)):
+                if done[lane] is not None:
+                    continue
+                if not figures.finite():
+                    done[lane] = Trained(net=fleet.net(lane), curve=tuple(curves[lane]), outcome=Outcome.DIVERGED)
+                    continue
+                curves[lane].append(figures)
+                if recipe.keep == "last" or best_epoch(curves[lane]) == epoch:
+                    kept[lane] = fleet.lane(lane)
+            if all(done):
+                break
+            on_epoch(sum(one is None for one in done))
+    return [
+        one or Trained(net=fleet.net(lane, kept[lane]), curve=tuple(curves[lane]), outcome=Outcome.FINISHED)
+        for lane, one in enumerate(done)
+    ]
+
+
+def _packed(nets: Sequence[nn.Module]) -> Floats:
+    """All parameters, one network a lane; lanes without a network repeat the first."""
+    lanes = [torch.cat([p.detach().flatten() for p in net.parameters()]).numpy() for net in nets]
+    lanes += [lanes[0]] * (LANES - len(lanes))
+    packed: Floats = aligned(len(lanes[0]) * LANES)
+    packed[:] = np.stack(lanes, axis=1).reshape(-1)
+    return packed
+
+
+def _spread(values: Sequence[float], size: int, lone: bool) -> Floats:
+    """One value a lane, for each of `size` numbers; a lone network's value in all lanes."""
+    filled = [*values, *[values[0] if lone else 0.0] * (LANES - len(values))]
+    return np.tile(np.array(filled, np.float32), size // LANES)
+
+
+def _halved(rows: Floats) -> Floats:
+    """Sums over the lanes, in halves, so that the order is the same on every machine."""
+    while rows.shape[1] > 1:
+        half = rows.shape[1] // 2
+        rows = rows[:, :half] + rows[:, half:]
+    return rows
+
+
+def _cross_entropy(logits_NKL: Floats, labels_N11: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The sum over images of the cross-entropy, in float64."""
+    logits = logits_NKL.astype(np.float64)
+    logits -= logits.max(1, keepdims=True)
+    right = np.take_along_axis(logits, labels_N11, 1)[:, 0]
+    losses: NDArray[np.float64] = (np.log(np.exp(logits).sum(1)) - right).sum(0)
+    return losses
+
+
+# Padding and marking take about a second for a dataset, a fleet sometimes less.
+_PREPARED: Any = WeakTensorKeyDictionary()
+
+
+def _images(split: Split, background_C: Tensor, layout: Layout) -> _Images:
+    first = layout.chain.stages[0]
+    known = _PREPARED.setdefault(split.images_NCHW, {})
+    windows = (first.padding, first.stride, first.kernel, first.window) if isinstance(first, Product) else None
+    key = (windows, layout.skips, tuple(background_C.tolist()))
+    if key not in known:
+        known[key] = _prepared(split, background_C, layout)
+    found: _Images = known[key]
+    return found
+
+
+def _prepared(split: Split, background_C: Tensor, layout: Layout) -> _Images:
+    first = layout.chain.stages[0]
+    images_NCHW = split.images_NCHW.contiguous()
+    if isinstance(first, Product) and any(first.padding):
+        down, across = first.padding
+        images_NCHW = F.pad(images_NCHW, (across, across, down, down))
+    marks = np.zeros(1, np.uint8)
+    if layout.skips and isinstance(first, Product):
+        marks = np.concatenate([_marked(part, background_C, first) for part in torch.split(images_NCHW, 1000)])
+    return _Images(pixels=images_NCHW.numpy().reshape(-1), marks=marks.reshape(-1), labels=split.labels_N.numpy())
+
+
+def _blank_image(background_C: Tensor, layout: Layout) -> Floats:
+    pixels = prod(padded(layout.chain.stages[0])[1:])
+    return np.ascontiguousarray(background_C.numpy()[:, None].repeat(pixels, 1), np.float32).reshape(-1)
+
+
+def _background(images_NCHW: Tensor) -> Tensor:
+    """Each channel's most frequent value, over the first images."""
+    return images_NCHW[:100].transpose(0, 1).flatten(1).mode(1).values
+
+
+def _marked(images_NCHW: Tensor, background_C: Tensor, first: Product) -> NDArray[np.uint8]:
+    """Which windows of the first stage, with their kernels around them, see background alone."""
+    foreground = (images_NCHW != background_C[:, None, None]).any(1, keepdim=True).float()
+    reach = [k + (w - 1) * s for k, w, s in zip(first.kernel, first.window, first.stride, strict=True)]
+    step = [w * s for w, s in zip(first.window, first.stride, strict=True)]
+    seen = F.max_pool2d(foreground, reach, step)[..., : first.cells[0], : first.cells[1]]
+    return (seen == 0).numpy().astype(np.uint8)

@@ -1,0 +1,105 @@
+"""Retraining: masks of one cell leave networks of one shape, so they are retrained together, a fleet at a time."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from time import monotonic
+
+from torch import nn
+
+from trueoracle.data import Dataset
+from trueoracle.fleet import Backend, Choice, Stopped, Trained, choose, train_fleet
+from trueoracle.lanes import LANES
+from trueoracle.mask import Mask
+from trueoracle.nets import remove
+from trueoracle.progress import Advance, Progress
+from trueoracle.seeding import derive_seed
+from trueoracle.study.executor import Stop
+from trueoracle.study.plan import Plan, PlannedCell
+from trueoracle.trial import Outcome, Trial, final_figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetTask:
+    """Trials to be run together: masks of one cell, one repeat."""
+
+    cell: PlannedCell
+    masks: tuple[Mask, ...]
+    repeat: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retraining:
+    """What all fleets of a study share."""
+
+    plan: Plan
+    base: nn.Module
+    data: Dataset
+    backend: Backend
+    progress: Progress
+    advance: Advance
+
+    def run(self, task: FleetTask, stop: Stop) -> list[Trial]:
+        """Remove, retrain, sum up. What goes wrong with one trial is its outcome and stops no other."""
+        begin = monotonic()
+        found = self._together(task, stop)
+        seconds = (monotonic() - begin) / len(task.masks)
+        return [self._trial(task, mask, one, seconds) for mask, one in zip(task.masks, found, strict=True)]
+
+    def _together(self, task: FleetTask, stop: Stop) -> list[Trained | str]:
+        """How each network of the fleet was trained, or what went wrong; after an error each is tried by itself."""
+        try:
+            return [*self._train(task, task.masks, stop)]
+        except Stopped:
+            raise
+        except Exception as problem:
+            if len(task.masks) == 1:
+                return [f"{type(problem).__name__}: {problem}"]
+        alone = (FleetTask(cell=task.cell, masks=(mask,), repeat=task.repeat) for mask in task.masks)
+        return [one for part in alone for one in self._together(part, stop)]
+
+    def _train(self, task: FleetTask, masks: Sequence[Mask], stop: Stop) -> list[Trained]:
+        nets = [remove(self.base, mask, self.plan.shape) for mask in masks]
+        return train_fleet(
+            nets,
+            self.data,
+            self.plan.spec.retrain,
+            self._seed(task),
+            stop=stop,
+            on_epoch=self.advance,
+            backend=self.backend,
+            progress=self.progress,
+        )
+
+    def _trial(self, task: FleetTask, mask: Mask, found: Trained | str, seconds: float) -> Trial:
+        curve = () if isinstance(found, str) else found.curve
+        outcome = Outcome.FAILED if isinstance(found, str) else found.outcome
+        return Trial(
+            cell=task.cell.index,
+            mask=mask.rank,
+            repeat=task.repeat,
+            seed=self._seed(task),
+            outcome=outcome,
+            curve=curve,
+            final=final_figures(curve, self.plan.spec.final) if outcome is Outcome.FINISHED else None,
+            seconds=seconds,
+            error=found if isinstance(found, str) else "",
+        )
+
+    def _seed(self, task: FleetTask) -> int:
+        return derive_seed(self.plan.digest, "retraining order", task.repeat)
+
+
+def choices(plan: Plan, base: nn.Module, data: Dataset, backend: Backend) -> list[Choice]:
+    """For each cell, which backend retrains its networks and why."""
+    pruned = (remove(base, next(cell.masks()), plan.shape) for cell in plan.cells)
+    return [choose(net, data, backend) for net in pruned]
+
+
+def fleet_tasks(plan: Plan, made: Sequence[Choice], settled: set[tuple[int, int, int]]) -> Iterator[FleetTask]:
+    """Fleets of what is left, cell after cell; of one network where there is nothing to gain from more."""
+    for cell, choice in zip(plan.cells, made, strict=True):
+        for repeat in range(plan.spec.repeats):
+            left = (mask for mask in cell.masks() if (cell.index, mask.rank, repeat) not in settled)
+            while masks := tuple(islice(left, LANES if choice.backend == "lanes" else 1)):
+                yield FleetTask(cell=cell, masks=masks, repeat=repeat)

@@ -1,0 +1,294 @@
+"""Lanes against the plain loop and a float64 reference, for every kind of layer; what a lane may not depend on."""
+
+import threading
+from collections.abc import Callable
+from copy import deepcopy
+from math import inf
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trueoracle.data import Dataset, Split
+from trueoracle.errors import ModelError
+from trueoracle.fleet import Stopped, choose, figures_alone, figures_of, train, train_alone, train_fleet
+from trueoracle.fleet.chain import NotAChain, find_chain
+from trueoracle.fleet.kernels import source
+from trueoracle.fleet.lanes import LaneFleet, kernels
+from trueoracle.nets import build
+from trueoracle.progress import Quiet
+from trueoracle.shape import InputShape
+from trueoracle.spec import Recipe
+from trueoracle.trial import Outcome
+
+Make = Callable[[], nn.Module]
+
+
+def images(channels: int, size: int, classes: int, train: int = 90, test: int = 35) -> Dataset:
+    """Noise, with background above and on the right, and labels that can be learnt."""
+    numbers = torch.Generator().manual_seed(7)
+
+    def split(count: int) -> Split:
+        images = torch.randn(count, channels, size, size, generator=numbers)
+        labels = torch.randint(0, classes, (count,), generator=numbers)
+        images += labels[:, None, None, None] * 0.3
+        images[..., : size // 3, :] = images[..., -size // 4 :] = -0.4
+        return Split(images_NCHW=images, labels_N=labels)
+
+    shape = InputShape(channels=channels, height=size, width=size, classes=classes)
+    return Dataset(name="noise", shape=shape, train=split(train), test=split(test), fingerprint="")
+
+
+class Wide(nn.Module):
+    """Odd kernels, strides and paddings, overlapping and mean pooling, no bias, RGB."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 5, (3, 5), stride=(2, 1), padding=(1, 2))
+        self.second = nn.Conv2d(5, 6, 3, padding=1, bias=False)
+        self.last = nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 7, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(F.max_pool2d(self.first(x), 3, 2, 1))
+        return self.last(F.avg_pool2d(self.second(x).relu(), 2, 2, 1, count_include_pad=False))
+
+
+def pooled_first() -> nn.Module:
+    return nn.Sequential(
+        nn.AvgPool2d(3, 2, padding=1), nn.Conv2d(2, 4, 3, stride=2, padding=2), nn.Conv2d(4, 3, 2, stride=2),
+        nn.ReLU(), nn.Flatten(), nn.Linear(12, 3),
+    )  # fmt: skip
+
+
+def dense_only() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 30), nn.ReLU(), nn.Linear(30, 5))
+
+
+def windows_of_all_shapes() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3, stride=2), nn.ReLU(), nn.MaxPool2d((1, 2)), nn.Conv2d(3, 5, 3, padding=(2, 0)), nn.ReLU(),
+        nn.MaxPool2d((3, 1)), nn.Flatten(), nn.Linear(15, 4),
+    )  # fmt: skip
+
+
+def pruned_lenet() -> nn.Module:
+    """Padded, two colours, two by two windows: what the family of LeNet has, and seven filters."""
+    return nn.Sequential(
+        nn.Conv2d(2, 7, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(7, 9, 3), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(36, 6),
+    )  # fmt: skip
+
+
+CHAINS: dict[str, tuple[Make, Dataset]] = {
+    "wide": (Wide, images(3, 10, 7)),
+    "pooled first": (pooled_first, images(2, 11, 3)),
+    "dense only": (dense_only, images(1, 8, 5)),
+    "windows of all shapes": (windows_of_all_shapes, images(2, 16, 4)),
+    "pruned lenet": (pruned_lenet, images(2, 12, 6)),
+}
+SGD = Recipe(optimiser="sgd", lr=0.05, momentum=0.9, weight_decay=0.01, batch_size=9, epochs=2)
+ADAMW = Recipe(optimiser="adamw", lr=0.003, weight_decay=0.1, batch_size=9, epochs=2)
+
+
+def nets(make: Make, count: int) -> list[nn.Module]:
+    torch.manual_seed(3)
+    return [make() for _ in range(count)]
+
+
+def weights(net: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+def gradients(net: nn.Module, split: Split, order: np.ndarray) -> dict[str, Tensor]:
+    double = deepcopy(net).double()
+    F.cross_entropy(double(split.images_NCHW[order].double()), split.labels_N[order]).backward()
+    return {name: p.grad for name, p in double.named_parameters()}
+
+
+@pytest.mark.parametrize("lone", [False, True], ids=["networks in lanes", "samples in lanes"])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_gradients_and_figures_are_those_of_float64(chain: str, lone: bool) -> None:
+    make, data = CHAINS[chain]
+    members = nets(make, 1 if lone else 3)
+    code = kernels(find_chain(members[0], data.train.images_NCHW.shape[1:]), members[0], lone=lone, progress=Quiet())
+    fleet = LaneFleet(code, members, data)
+    order = np.random.default_rng(1).permutation(90)[:41]
+    fleet.set_gradients(order, lambda: False)
+    found = fleet.figures(lambda: False)
+    for lane, net in enumerate(members):
+        for name, right in gradients(net, data.train, order).items():
+            place = code.layout.weights[name] // 16
+            ours = torch.from_numpy(fleet.gradients).view(-1, 16)[place : place + right.numel(), lane]
+            assert (ours - right.flatten()).abs().max() <= 1e-5 * right.abs().max(), name
+        right_figures = figures_of(deepcopy(net), data)
+        assert found[lane].train_loss == pytest.approx(right_figures.train_loss, rel=1e-6)
+        assert found[lane].test_loss == pytest.approx(right_figures.test_loss, rel=1e-6)
+        assert found[lane].test_accuracy == right_figures.test_accuracy
+
+
+@pytest.mark.parametrize("recipe", [SGD, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("chain", ["wide", "pruned lenet"])
+def test_twenty_steps_and_their_curve_are_those_of_the_loop(chain: str, recipe: Recipe) -> None:
+    make, data = CHAINS[chain]
+    members = nets(make, 2)
+    together = train_fleet(members, data, recipe, order_seed=4, backend="lanes")
+    alone = train_alone(members[0], data, recipe, order_seed=4, backend="lanes")
+    for net, ours in [(members[0], together[0]), (members[1], together[1]), (members[0], alone)]:
+        loops = train(net, data, recipe, order_seed=4)
+        torch.testing.assert_close(weights(ours.net), weights(loops.net), rtol=0, atol=2e-5)
+        assert not torch.allclose(weights(ours.net), weights(net), rtol=0, atol=1e-2)
+        for one, other in zip(ours.curve, loops.curve, strict=True):
+            assert one.train_loss == pytest.approx(other.train_loss, abs=2e-5)
+            assert one.test_accuracy == pytest.approx(other.test_accuracy, abs=1.01 / 35)
+        assert figures_of(ours.net, data).test_loss == pytest.approx(ours.curve[-1].test_loss, abs=1e-6)
+
+
+def test_the_kernels_for_a_cpu_without_avx512_give_the_same_gradients() -> None:
+    make, data = CHAINS["pruned lenet"]
+    members = nets(make, 2)
+    code = kernels(find_chain(members[0], (2, 12, 12)), members[0], lone=False, progress=Quiet(), select=False)
+    assert "select_tile(" not in source(code.layout, select=False).split(")\n", 1)[1]
+    fleet = LaneFleet(code, members, data)
+    order = np.arange(50)
+    fleet.set_gradients(order, lambda: False)
+    for name, right in gradients(members[1], data.train, order).items():
+        place = code.layout.weights[name] // 16
+        ours = torch.from_numpy(fleet.gradients).view(-1, 16)[place : place + right.numel(), 1]
+        assert (ours - right.flatten()).abs().max() <= 1e-5 * right.abs().max(), name
+
+
+def test_a_networks_numbers_depend_on_neither_mates_nor_lane_nor_size_nor_threads() -> None:
+    make, data = CHAINS["pruned lenet"]
+    members = nets(make, 17)
+    whole = train_fleet(members, data, SGD, order_seed=4, backend="lanes")
+    assert len({tuple(weights(one.net).tolist()) for one in whole}) == 17
+    for chosen in ([5], [16], [9, 5, 2], list(range(16))[::-1]):
+        part = train_fleet([members[i] for i in chosen], data, SGD, order_seed=4, backend="lanes")
+        for i, one in zip(chosen, part, strict=True):
+            assert torch.equal(weights(one.net), weights(whole[i].net))
+            assert one.curve == whole[i].curve
+    found: dict[int, Tensor] = {}
+
+    def work(i: int) -> None:
+        found[i] = weights(train_fleet([members[i]], data, SGD, order_seed=4, backend="lanes")[0].net)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(found[i], weights(whole[i].net)) for i in range(3))
+
+
+def test_a_diverging_member_is_frozen_with_its_curve_and_harms_no_other() -> None:
+    make, data = CHAINS["pruned lenet"]
+    members = nets(make, 3)
+    recipes = [SGD.model_copy(update={"lr": lr}) for lr in (0.05, 1e20, 0.01)]
+    counted: list[int] = []
+    found = train_fleet(members, data, recipes, order_seed=4, backend="lanes", on_epoch=counted.append)
+    assert [one.outcome for one in found] == [Outcome.FINISHED, Outcome.DIVERGED, Outcome.FINISHED]
+    assert (len(found[1].curve), counted) == (0, [2, 2])
+    for i in (0, 2):
+        calm = train_fleet([members[i]], data, recipes[i], order_seed=4, backend="lanes")[0]
+        assert torch.equal(weights(calm.net), weights(found[i].net))
+        assert calm.curve == found[i].curve
+
+
+def test_each_member_has_its_own_rate_and_decay() -> None:
+    make, data = CHAINS["dense only"]
+    members = nets(make, 2)
+    recipes = [SGD, SGD.model_copy(update={"lr": 0.01, "weight_decay": 0.3})]
+    found = train_fleet(members, data, recipes, order_seed=4, backend="lanes")
+    for net, recipe, ours in zip(members, recipes, found, strict=True):
+        loops = train(net, data, recipe, order_seed=4)
+        torch.testing.assert_close(weights(ours.net), weights(loops.net), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("door", [train_alone, lambda net, *rest, **more: train_fleet([net], *rest, **more)[0]])
+def test_the_kept_epoch_can_be_the_best_on_test(door) -> None:
+    make, data = CHAINS["dense only"]
+    recipe = SGD.model_copy(update={"epochs": 12, "lr": 0.3, "keep": "best_on_test"})
+    trained = door(nets(make, 1)[0], data, recipe, 1, backend="lanes")
+    best = max(trained.curve, key=lambda f: f.test_accuracy)
+    assert best != trained.curve[-1]
+    assert figures_alone(trained.net, data).test_loss == pytest.approx(best.test_loss, rel=1e-6)
+
+
+def test_a_stop_is_obeyed() -> None:
+    make, data = CHAINS["dense only"]
+    asked = iter([False, False, True])
+    with pytest.raises(Stopped):
+        train_fleet(nets(make, 2), data, SGD, 0, backend="lanes", stop=lambda: next(asked))
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        return x + self.layer(x)
+
+
+def frozen() -> nn.Module:
+    net = dense_only()
+    net[1].weight.requires_grad_(False)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (Residual, "has more than one path"),
+        (frozen, "has frozen weights (`1.weight`)"),
+        (lambda: dense_only().double(), "has weights that are no float32"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Sigmoid()), "another kind (`Sigmoid`)"),
+        (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)), "another kind (`BatchNorm2d`)"),
+        (lambda: nn.Sequential(nn.Conv2d(1, 4, 8)), "one number a class"),
+        (lambda: nn.Sequential(nn.Linear(8, 8)), "what is not flat"),
+    ],
+)
+def test_what_is_no_chain_gets_the_loop_with_the_reason(make: Make, why: str) -> None:
+    data = CHAINS["dense only"][1]
+    choice = choose(make(), data)
+    assert choice.backend == "loop"
+    assert why in choice.reason
+    with pytest.raises(ModelError, match="the backend `lanes` cannot train this network"):
+        choose(make(), data, "lanes")
+    with pytest.raises(NotAChain):
+        find_chain(make(), (1, 8, 8))
+
+
+def test_the_loop_stands_in_for_lanes_number_for_number() -> None:
+    make, data = CHAINS["dense only"]
+    members = nets(make, 2)
+    found = train_fleet(members, data, SGD, 4, backend="loop")
+    assert torch.equal(weights(found[1].net), weights(train(members[1], data, SGD, 4).net))
+    assert torch.equal(weights(train_alone(members[1], data, SGD, 4, backend="loop").net), weights(found[1].net))
+    assert figures_alone(members[0], data, backend="loop") == figures_of(members[0], data)
+
+
+def test_fleets_that_are_none_are_refused() -> None:
+    data = CHAINS["dense only"][1]
+    with pytest.raises(ValueError, match="at least one network"):
+        train_fleet([], data, SGD, 0)
+    with pytest.raises(ValueError, match="network 1 differs from the first"):
+        train_fleet([dense_only(), nn.Linear(3, 3)], data, SGD, 0)
+    with pytest.raises(ValueError, match="`lr` and `weight_decay` alone"):
+        train_fleet([dense_only(), dense_only()], data, [SGD, ADAMW], 0)
+    with pytest.raises(ValueError, match="1 for 2 networks"):
+        train_fleet([dense_only(), dense_only()], data, [SGD], 0)
+
+
+def test_lenet_on_lanes_learns_what_it_learns_in_the_loop() -> None:
+    shape = InputShape(channels=1, height=32, width=32, classes=10)
+    data = images(1, 32, 10, train=200)
+    recipe = Recipe(optimiser="sgd", lr=0.01, momentum=0.9, batch_size=64, epochs=1)
+    net = build("lenet5-mini", shape, seed=3)
+    assert choose(net, data).backend == "lanes"
+    ours, loops = train_fleet([net], data, recipe, 0)[0], train(net, data, recipe, 0)
+    assert ours.curve[0].train_loss == pytest.approx(loops.curve[0].train_loss, abs=1e-5)
+    assert ours.curve[0].train_loss < inf
