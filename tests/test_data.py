@@ -61,7 +61,8 @@ def test_the_second_reading_needs_no_decoding(folder: Path, monkeypatch: pytest.
     torch.testing.assert_close(second.test.images_NCHW, first.test.images_NCHW, rtol=0, atol=0)
 
 
-def test_a_damaged_cache_is_read_anew(folder: Path, tmp_path: Path) -> None:
+def test_a_damaged_cache_is_read_anew(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUEORACLE_CACHE", str(tmp_path / "cache"))
     first = load("mnist", folder)
     (kept,) = (tmp_path / "cache").iterdir()
     kept.write_bytes(kept.read_bytes()[:100])

@@ -89,3 +89,22 @@ def test_a_stored_study_is_found_again_with_its_changes(finished: Study) -> None
     again = Study.stored("quickstart", store=finished.store_url)
     assert again.spec == finished.spec
     assert again.status().left == 0
+
+
+def test_with_removal_as_released_only_the_l1_mask_is_what_it_is_aligned(finished: Study, tmp_path) -> None:
+    path = tmp_path / "base.safetensors"
+    path.write_bytes(finished.base_weights())
+    changes = {**TINY, "train": None, "cells": [{"prune": {"conv1": 0.2}}], "repeats": 1, "retrain.epochs": 1}
+    tables = {}
+    for removal in ("aligned", "released"):
+        store = f"sqlite:///{tmp_path / removal}.db"
+        study = Study(
+            "quickstart", set={**changes, "removal": removal}, base_weights=path, store=store, progress=Quiet()
+        )
+        study.run()
+        tables[removal] = study.trials().set_index("pruned")
+    columns = ["pruned_train_loss", "final_train_loss"]
+    same = (tables["aligned"][columns] == tables["released"][columns]).all(axis=1)
+    assert same.sum() == 1
+    l1_mask = Study.stored("quickstart", store=store).analyze(x="l1")
+    assert len(l1_mask) == 1

@@ -97,6 +97,7 @@ class StudySpec(_Facts):
     cells: tuple[CellSpec, ...] = Field(min_length=1)
     repeats: Positive
     final: FinalProtocol
+    removal: Literal["aligned", "released"] = "aligned"
     seed: int = 0
 
     @model_validator(mode="after")

@@ -121,7 +121,7 @@ def _evaluate_masks(
     if not left:
         return
     importance = importances(base, tuple(choice.site for choice in cell.space.sites))
-    path = evaluator(base, cell.space, plan.shape, progress=progress)
+    path = evaluator(base, cell.space, plan.shape, plan.spec.removal, progress=progress)
     for found in survey(path, left, data.train, executor, progress, what=cell.name):
         masks = map(cell.space.unrank, found.ranks)
         records = [

@@ -59,7 +59,7 @@ class Retraining:
         return [one for part in alone for one in self._together(part, stop)]
 
     def _train(self, task: FleetTask, masks: Sequence[Mask], stop: Stop) -> list[Trained]:
-        nets = [remove(self.base, mask, self.plan.shape) for mask in masks]
+        nets = [remove(self.base, mask, self.plan.shape, self.plan.spec.removal) for mask in masks]
         return train_fleet(
             nets,
             self.data,
