@@ -32,8 +32,14 @@ class Choice:
     chain: Chain | None = None
 
 
-def choose(net: nn.Module, data: Dataset, backend: Backend = "auto") -> Choice:
-    """Which backend trains networks of this shape on this data; `ModelError` where `lanes` is asked for and cannot."""
+def choose(net: nn.Module, data: Dataset, backend: Backend | Choice = "auto") -> Choice:
+    """Which backend trains networks of this shape on this data; `ModelError` where `lanes` is asked for and cannot.
+
+    Tracing changes torch for the whole process while it lasts, so threads are given a choice that was made before
+    they began; such a choice comes back as it is.
+    """
+    if isinstance(backend, Choice):
+        return backend
     if backend == "loop":
         return Choice(backend="loop", reason="The plain loop was asked for: one network at a time.")
     try:
@@ -54,7 +60,7 @@ def train_fleet(
     *,
     stop: Callable[[], bool] = lambda: False,
     on_epoch: Callable[[int], None] = lambda _networks: None,
-    backend: Backend = "auto",
+    backend: Backend | Choice = "auto",
     progress: Progress | None = None,
 ) -> list[Trained]:
     """Train copies of networks of one shape on the same batches, and return them in their order.

@@ -155,7 +155,7 @@ def _retrain(
     run = store.begin_run(plan.digest, executor.workers, versions(base, made))
     epochs = plan.spec.retrain.epochs
     with progress.task(f"retraining {left} pruned networks", left * epochs, "model-epochs") as advance:
-        retraining = Retraining(plan=plan, base=base, data=data, backend=backend, progress=progress, advance=advance)
+        retraining = Retraining(plan=plan, base=base, data=data, progress=progress, advance=advance)
         for trials in executor.run(retraining.run, fleet_tasks(plan, made, settled)):
             store.put_trials(plan.digest, trials, digits[trials[0].cell], run)
             advance(sum(epochs - len(trial.curve) for trial in trials))

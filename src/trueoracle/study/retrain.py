@@ -1,7 +1,7 @@
 """Retraining: masks of one cell leave networks of one shape, so they are retrained together, a fleet at a time."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from time import monotonic
 
@@ -26,6 +26,7 @@ class FleetTask:
     cell: PlannedCell
     masks: tuple[Mask, ...]
     repeat: int
+    backend: Choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,6 @@ class Retraining:
     plan: Plan
     base: nn.Module
     data: Dataset
-    backend: Backend
     progress: Progress
     advance: Advance
 
@@ -55,7 +55,7 @@ class Retraining:
         except Exception as problem:
             if len(task.masks) == 1:
                 return [f"{type(problem).__name__}: {problem}"]
-        alone = (FleetTask(cell=task.cell, masks=(mask,), repeat=task.repeat) for mask in task.masks)
+        alone = (replace(task, masks=(mask,)) for mask in task.masks)
         return [one for part in alone for one in self._together(part, stop)]
 
     def _train(self, task: FleetTask, masks: Sequence[Mask], stop: Stop) -> list[Trained]:
@@ -67,7 +67,7 @@ class Retraining:
             self._seed(task),
             stop=stop,
             on_epoch=self.advance,
-            backend=self.backend,
+            backend=task.backend,
             progress=self.progress,
         )
 
@@ -102,4 +102,4 @@ def fleet_tasks(plan: Plan, made: Sequence[Choice], settled: set[tuple[int, int,
         for repeat in range(plan.spec.repeats):
             left = (mask for mask in cell.masks() if (cell.index, mask.rank, repeat) not in settled)
             while masks := tuple(islice(left, LANES if choice.backend == "lanes" else 1)):
-                yield FleetTask(cell=cell, masks=masks, repeat=repeat)
+                yield FleetTask(cell=cell, masks=masks, repeat=repeat, backend=choice)
