@@ -61,10 +61,10 @@ class Store:
             raise StoreError(f"{len(found)} studies are called `{name}`: name one by its digest, {digests}")
         return found[0]
 
-    def base(self, study: str) -> BaseRecord | None:
-        """The study's base network, if it has been trained."""
+    def base(self, study: str, number: int = 0) -> BaseRecord | None:
+        """A base network of the study, if it has been trained."""
         with self._transaction() as connection:
-            row = connection.execute(select(bases).where(bases.c.study == study)).first()
+            row = connection.execute(select(bases).where(bases.c.study == study, bases.c.base == number)).first()
         if row is None:
             return None
         facts = dict(row._mapping)
@@ -72,7 +72,7 @@ class Store:
         return BaseRecord(**facts)
 
     def put_base(self, study: str, base: BaseRecord) -> None:
-        """Keep the study's base network."""
+        """Keep a base network of the study."""
         with self._transaction() as connection:
             connection.execute(insert(bases).values(study=study, **asdict(base)))
 
@@ -83,7 +83,9 @@ class Store:
         return [
             CellRecord(
                 index=r.cell,
+                base=r.base,
                 name=r.name,
+                sites={site: (units, kept) for site, (units, kept) in json.loads(r.sites).items()},
                 space=int(r.space),
                 masks=r.masks,
                 parameters=r.parameters,
@@ -99,7 +101,8 @@ class Store:
         rows = []
         for record in records:
             facts = asdict(record)
-            rows.append({"study": study, "cell": facts.pop("index"), **facts, "space": str(record.space)})
+            text = {"sites": json.dumps(record.sites), "space": str(record.space)}
+            rows.append({"study": study, "cell": facts.pop("index"), **facts, **text})
         with self._transaction() as connection:
             connection.execute(insert(cells), rows)
 
@@ -323,6 +326,11 @@ def _check(connection: Connection, url: str, create: bool) -> None:
     if int(known["schema"]) > schema.VERSION:
         raise StoreError(
             f"the store {url} has schema {known['schema']}, newer than this trueoracle's {schema.VERSION}: update trueoracle"
+        )
+    if int(known["schema"]) < schema.VERSION:
+        raise StoreError(
+            f"the store {url} has schema {known['schema']}, older than this trueoracle's {schema.VERSION}: "
+            "read it with the version that wrote it, or name another with --store"
         )
 
 

@@ -81,6 +81,7 @@ def _make_base(plan: Plan, data: Dataset, backend: Backend, progress: Progress) 
             raise StoreError(f"the base network {trained.outcome.value}: lower `train.lr`")
     figures, costs = figures_alone(net, data, backend=backend, progress=progress), cost(net, plan.shape)
     return BaseRecord(
+        base=0,
         weights=state_bytes(net),
         train_loss=figures.train_loss,
         train_accuracy=figures.train_accuracy,
@@ -88,6 +89,7 @@ def _make_base(plan: Plan, data: Dataset, backend: Backend, progress: Progress) 
         test_accuracy=figures.test_accuracy,
         parameters=costs.parameters,
         macs=costs.macs,
+        classes=plan.shape.classes,
         data_fingerprint=data.fingerprint,
         seconds=monotonic() - begin,
     )
@@ -98,7 +100,9 @@ def _cell_records(plan: Plan) -> Iterator[CellRecord]:
         costs = cost(remove(plan.net, next(cell.masks()), plan.shape), plan.shape)
         yield CellRecord(
             index=cell.index,
+            base=0,
             name=cell.name,
+            sites={site.site: (site.units, site.units - site.pruned) for site in cell.space.sites},
             space=cell.space.count,
             masks=cell.count,
             parameters=costs.parameters,
