@@ -102,6 +102,13 @@ def _masks(cell: str, rows: pd.DataFrame, xs: Sequence[str], y: str, ranked: Seq
     )
 
 
+def trial_seconds(store: Store, study: str) -> dict[str, float]:
+    """Core-seconds that a finished trial of each cell took on average."""
+    trials = store.trial_table(store.find(study).digest)
+    finished = trials[trials["outcome"] == Outcome.FINISHED.value]
+    return {str(cell): float(mean) for cell, mean in finished.groupby("cell", sort=False)["seconds"].mean().items()}
+
+
 def mean_over_repeats(rows: pd.DataFrame, x: str, y: str) -> tuple[pd.DataFrame, int]:
     """A row a mask, in order of mask, with `pruned`, x and the mean of y; and how many trials were left out."""
     for column in (x, y):

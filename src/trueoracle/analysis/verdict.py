@@ -30,7 +30,9 @@ class Caveat(Enum):
     COLLAPSED = "every pruned network is worse than guessing before retraining: the question was asked among collapsed networks only"
     MOSTLY_COLLAPSED = "most pruned networks are worse than guessing before retraining"
     NAIVE = "the test takes masks for independent although they share units: its p is too small"
-    ONE_REPEAT = "one result a mask is known: how high a correlation could be at all, given the noise of retraining, is unknown"
+    ONE_REPEAT = (
+        "one result a mask is known: how high a correlation could be at all, given the noise of retraining, is unknown"
+    )
     LEFT_OUT = "some trials were left out: they diverged or failed"
 
 

@@ -3,4 +3,14 @@
 from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, Status, StudyRecord
 from trueoracle.store.sql import DEFAULT_URL, TRIAL_COLUMNS, Store, store_exists
 
-__all__ = ["DEFAULT_URL", "TRIAL_COLUMNS", "BaseRecord", "CellRecord", "MaskRecord", "Status", "Store", "StudyRecord", "store_exists"]
+__all__ = [
+    "DEFAULT_URL",
+    "TRIAL_COLUMNS",
+    "BaseRecord",
+    "CellRecord",
+    "MaskRecord",
+    "Status",
+    "Store",
+    "StudyRecord",
+    "store_exists",
+]
