@@ -1,6 +1,6 @@
 """The training loop, one network at a time: data on the device, shuffled each epoch, evaluated each epoch.
 
-Letters: N images, C channels, H x W pixels, B batch.
+Letters: B batch.
 """
 
 import math
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trueoracle.data import Dataset, Split
+from trueoracle.data import Dataset
+from trueoracle.examples import Examples
 from trueoracle.nets import channels_last, evaluate
 from trueoracle.spec import Recipe
 from trueoracle.trial import Figures, Outcome, best_epoch
@@ -41,7 +41,7 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> Trained:
-    """Train a copy of `net`; the order of the images depends on `order_seed` and the epoch alone.
+    """Train a copy of `net`; the order of the examples depends on `order_seed` and the epoch alone.
 
     A network whose loss is no longer finite is `DIVERGED` and keeps the curve up to there. `stop` is asked
     before every step; where it says yes, `Stopped` is raised.
@@ -57,7 +57,7 @@ def train(
         for batch_B in shuffled_batches(data.train, recipe.batch_size, order_seed, epoch):
             if stop():
                 raise Stopped
-            loss = F.cross_entropy(net(data.train.images_NCHW[batch_B]), data.train.labels_N[batch_B])
+            loss = data.train.take(batch_B).train_loss(net)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -84,7 +84,7 @@ def learning_rate(recipe: Recipe, epoch: int) -> float:
 
 def figures_of(net: nn.Module, data: Dataset) -> Figures:
     """Losses and accuracies on both splits, eval mode."""
-    train, test = (evaluate(net, split.images_NCHW, split.labels_N) for split in (data.train, data.test))
+    train, test = (evaluate(net, split) for split in (data.train, data.test))
     return Figures(
         train_loss=train.loss,
         train_accuracy=train.accuracy,
@@ -93,15 +93,15 @@ def figures_of(net: nn.Module, data: Dataset) -> Figures:
     )
 
 
-def order_of_epoch(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """In which order an epoch, counted from 0, goes through the images."""
-    return np.random.default_rng([seed, epoch]).permutation(images)
+def order_of_epoch(examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """In which order an epoch, counted from 0, goes through the examples."""
+    return np.random.default_rng([seed, epoch]).permutation(examples)
 
 
-def shuffled_batches(split: Split, size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
-    """The images of one epoch, shuffled, in batches; the last may be smaller."""
-    order = torch.from_numpy(order_of_epoch(len(split), seed, epoch))
-    return torch.split(order.to(split.labels_N.device), size)
+def shuffled_batches(examples: Examples, size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
+    """The places of one epoch's examples, shuffled, in batches; the last may be smaller."""
+    order = torch.from_numpy(order_of_epoch(len(examples), seed, epoch))
+    return torch.split(order.to(examples.device), size)
 
 
 def _optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
