@@ -97,7 +97,7 @@ def _make_base(plan: Plan, data: Dataset, backend: Backend, progress: Progress) 
 
 def _cell_records(plan: Plan) -> Iterator[CellRecord]:
     for cell in plan.cells:
-        costs = cost(remove(plan.net, next(cell.masks()), plan.shape), plan.shape)
+        costs = cost(remove(plan.net, next(cell.masks()), plan.sites), plan.shape)
         yield CellRecord(
             index=cell.index,
             base=0,
@@ -124,7 +124,7 @@ def _evaluate_masks(
     left = [rank for rank in cell.ranks if rank not in known] if known else cell.ranks
     if not left:
         return
-    importance = importances(base, tuple(choice.site for choice in cell.space.sites))
+    importance = importances(base, {choice.site: plan.sites[choice.site] for choice in cell.space.sites})
     path = evaluator(base, cell.space, plan.shape, plan.spec.removal, progress=progress)
     for found in survey(path, left, data.train, executor, progress, what=cell.name):
         masks = map(cell.space.unrank, found.ranks)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from trueoracle.data import find_dataset
-from trueoracle.errors import ModelError, SpecError, TrueOracleError, unknown
+from trueoracle.errors import SpecError, TrueOracleError
 from trueoracle.mask import Mask
-from trueoracle.nets import Site, build, find_sites, load_weights
+from trueoracle.nets import Sites, build, find_sites, load_weights
 from trueoracle.seeding import derive_seed
 from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
@@ -52,6 +52,7 @@ class Plan:
     digest: str
     shape: InputShape
     net: nn.Module
+    sites: Sites
     cells: tuple[PlannedCell, ...]
 
     @property
@@ -72,18 +73,16 @@ def plan(spec: StudySpec) -> Plan:
         load_weights(net, spec.base_weights)
     sites = find_sites(net, shape)
     cells = tuple(_planned(index, cell, spec, digest, sites) for index, cell in enumerate(spec.cells))
-    return Plan(spec=spec, digest=digest, shape=shape, net=net, cells=cells)
+    return Plan(spec=spec, digest=digest, shape=shape, net=net, sites=sites, cells=cells)
 
 
-def mask_space(prune: dict[str, float], sites: dict[str, Site]) -> MaskSpace:
-    """The space of all masks that prune these sites at these ratios; errors name the site."""
-    for site in prune:
-        if site not in sites:
-            raise ModelError(unknown("site", site, sites))
-    return MaskSpace(tuple(SiteChoice.at_ratio(site, sites[site].units, ratio) for site, ratio in prune.items()))
+def mask_space(prune: dict[str, float], sites: Sites) -> MaskSpace:
+    """The space of all masks that prune these sites, by names or globs, at these ratios; errors name the site."""
+    ratios = sites.expanded(prune)
+    return MaskSpace(tuple(SiteChoice.at_ratio(site, sites[site].units, ratio) for site, ratio in ratios.items()))
 
 
-def _planned(index: int, cell: CellSpec, spec: StudySpec, digest: str, sites: dict[str, Site]) -> PlannedCell:
+def _planned(index: int, cell: CellSpec, spec: StudySpec, digest: str, sites: Sites) -> PlannedCell:
     try:
         space = mask_space(cell.prune, sites)
         drawn = None

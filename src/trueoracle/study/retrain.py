@@ -59,7 +59,7 @@ class Retraining:
         return [one for part in alone for one in self._together(part, stop)]
 
     def _train(self, task: FleetTask, masks: Sequence[Mask], stop: Stop) -> list[Trained]:
-        nets = [remove(self.base, mask, self.plan.shape, self.plan.spec.removal) for mask in masks]
+        nets = [remove(self.base, mask, self.plan.sites, self.plan.spec.removal) for mask in masks]
         return train_fleet(
             nets,
             self.data,
@@ -92,7 +92,7 @@ class Retraining:
 
 def choices(plan: Plan, base: nn.Module, data: Dataset, backend: Backend) -> list[Choice]:
     """For each cell, which backend retrains its networks and why."""
-    pruned = (remove(base, next(cell.masks()), plan.shape) for cell in plan.cells)
+    pruned = (remove(base, next(cell.masks()), plan.sites) for cell in plan.cells)
     return [choose(net, data, backend) for net in pruned]
 
 
