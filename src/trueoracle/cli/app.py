@@ -47,6 +47,9 @@ def studies() -> None:
 @app.command()
 def run(
     study: Annotated[str, typer.Argument(help="A built-in study, NAME-CELL for one cell of it, or a YAML file.")],
+    scale: Annotated[
+        str, typer.Option(help="tiny, small or paper: minutes, about an hour, or as published.")
+    ] = "paper",
     store: StoreUrl = DEFAULT_URL,
     data_dir: DataDir = None,
     base_weights: Annotated[Path | None, typer.Option(help="A safetensors file: no base network is trained.")] = None,
@@ -60,6 +63,7 @@ def run(
 
     wanted = api.Study(
         study,
+        scale=scale,
         set=dict(_change(text) for text in changes or []),
         store=store,
         data_dir=data_dir,

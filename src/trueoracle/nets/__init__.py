@@ -3,6 +3,7 @@
 from trueoracle.nets.catalogue import MODELS, build
 from trueoracle.nets.cost import Cost, cost
 from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
+from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
 from trueoracle.nets.removal import REMOVALS, Removal, check_removal, l1_kept, remove
 from trueoracle.nets.sites import Site, find_sites
 from trueoracle.nets.weights import load_weights, state_bytes, weights_from_bytes
@@ -20,8 +21,10 @@ __all__ = [
     "cost",
     "evaluate",
     "find_sites",
+    "has_batchnorm",
     "l1_kept",
     "load_weights",
+    "recalibrate",
     "remove",
     "state_bytes",
     "weights_from_bytes",
