@@ -57,6 +57,11 @@ class Recipe(_Facts):
             raise ValueError("`momentum` belongs to `optimiser: sgd`")
         return self
 
+    def epochs_begun(self, images: int) -> int:
+        """How many epochs of so many images the training begins: all, or fewer where `steps` end it earlier."""
+        an_epoch = -(-images // self.batch_size)
+        return self.epochs if self.steps is None else min(self.epochs, -(-self.steps // an_epoch))
+
 
 class CellSpec(_Facts):
     """One line of the results table: the sites pruned and at which ratio; all masks, or `draw` of them."""

@@ -101,9 +101,9 @@ def order_of_epoch(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
 def orders(recipe: Recipe, images: int, seed: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Each epoch, counted from 0, and the order of its images; the last is cut where `recipe.steps` end the training."""
     an_epoch = -(-images // recipe.batch_size)
-    steps = recipe.epochs * an_epoch if recipe.steps is None else recipe.steps
-    for epoch in range(min(recipe.epochs, -(-steps // an_epoch))):
-        yield epoch, order_of_epoch(images, seed, epoch)[: (steps - epoch * an_epoch) * recipe.batch_size]
+    for epoch in range(recipe.epochs_begun(images)):
+        order = order_of_epoch(images, seed, epoch)
+        yield epoch, order if recipe.steps is None else order[: (recipe.steps - epoch * an_epoch) * recipe.batch_size]
 
 
 def batches(order_N: NDArray[np.int64], size: int, device: torch.device) -> tuple[Tensor, ...]:

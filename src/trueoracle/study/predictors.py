@@ -56,12 +56,6 @@ def short_trainings(spec: StudySpec) -> Iterator[ShortTraining]:
         )
 
 
-def epochs_lived(recipe: Recipe, images: int) -> int:
-    """How many epochs a training begins before its steps are done."""
-    steps = recipe.steps or recipe.epochs * images
-    return min(recipe.epochs, -(-steps * recipe.batch_size // images))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Predictors:
     """Measures what the study asks for and the store does not have yet, a mask or a fleet of them at a time."""
@@ -107,7 +101,7 @@ class Predictors:
         left = self.store.unscored(self.plan.digest, cell.index, kind.name)
         if not left:
             return
-        total = len(left) * kind.repeats * epochs_lived(kind.recipe, len(self.data.train))
+        total = len(left) * kind.repeats * kind.recipe.epochs_begun(len(self.data.train))
         with self.progress.task(f"{kind.name.replace('_', ' ')}, {cell.name}", total, "model-epochs") as advance:
             training = Retraining(
                 plan=self.plan, bases=self.bases, data=self.data, progress=self.progress, advance=advance,
