@@ -2,14 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from trueoracle import analysis
-from trueoracle.analysis import Relation
+from trueoracle.analysis import CellAnalysis
 from trueoracle.errors import SpecError, StoreError, TableError, unknown
 from trueoracle.progress import Bars, Progress
 from trueoracle.report import write_report
@@ -132,8 +132,10 @@ class Study:
             raise StoreError(f"the base network of `{self.spec.name}` is not trained yet: run the study")
         return base.weights
 
-    def analyze(self, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[Relation]:
-        """The relation of `x` before with `y` after retraining, one a cell."""
+    def analyze(
+        self, x: str | Sequence[str] = "pruned_train_loss", y: str = "final_test_accuracy"
+    ) -> list[CellAnalysis]:
+        """The analysis of `x` before with `y` after retraining, one a cell; of several `x` the first is judged."""
         return analysis.analyze_study(self._store, self.plan.digest, x, y)
 
     def report(self, path: str | Path) -> None:

@@ -82,7 +82,7 @@ def run(
         show.say(f"stopped; what was finished is kept in {store}. To resume, give the same command again")
         sys.exit(130)
     show.status(wanted.spec.name, wanted.status())
-    show.relations(wanted.analyze())
+    show.analyses(wanted.analyze())
 
 
 @app.command()
@@ -173,9 +173,9 @@ def analyze(
     else:
         found = analysis.analyze_study(Store(store), source, x, y)
     if as_json:
-        print(json.dumps([relation.as_dict() for relation in found], indent=2))
+        print(json.dumps([cell.as_dict() for cell in found], indent=2))
     else:
-        show.relations(found)
+        show.analyses(found)
 
 
 @app.command()
