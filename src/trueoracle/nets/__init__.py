@@ -4,6 +4,7 @@ from trueoracle.nets.catalogue import MODELS, build
 from trueoracle.nets.cost import Cost, cost
 from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
 from trueoracle.nets.finding import find_sites
+from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
 from trueoracle.nets.removal import REMOVALS, Removal, check_removal, l1_kept, remove
 from trueoracle.nets.sites import HEADS, Cut, Kind, Role, Site, Sites
 from trueoracle.nets.weighing import unit_weights
@@ -27,8 +28,10 @@ __all__ = [
     "cost",
     "evaluate",
     "find_sites",
+    "has_batchnorm",
     "l1_kept",
     "load_weights",
+    "recalibrate",
     "remove",
     "state_bytes",
     "unit_weights",
