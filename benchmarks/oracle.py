@@ -22,7 +22,7 @@ from trueoracle.examples import Examples
 from trueoracle.fleet import train
 from trueoracle.lanes import LANES, aligned, build
 from trueoracle.nets import build as build_network
-from trueoracle.nets import channels_last, evaluate, remove
+from trueoracle.nets import channels_last, evaluate, find_sites, remove
 from trueoracle.oracle.exact import Exact, exact
 from trueoracle.progress import Bars, Quiet
 from trueoracle.space import MaskSpace, SiteChoice
@@ -99,7 +99,8 @@ def compare(name: str, net: nn.Module, data: Dataset) -> dict[str, float | int |
 def loop_core_seconds(net: nn.Module, data: Dataset, space: MaskSpace) -> float:
     """The least that the loop took for one of a few masks on all images; removal itself is not counted."""
     masks = (space.unrank(place) for place in space.draw(LOOP_MASKS, seed=0))
-    pruned = [channels_last(remove(net, mask, data.shape)) for mask in masks]
+    sites = find_sites(net, data.shape)
+    pruned = [channels_last(remove(net, mask, sites)) for mask in masks]
     return min(
         sum(core_seconds(lambda one=one: evaluate(one, data.train)) for one in pruned) / len(pruned)  # type: ignore[misc]
         for _ in range(LOOP_REPEATS)

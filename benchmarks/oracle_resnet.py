@@ -62,7 +62,8 @@ def measure(
 ) -> dict[str, float | list[float]]:
     """One case; `*_of_peak` is a path's share of the machine's multiply-add peak, by the pruned network's operations."""
     net = build("resnet56", shape, seed=0)
-    units = find_sites(net, shape)[site].units
+    sites = find_sites(net, shape)
+    units = sites[site].units
     space = MaskSpace((SiteChoice(site=site, units=units, pruned=units // 2),))
     ranks = range(MASKS) if space.count == MASKS else space.draw(MASKS, seed=0)
     fast, loop = batched(net, space, shape), Loop(net=net, space=space, shape=shape)
@@ -71,9 +72,9 @@ def measure(
     for _ in range(rounds):
         each["fast"].append(seconds(lambda: fast.sums(ranks[:timed], images)) / timed)
         each["loop"].append(seconds(lambda: loop.sums(ranks[:LOOP_MASKS], images)) / LOOP_MASKS)
-        each["removal"].append(seconds(lambda: remove(net, space.unrank(ranks[0]), shape)))
+        each["removal"].append(seconds(lambda: remove(net, space.unrank(ranks[0]), sites)))
     best = {name: min(times) for name, times in each.items()}
-    operations = cost(remove(net, space.unrank(ranks[0]), shape), shape).macs * len(images)
+    operations = cost(remove(net, space.unrank(ranks[0]), sites), shape).macs * len(images)
     return {
         "core_seconds": best["fast"] * MASKS,
         "loop_core_seconds": best["loop"] * MASKS,

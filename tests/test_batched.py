@@ -324,8 +324,9 @@ def test_what_cannot_be_batched_says_why_and_takes_the_loop(case: str) -> None:
 
 def test_one_site_by_two_names_is_refused() -> None:
     net = seeded(Residual)
-    with pytest.raises(CannotBatch, match=r"`stem` and `one\.conv2` are pruned together"):
-        batched(net, half_pruned(net, SMALL, "stem", "one.conv2"), SMALL)
+    twins = MaskSpace(tuple(SiteChoice(site=name, units=6, pruned=3) for name in ("stem", "one.conv2")))
+    with pytest.raises(ModelError, match=r"`one\.conv2` is no site: its units are those of the site `stem`"):
+        batched(net, twins, SMALL)
 
 
 def test_a_refused_network_is_evaluated_by_the_loop() -> None:
@@ -335,7 +336,7 @@ def test_a_refused_network_is_evaluated_by_the_loop() -> None:
     chosen: Evaluator = evaluator(net, space, SMALL)
     assert chosen.path == ("loop: `softmax` (softmax) mixes the units of `conv` in a way that is no sum")
     found = chosen.sums(range(space.count), split(images, labels))
-    wanted = [evaluate(remove(net, mask, SMALL), split(images, labels)) for mask in space]
+    wanted = [evaluate(remove(net, mask, find_sites(net, SMALL)), split(images, labels)) for mask in space]
     np.testing.assert_allclose(found.loss_M / 4, [mask.loss for mask in wanted], rtol=1e-6)
     assert found.correct_M.tolist() == [mask.accuracy * 4 for mask in wanted]
 

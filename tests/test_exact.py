@@ -78,7 +78,7 @@ def check_against_loop(
     if len(ranks) > compared:
         chosen = sorted(np.random.default_rng(0).choice(len(ranks), compared, replace=False))
     for place in chosen:
-        pruned = remove(net, space.unrank(ranks[place]), shape, removal)  # type: ignore[arg-type]
+        pruned = remove(net, space.unrank(ranks[place]), find_sites(net, shape), removal)  # type: ignore[arg-type]
         answers = evaluate(pruned, split(images, labels)).accuracy * len(labels)
         expected = evaluate(pruned.double(), split(images.double(), labels))
         assert sums.loss_M[place] / len(labels) == pytest.approx(expected.loss, rel=1e-6)
@@ -225,7 +225,7 @@ def test_released_is_aligned_for_the_l1_mask_alone(trained: nn.Module, digits: t
         made(trained, space, removal).sums(range(252), split(*digits)) for removal in ("aligned", "released")
     )
     same = np.isclose(aligned.loss_M, released.loss_M, rtol=1e-9)
-    kept = l1_kept(trained, "conv2", 5)
+    kept = l1_kept(trained, find_sites(trained, SHAPE)["conv2"], 5)
     assert [space.unrank(int(place)).sites[0].kept for place in np.flatnonzero(same)] == [kept]
 
 
@@ -235,7 +235,7 @@ def test_l1_kept_prefers_the_lower_of_equal_units() -> None:
     with torch.no_grad():
         weight.fill_(-1)
         weight[[3, 8]] = 2
-    assert l1_kept(net, "conv1", 4) == (0, 1, 3, 8)
+    assert l1_kept(net, find_sites(net, SHAPE)["conv1"], 4) == (0, 1, 3, 8)
 
 
 def test_blocks_of_images_add_up(digits: tuple[Tensor, Tensor]) -> None:

@@ -49,7 +49,7 @@ def test_the_removed_network_computes_what_the_silenced_one_does(model: str, sit
     images = torch.randn(8, 1, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for place in space.draw(5, seed=3):
         mask = space.unrank(place)
-        pruned = remove(net, mask, SHAPE)
+        pruned = remove(net, mask, find_sites(net, SHAPE))
         torch.testing.assert_close(pruned(images), silenced(net, mask, images), rtol=1e-12, atol=1e-12)
         assert all(pruned.get_submodule(s).weight.shape[0] == units[s] - units[s] // 2 for s in sites)
 
@@ -74,7 +74,7 @@ def test_costs_counted_by_hand() -> None:
     assert cost(net, SHAPE).parameters == whole
     assert cost(net, SHAPE).macs == 28 * 28 * 260 + 10 * 10 * 2510 + 2510 + 110 + 110
     half = MaskSpace((SiteChoice(site="conv1", units=10, pruned=5),)).unrank(0)
-    assert cost(remove(net, half, SHAPE), SHAPE).parameters == whole - 130 - 1250
+    assert cost(remove(net, half, find_sites(net, SHAPE)), SHAPE).parameters == whole - 130 - 1250
 
 
 def test_sites_are_every_layer_but_the_last() -> None:

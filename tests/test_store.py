@@ -68,12 +68,19 @@ def test_a_study_kept_under_another_name_keeps_that_name(store: Store) -> None:
     assert store.add_study(StudyRecord(digest=STUDY.digest, name="other", spec="{}")).name == "one"
 
 
-def test_a_newer_store_is_refused(store: Store, path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        ("99", "has schema 99, newer than this trueoracle's 2: update trueoracle"),
+        ("1", "has schema 1, older than this trueoracle's 2: read it with the version that wrote it"),
+    ],
+)
+def test_a_store_of_another_schema_is_refused(store: Store, path: Path, version: str, message: str) -> None:
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (version,))
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="has schema 99, newer than this trueoracle's 1: update trueoracle"):
+    with pytest.raises(StoreError, match=message):
         Store(store.url, create=True)
     assert path.read_bytes() == before
 

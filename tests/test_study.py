@@ -26,6 +26,15 @@ def test_a_finished_study_has_every_trial_once(finished: Study) -> None:
     assert len(finished.curves()) == 20 * 2
 
 
+def test_the_store_knows_the_sites_and_the_classes(finished: Study) -> None:
+    store = Store(finished.store_url)
+    assert [cell.sites for cell in store.cells(finished.plan.digest)] == [{"conv1": (10, 5)}, {"conv3": (10, 8)}]
+    base = store.base(finished.plan.digest)
+    assert base is not None
+    assert base.classes == 10
+    assert store.base(finished.plan.digest, 1) is None
+
+
 def test_seeds_depend_on_the_repeat_alone(finished: Study) -> None:
     assert (finished.trials().groupby("repeat")["seed"].nunique() == 1).all()
     assert finished.trials()["seed"].nunique() == 2

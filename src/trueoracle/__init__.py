@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trueoracle.analysis import Relation, analyze_table
+    from trueoracle.analysis import CellAnalysis, analyze_table
     from trueoracle.api import Study, doctor, oracle, studies
     from trueoracle.errors import TrueOracleError
     from trueoracle.spec import StudySpec
 
 _HOMES = {
-    "Relation": "analysis",
+    "CellAnalysis": "analysis",
     "Study": "api",
     "StudySpec": "spec",
     "TrueOracleError": "errors",
@@ -20,7 +20,7 @@ _HOMES = {
     "studies": "api",
 }
 
-__all__ = ["Relation", "Study", "StudySpec", "TrueOracleError", "analyze_table", "doctor", "oracle", "studies"]
+__all__ = ["CellAnalysis", "Study", "StudySpec", "TrueOracleError", "analyze_table", "doctor", "oracle", "studies"]
 
 
 def __getattr__(name: str) -> Any:

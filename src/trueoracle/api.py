@@ -2,14 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from trueoracle import analysis
-from trueoracle.analysis import Relation
+from trueoracle.analysis import CellAnalysis
 from trueoracle.errors import SpecError, StoreError, TableError, unknown
 from trueoracle.progress import Bars, Progress
 from trueoracle.report import write_report
@@ -49,14 +49,15 @@ def studies() -> dict[str, StudySpec]:
 class Study:
     """A study: run it, look at it, report on it.
 
-    `source` is a built-in name, a path of a YAML file or a `StudySpec`; `set` changes it by paths such as
-    `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes` or `loop`. Raises `SpecError` and its kin, before anything is written, for bad input.
+    `source` is a built-in name, a path of a YAML file or a `StudySpec`; `scale` (tiny, small or paper) shrinks it as its
+    file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes` or `loop`. Raises `SpecError` and its kin, before anything is written, for bad input.
     """
 
     def __init__(
         self,
         source: str | StudySpec,
         *,
+        scale: str = "paper",
         set: Mapping[str, Any] | None = None,  # noqa: A002 - the command line's word
         store: str = DEFAULT_URL,
         data_dir: str | Path | None = None,
@@ -66,15 +67,15 @@ class Study:
         backend: str = "auto",
         progress: Progress | None = None,
     ) -> None:
-        from trueoracle.study import changed, load_spec, plan
+        from trueoracle.study import at_scale, changed, load_spec, plan
 
         changes = dict(set or {})
         if base_weights is not None:
             changes["base_weights"] = str(base_weights)
         if isinstance(source, StudySpec):
-            self.spec = changed(source.facts(), changes, source.name)
+            self.spec = changed(at_scale(source.facts(), scale, source.name), changes, source.name)
         else:
-            self.spec = load_spec(source, changes)
+            self.spec = load_spec(source, changes, scale)
         self.plan = plan(self.spec)
         self.store_url = store
         self._data_dir = Path(data_dir) if data_dir is not None else default_data_dir()
@@ -95,13 +96,14 @@ class Study:
         The store is made only once the data has been read, so that bad input leaves nothing behind.
         """
         from trueoracle.data import load_dataset
-        from trueoracle.study import conduct
+        from trueoracle.study import conduct, study_data
         from trueoracle.study.executor import Threads
 
         status = self.stored_status()
         if status is not None and not status.left:
             return status
-        data = load_dataset(self.spec.data, self._data_dir, find_device(self._device), self._progress)
+        whole = load_dataset(self.spec.data, self._data_dir, find_device(self._device), self._progress)
+        data = study_data(self.plan, whole)
         store = Store(self.store_url, create=True)
         return conduct(self.plan, data, store, Threads(self._threads), self._progress, self._backend)
 
@@ -130,8 +132,10 @@ class Study:
             raise StoreError(f"the base network of `{self.spec.name}` is not trained yet: run the study")
         return base.weights
 
-    def analyze(self, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[Relation]:
-        """The relation of `x` before with `y` after retraining, one a cell."""
+    def analyze(
+        self, x: str | Sequence[str] = "pruned_train_loss", y: str = "final_test_accuracy"
+    ) -> list[CellAnalysis]:
+        """The analysis of `x` before with `y` after retraining, one a cell; of several `x` the first is judged."""
         return analysis.analyze_study(self._store, self.plan.digest, x, y)
 
     def report(self, path: str | Path) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trueoracle.errors import SpecError, unknown
-from trueoracle.trial import FinalProtocol
+from trueoracle.trial import FinalProtocol, Scale
 
 SCHEMA: Literal[1] = 1
 
@@ -31,7 +31,8 @@ class Recipe(_Facts):
 
     `lr` holds from the first epoch. With `schedule: step` it is multiplied by `factor` from each epoch in
     `milestones` on (epochs count from 0); with `cosine` it falls from `lr` to 0 along half a cosine, a step
-    an epoch. `keep` says which epoch's weights come out of the training.
+    an epoch. `keep` says which epoch's weights come out of the training. `steps` ends it earlier, after so many steps
+    of the optimiser; the curve then ends there.
     """
 
     optimiser: Literal["sgd", "adamw"]
@@ -44,6 +45,7 @@ class Recipe(_Facts):
     milestones: tuple[Positive, ...] = ()
     factor: float = Field(default=0.1, gt=0, le=1)
     keep: Literal["last", "best_on_test"] = "last"
+    steps: Positive | None = None
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
@@ -54,6 +56,11 @@ class Recipe(_Facts):
         if self.optimiser == "adamw" and self.momentum:
             raise ValueError("`momentum` belongs to `optimiser: sgd`")
         return self
+
+    def epochs_begun(self, images: int) -> int:
+        """How many epochs of so many images the training begins: all, or fewer where `steps` end it earlier."""
+        an_epoch = -(-images // self.batch_size)
+        return self.epochs if self.steps is None else min(self.epochs, -(-self.steps // an_epoch))
 
 
 class CellSpec(_Facts):
@@ -84,13 +91,26 @@ def pruned_count(units: int, ratio: float) -> int:
 
 
 class StudySpec(_Facts):
-    """A whole study: a network on a dataset, how it is trained, pruned and retrained, and how often."""
+    """A whole study: a network on a dataset, how it is trained, pruned and retrained, and how often.
+
+    `width_factor` multiplies the network's filters. `train_images` and `test_images` take that many of a split, each
+    class in proportion; the data is whole without them. With `base_networks` above 1 the whole experiment is done
+    for so many networks that differ in their seeds.
+
+    Three keys have more measured of every mask before it is retrained. `recalibration_images`: the train loss after
+    the statistics of BatchNorm were taken anew from so many train images. `loss_after_steps`: the train loss after so
+    many steps of `retrain`. `early`: the final test accuracy after that recipe, a short form of `retrain`.
+    """
 
     schema_number: Literal[1] = Field(default=SCHEMA, alias="schema")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
     description: str = ""
     model: str
     data: str
+    width_factor: float = Field(default=1.0, gt=0, le=1)
+    train_images: Positive | None = None
+    test_images: Positive | None = None
+    base_networks: Positive = 1
     base_weights: Path | None = None
     train: Recipe | None = None
     retrain: Recipe
@@ -98,12 +118,18 @@ class StudySpec(_Facts):
     repeats: Positive
     final: FinalProtocol
     removal: Literal["aligned", "released"] = "aligned"
+    recalibration_images: Positive | None = None
+    loss_after_steps: Positive | None = None
+    early: Recipe | None = None
     seed: int = 0
+    scale: Scale = Scale.PAPER
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.train is None and self.base_weights is None:
             raise ValueError("`train` is missing: say how the base network is trained, or give `base_weights`")
+        if self.base_weights is not None and self.base_networks > 1:
+            raise ValueError(f"`base_weights` hold one base network, but `base_networks` is {self.base_networks}")
         names = [cell.name for cell in self.cells]
         for name in names:
             if names.count(name) > 1:
@@ -117,10 +143,10 @@ class StudySpec(_Facts):
     def canonical(self) -> str:
         """The JSON that identifies the study: what changes a result and nothing else, in sorted order.
 
-        The name and the description are left out, and so is the training of a base network that is given:
-        the content of its weights stands in their place.
+        The name, the description and the scale (what it changed stands in other keys) are left out, and so is the
+        training of a base network that is given: the content of its weights stands in their place.
         """
-        left_out = {"name", "description", "base_weights"}
+        left_out = {"name", "description", "scale", "base_weights"}
         if self.base_weights is not None:
             left_out.add("train")
         facts = self.model_dump(mode="json", exclude_defaults=True, exclude=left_out, by_alias=True)
@@ -173,6 +199,6 @@ def _first_problem(error: ValidationError) -> str:
 
 def _keys_at(parents: list[int | str]) -> list[str]:
     """The keys that the spec tree knows below `parents`."""
-    owners: dict[str, type[_Facts]] = {"train": Recipe, "retrain": Recipe, "cells": CellSpec}
+    owners: dict[str, type[_Facts]] = {"train": Recipe, "retrain": Recipe, "early": Recipe, "cells": CellSpec}
     owner = owners[str(parents[0])] if parents else StudySpec
     return [field.alias or name for name, field in owner.model_fields.items()]

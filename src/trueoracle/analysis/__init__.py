@@ -1,8 +1,19 @@
 """Numbers from stored trials or from any table: does x, known before retraining, predict y after it? No torch."""
 
 from trueoracle.analysis.cells import analyze_study
-from trueoracle.analysis.relation import Relation, relate
+from trueoracle.analysis.masks import CellMasks
+from trueoracle.analysis.result import Absent, CellAnalysis
 from trueoracle.analysis.table import analyze_table, read_table
-from trueoracle.analysis.verdict import Verdict
+from trueoracle.analysis.verdict import Answer, Caveat, Verdict
 
-__all__ = ["Relation", "Verdict", "analyze_study", "analyze_table", "read_table", "relate"]
+__all__ = [
+    "Absent",
+    "Answer",
+    "Caveat",
+    "CellAnalysis",
+    "CellMasks",
+    "Verdict",
+    "analyze_study",
+    "analyze_table",
+    "read_table",
+]

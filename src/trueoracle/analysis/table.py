@@ -1,12 +1,15 @@
-"""Any table that a user brings: two columns correlated, in each group of a third."""
+"""Any table that a user brings: a row a mask, in each group of a column."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from trueoracle.analysis.cells import X, Y, analyze_trials
-from trueoracle.analysis.relation import Relation, relate
+from trueoracle.analysis.analyze import analyze_cells
+from trueoracle.analysis.cells import X, Y, trial_masks
+from trueoracle.analysis.masks import CellMasks
+from trueoracle.analysis.result import CellAnalysis
 from trueoracle.errors import TableError, unknown
 
 _TRIAL_COLUMNS = {"cell", "mask", "repeat", "outcome"}
@@ -24,19 +27,39 @@ def read_table(path: Path) -> pd.DataFrame:
         raise TableError(f"the table `{path}` cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def analyze_table(table: pd.DataFrame, x: str = X, y: str = Y, group: str | None = None) -> list[Relation]:
-    """The relation of columns `x` and `y`, a row a mask, in each group in order of appearance.
+def analyze_table(
+    table: pd.DataFrame, x: str | Sequence[str] = X, y: str = Y, group: str | None = None
+) -> list[CellAnalysis]:
+    """The analysis of columns `x` and `y`, a row a mask, in each group in order of appearance.
 
     A trial table (with columns cell, mask, repeat, outcome) is read as one where no `group` is named: repeats
-    are averaged and unfinished trials left out. Raises `TableError` for what cannot bear statistics.
+    are averaged and unfinished trials left out. With several `x` the first is judged and all are ranked. Raises
+    `TableError` for what cannot bear statistics.
     """
-    for column in filter(None, (x, y, group)):
+    xs = [x] if isinstance(x, str) else list(x)
+    return analyze_cells(table_masks(table, xs, y, group), xs)
+
+
+def table_masks(table: pd.DataFrame, xs: Sequence[str], y: str, group: str | None) -> list[CellMasks]:
+    """The masks of each group of a table."""
+    for column in filter(None, (*xs, y, group)):
         if column not in table.columns:
             raise TableError(unknown("column", column, map(str, table.columns)))
-    for column in (x, y):
+    for column in (*xs, y):
         if not is_numeric_dtype(table[column]):
             raise TableError(f"column `{column}` must hold numbers, but holds {table[column].dtype}")
     if group is None and set(table.columns) >= _TRIAL_COLUMNS:
-        return analyze_trials(table, x, y)
+        return trial_masks(table, xs, y)
     groups = [("", table)] if group is None else [(str(key), rows) for key, rows in table.groupby(group, sort=False)]
-    return [relate(rows[x].to_numpy(float), rows[y].to_numpy(float), group=key, names=(x, y)) for key, rows in groups]
+    return [_masks(key, rows, xs, y) for key, rows in groups]
+
+
+def _masks(group: str, rows: pd.DataFrame, xs: Sequence[str], y: str) -> CellMasks:
+    return CellMasks(
+        group=group,
+        x={x: rows[x].to_numpy(float) for x in xs},
+        y_name=y,
+        y_nR=rows[[y]].to_numpy(float),
+        pruned=tuple(rows["pruned"].astype(str)) if "pruned" in rows else None,
+        loss=rows[X].to_numpy(float) if X in rows else None,
+    )

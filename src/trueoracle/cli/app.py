@@ -47,6 +47,9 @@ def studies() -> None:
 @app.command()
 def run(
     study: Annotated[str, typer.Argument(help="A built-in study, NAME-CELL for one cell of it, or a YAML file.")],
+    scale: Annotated[
+        str, typer.Option(help="tiny, small or paper: minutes, about an hour, or as published.")
+    ] = "paper",
     store: StoreUrl = DEFAULT_URL,
     data_dir: DataDir = None,
     base_weights: Annotated[Path | None, typer.Option(help="A safetensors file: no base network is trained.")] = None,
@@ -60,6 +63,7 @@ def run(
 
     wanted = api.Study(
         study,
+        scale=scale,
         set=dict(_change(text) for text in changes or []),
         store=store,
         data_dir=data_dir,
@@ -78,7 +82,7 @@ def run(
         show.say(f"stopped; what was finished is kept in {store}. To resume, give the same command again")
         sys.exit(130)
     show.status(wanted.spec.name, wanted.status())
-    show.relations(wanted.analyze())
+    show.analyses(wanted.analyze())
 
 
 @app.command()
@@ -169,9 +173,9 @@ def analyze(
     else:
         found = analysis.analyze_study(Store(store), source, x, y)
     if as_json:
-        print(json.dumps([relation.as_dict() for relation in found], indent=2))
+        print(json.dumps([cell.as_dict() for cell in found], indent=2))
     else:
-        show.relations(found)
+        show.analyses(found)
 
 
 @app.command()

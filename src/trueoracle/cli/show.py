@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from trueoracle.analysis import Relation
+from trueoracle.analysis import CellAnalysis
 from trueoracle.spec import StudySpec
 from trueoracle.store import Status
 
@@ -70,7 +70,7 @@ def landscape(found: "Landscape", output: Path) -> None:
         say(f"{found.rivals:,} other masks lie within two standard errors of the lowest loss")
 
 
-def relations(found: Sequence[Relation]) -> None:
+def analyses(found: Sequence[CellAnalysis]) -> None:
     """The table of correlations, then each group's verdict."""
     first = found[0]
     table = Table(
@@ -81,21 +81,22 @@ def relations(found: Sequence[Relation]) -> None:
     table.add_column("group", overflow="fold")
     for heading in ("n", "tau-b", "p", "rho", "r", "better", "ties", "out"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for r in found:
+    for cell in found:
+        a = cell.association
         table.add_row(
-            r.group,
-            str(r.n),
-            f"{r.kendall_tau:.3f}",
-            f"{r.kendall_p:.1g}",
-            f"{r.spearman_rho:.3f}",
-            f"{r.pearson_r:.3f}",
-            f"{100 * r.anomaly_ratio:.1f}%",
-            f"{r.tied_x}, {r.tied_y}",
-            str(r.excluded),
+            cell.group,
+            str(cell.n),
+            f"{a.kendall_tau:.3f}",
+            f"{a.kendall_p:.1g}",
+            f"{a.spearman_rho:.3f}",
+            f"{a.pearson_r:.3f}",
+            f"{100 * cell.anomaly_ratio:.1f}%",
+            f"{a.tied_x}, {a.tied_y}",
+            str(cell.excluded),
         )
     _out.print(table)
-    for r in found:
-        say(f"{r.group + ': ' if r.group else ''}{r.x} {r.verdict.value}")
+    for cell in found:
+        say(f"{cell.group + ': ' if cell.group else ''}{cell.x} {cell.verdict.value}")
 
 
 def facts(found: Mapping[str, str]) -> None:

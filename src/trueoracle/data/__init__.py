@@ -3,6 +3,7 @@
 from trueoracle.data.catalogue import DATASETS, find_dataset
 from trueoracle.data.source import RawData, RawSplit, Source
 from trueoracle.data.split import Dataset, Split, images_of, load_dataset
+from trueoracle.data.subset import subset
 
 __all__ = [
     "DATASETS",
@@ -14,4 +15,5 @@ __all__ = [
     "find_dataset",
     "images_of",
     "load_dataset",
+    "subset",
 ]

@@ -4,7 +4,7 @@ Letters: B batch.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset
-from trueoracle.examples import Examples
 from trueoracle.nets import channels_last, evaluate
 from trueoracle.spec import Recipe
 from trueoracle.trial import Figures, Outcome, best_epoch
@@ -50,11 +49,11 @@ def train(
     optimiser = _optimiser(net, recipe)
     curve: list[Figures] = []
     kept = net
-    for epoch in range(recipe.epochs):
+    for epoch, order in orders(recipe, len(data.train), order_seed):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, epoch)
         net.train()
-        for batch_B in shuffled_batches(data.train, recipe.batch_size, order_seed, epoch):
+        for batch_B in batches(order, recipe.batch_size, data.device):
             if stop():
                 raise Stopped
             loss = data.train.take(batch_B).train_loss(net)
@@ -98,10 +97,17 @@ def order_of_epoch(examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(examples)
 
 
-def shuffled_batches(examples: Examples, size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
-    """The places of one epoch's examples, shuffled, in batches; the last may be smaller."""
-    order = torch.from_numpy(order_of_epoch(len(examples), seed, epoch))
-    return torch.split(order.to(examples.device), size)
+def orders(recipe: Recipe, images: int, seed: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each epoch, counted from 0, and the order of its images; the last is cut where `recipe.steps` end the training."""
+    an_epoch = -(-images // recipe.batch_size)
+    for epoch in range(recipe.epochs_begun(images)):
+        order = order_of_epoch(images, seed, epoch)
+        yield epoch, order if recipe.steps is None else order[: (recipe.steps - epoch * an_epoch) * recipe.batch_size]
+
+
+def batches(order_N: NDArray[np.int64], size: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Places of images in batches; the last may be smaller."""
+    return torch.split(torch.from_numpy(order_N).to(device), size)
 
 
 def _optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from trueoracle.data import Dataset, Split, images_of
-from trueoracle.fleet.loop import Stopped, Trained, learning_rate, shuffled_batches
+from trueoracle.fleet.loop import Stopped, Trained, batches, learning_rate, orders
 from trueoracle.spec import Recipe
 from trueoracle.trial import Figures, Outcome, best_epoch
 
@@ -45,9 +45,9 @@ def train_stacked(
     stack = _Stack(nets, recipe)
     curves: list[list[Figures]] = [[] for _ in nets]
     kept: list[nn.Module | None] = [None for _ in nets]
-    for epoch in range(recipe.epochs):
+    for epoch, order in orders(recipe, len(data.train), order_seed):
         stack.lr.fill_(learning_rate(recipe, epoch))
-        for batch_B in shuffled_batches(train, recipe.batch_size, order_seed, epoch):
+        for batch_B in batches(order, recipe.batch_size, data.device):
             if stop():
                 raise Stopped
             stack.step(train.images_NCHW[batch_B], train.labels_N[batch_B])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 
 import torch
 from torch import nn
@@ -13,7 +14,8 @@ from trueoracle.nets.vgg import CifarVGG
 from trueoracle.plugins import look_up, with_plugins
 from trueoracle.shape import InputShape
 
-Architecture = Callable[[InputShape], nn.Module]
+Architecture = Callable[..., nn.Module]
+"""Takes an `InputShape`; and, where the network can be had narrower, `width_factor` as a keyword."""
 
 MODELS: dict[str, Architecture] = {
     "lenet5-mini": LeNet5Mini,
@@ -32,12 +34,17 @@ MODELS: dict[str, Architecture] = {
 }
 
 
-def build(name: str, shape: InputShape, seed: int = 0) -> nn.Module:
+def build(name: str, shape: InputShape, seed: int = 0, width_factor: float = 1.0) -> nn.Module:
     """A freshly initialised network on the CPU, in eval mode; the same for the same seed.
 
-    Raises `ModelError` for an unknown name or a shape that the network cannot take.
+    `width_factor` multiplies the filters of every layer. Raises `ModelError` for an unknown name, a shape that the
+    network cannot take, or a factor for a network of one width.
     """
     architecture = look_up("model", name, with_plugins("models", MODELS), ModelError)
+    if width_factor != 1:
+        if "width_factor" not in signature(architecture).parameters:
+            raise ModelError(f"`{name}` has one width: leave `width_factor` at 1, not {width_factor:g}")
+        architecture = partial(architecture, width_factor=width_factor)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return architecture(shape).eval()

@@ -8,7 +8,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from trueoracle.analysis.cells import X, Y, analyze_trials, mean_over_repeats, scored_trials
+from trueoracle.analysis.cells import X, Y, analyze_study, mean_over_repeats, scored_trials
 from trueoracle.errors import StoreError
 from trueoracle.report.scatter import scatter
 from trueoracle.spec import parse_spec
@@ -23,7 +23,7 @@ def write_report(store: Store, study: str, path: Path) -> None:
     cells = store.cells(record.digest)
     base = store.base(record.digest)
     status = store.status(record.digest, spec.repeats * sum(cell.masks for cell in cells))
-    relations = analyze_trials(trials, X, Y)
+    relations = analyze_study(store, study)
     shown = []
     for relation, cell in zip(relations, (c for c in cells if c.name in set(trials["cell"])), strict=True):
         masks, _ = mean_over_repeats(trials[trials["cell"] == cell.name], X, Y)

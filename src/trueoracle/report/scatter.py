@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from trueoracle.analysis.relation import better_than_oracle, lower_is_better
+from trueoracle.analysis.choice import better_than
+from trueoracle.analysis.masks import higher_is_better
 
 # Okabe and Ito's palette, safe for the colour-blind.
 _BLUE, _ORANGE, _BLACK = "#0072B2", "#E69F00", "#000000"
@@ -15,9 +16,9 @@ def scatter(masks: pd.DataFrame, x: str, y: str, oracle: str) -> go.Figure:
 
     Masks strictly better than it, the anomalies, have another colour. `oracle` names the star.
     """
-    sign = -1.0 if lower_is_better(y) else 1.0
+    sign = 1.0 if higher_is_better(y) else -1.0
     losses, results = masks[x].to_numpy(float), masks[y].to_numpy(float)
-    anomaly = better_than_oracle(losses, sign * results)
+    anomaly = better_than(sign * results, int(np.argmin(losses)))
     star = np.arange(len(masks)) == int(np.argmin(losses))
     figure = go.Figure()
     for name, chosen, colour, symbol, size in (

@@ -14,8 +14,12 @@ class StudyRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseRecord:
-    """The trained network that a study prunes: its weights (safetensors), figures, costs and data."""
+    """A trained network that a study prunes: its weights (safetensors), figures, costs and data.
 
+    `base` is its number within the study, from 0.
+    """
+
+    base: int
     weights: bytes
     train_loss: float
     train_accuracy: float
@@ -23,16 +27,22 @@ class BaseRecord:
     test_accuracy: float
     parameters: int
     macs: int
+    classes: int
     data_fingerprint: str
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellRecord:
-    """A line of the results table: its mask space's size, the masks in play, the pruned network's costs."""
+    """A line of the results table: its sites, its mask space's size, the masks in play, the pruned network's costs.
+
+    `base` is the number of the network that is pruned; `sites` says of each site how many units it has and keeps.
+    """
 
     index: int
+    base: int
     name: str
+    sites: dict[str, tuple[int, int]]
     space: int
     masks: int
     parameters: int

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
 
-VERSION = 1
+VERSION = 2
 APPLICATION = "trueoracle"
 
 metadata = MetaData()
@@ -28,10 +28,12 @@ bases = Table(
     "bases",
     metadata,
     Column("study", ForeignKey("studies.digest"), primary_key=True),
+    Column("base", Integer, primary_key=True),
     Column("weights", LargeBinary, nullable=False),
     *_figures(),
     Column("parameters", Integer, nullable=False),
     Column("macs", Integer, nullable=False),
+    Column("classes", Integer, nullable=False),
     Column("data_fingerprint", String, nullable=False),
     Column("seconds", Float, nullable=False),
 )
@@ -41,7 +43,9 @@ cells = Table(
     metadata,
     Column("study", ForeignKey("studies.digest"), primary_key=True),
     Column("cell", Integer, primary_key=True),
+    Column("base", Integer, nullable=False),
     Column("name", String, nullable=False),
+    Column("sites", Text, nullable=False),
     Column("space", Text, nullable=False),
     Column("masks", Integer, nullable=False),
     Column("parameters", Integer, nullable=False),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trueoracle.data import images_of
 from trueoracle.examples import Examples
-from trueoracle.nets import remove
+from trueoracle.nets import Sites, find_sites, remove
 from trueoracle.oracle.batched.graph import Traced, trace
 from trueoracle.oracle.batched.layers import WORTHWHILE
 from trueoracle.oracle.batched.plan import Coupling, Plan, couplings, make_plan
@@ -115,10 +115,11 @@ def batched(net: nn.Module, space: MaskSpace, shape: InputShape) -> Batched:
     `CannotBatch` says why not, where an operation stands in the way or where a trial in float64 does not equal
     the physically pruned networks.
     """
-    sites = couplings(net, space, shape)
+    known = find_sites(net, shape)
+    sites = couplings(known, space)
     in_float64 = deepcopy(net).double()
     trial = _built(trace(in_float64, shape), sites, space)
-    _try_out(replace(trial, worthwhile=1), in_float64, shape)
+    _try_out(replace(trial, worthwhile=1), in_float64, known, shape)
     return _built(trace(net, shape), sites, space)
 
 
@@ -134,7 +135,7 @@ def _built(traced: Traced, sites: tuple[Coupling, ...], space: MaskSpace) -> Bat
     )
 
 
-def _try_out(candidate: Batched, net: nn.Module, shape: InputShape) -> None:
+def _try_out(candidate: Batched, net: nn.Module, sites: Sites, shape: InputShape) -> None:
     """A few masks on noise, all in float64: no rule can foresee what a user's forward pass does with a larger batch."""
     weight = next(net.parameters())
     noise = torch.randn(2, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(0))
@@ -142,7 +143,7 @@ def _try_out(candidate: Batched, net: nn.Module, shape: InputShape) -> None:
     space = candidate.space
     ranks = space.draw(min(3, space.count), seed=0)
     with torch.no_grad():
-        wanted_MBK = torch.stack([remove(net, space.unrank(rank), shape)(noise) for rank in ranks])
+        wanted_MBK = torch.stack([remove(net, space.unrank(rank), sites)(noise) for rank in ranks])
     try:
         found_MBK = candidate.logits(ranks, noise)
     except Exception as error:  # whatever a user's forward pass raises for a batch of another size

@@ -12,7 +12,7 @@ from trueoracle.data import images_of
 from trueoracle.errors import ModelError, unknown
 from trueoracle.examples import Examples
 from trueoracle.lanes import LANES, aligned, build
-from trueoracle.nets import Removal, check_removal, l1_kept
+from trueoracle.nets import Removal, check_removal, find_sites, l1_kept
 from trueoracle.oracle.evaluator import Sums
 from trueoracle.oracle.exact.chain import Chain, find_chain
 from trueoracle.oracle.exact.images import by_lane, in_lanes, rival_weights
@@ -60,8 +60,11 @@ def exact(
             raise ModelError(unknown("site", choice.site, known))
         if choice.units != known[choice.site]:
             raise ModelError(f"`{choice.site}` has {known[choice.site]} units, but the space has {choice.units}")
-    kept = {choice.site: l1_kept(net, choice.site, choice.units - choice.pruned) for choice in space.sites}
-    return Exact(chain, space, kept if removal == "released" else None, progress or Quiet())
+    kept = None
+    if removal == "released":
+        sites = find_sites(net, shape)
+        kept = {choice.site: l1_kept(net, sites[choice.site], choice.units - choice.pruned) for choice in space.sites}
+    return Exact(chain, space, kept, progress or Quiet())
 
 
 class Exact:
