@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -97,6 +98,20 @@ def analyses(found: Sequence[CellAnalysis]) -> None:
     _out.print(table)
     for cell in found:
         say(f"{cell.group + ': ' if cell.group else ''}{cell.x} {cell.verdict.value}")
+
+
+def sites(found: pd.DataFrame) -> None:
+    """A line a site; a unit's parameters and operations are what the whole network saves by losing it."""
+    table = Table(caption="parameters and multiply-accumulates (for one image) that the network saves a unit")
+    table.add_column("site", overflow="fold")
+    table.add_column("kind")
+    for heading in ("units", "parameters", "operations"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("coupled", overflow="fold")
+    for row in found.itertuples():
+        numbers = (f"{n:,}" for n in (row.units, row.parameters_per_unit, row.operations_per_unit))
+        table.add_row(row.site, row.kind, *numbers, ", ".join(row.coupled))
+    _out.print(table)
 
 
 def facts(found: Mapping[str, str]) -> None:
