@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from trueoracle.analysis import CellAnalysis
+from trueoracle.analysis import CellAnalysis, Interval, PooledCell
 from trueoracle.spec import StudySpec
 from trueoracle.store import Status
 
@@ -97,6 +97,17 @@ def analyses(found: Sequence[CellAnalysis]) -> None:
     _out.print(table)
     for cell in found:
         say(f"{cell.group + ': ' if cell.group else ''}{cell.x} {cell.verdict.value}")
+
+
+def pooled(found: Sequence[PooledCell]) -> None:
+    """Each cell over the base networks: the mean of their taus."""
+    for cell in found:
+        bounds = cell.interval
+        interval = f"[{bounds.low:.3f}, {bounds.high:.3f}]" if isinstance(bounds, Interval) else bounds.why
+        say(
+            f"{cell.group}: mean tau-b {cell.mean_tau:.3f} over {len(cell.taus)} base networks, {interval} "
+            f"({', '.join(f'{tau:.3f}' for tau in cell.taus)})"
+        )
 
 
 def facts(found: Mapping[str, str]) -> None:

@@ -13,14 +13,14 @@ from trueoracle.nets import Site, build, find_sites, has_batchnorm, load_weights
 from trueoracle.seeding import derive_seed
 from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.spec import CellSpec, StudySpec
+from trueoracle.spec import CellSpec, StudySpec, case_name
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCell:
     """A cell of one base network with its mask space; `drawn` holds the ranks in play, None where all of them are.
 
-    `index` counts the cells of all base networks, as the store does.
+    `index` counts the cells of all base networks, as the store does, and `name` is unique among them.
     """
 
     index: int
@@ -91,8 +91,8 @@ def plan(spec: StudySpec) -> Plan:
     sites = find_sites(nets[0], shape)
     cells = [_planned(index, cell, spec, digest, sites) for index, cell in enumerate(spec.cells)]
     of_all = (
-        replace(cell, base=base, index=base * len(cells) + cell.index)
-        for base in range(spec.base_networks)
+        replace(cell, base=base, index=base * len(cells) + cell.index, name=case_name(cell.name, base, len(nets)))
+        for base in range(len(nets))
         for cell in cells
     )
     return Plan(spec=spec, digest=digest, shape=shape, nets=nets, cells=tuple(of_all))
