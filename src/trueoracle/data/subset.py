@@ -7,6 +7,7 @@ import torch
 
 from trueoracle.data.split import Dataset, Split
 from trueoracle.errors import DataError
+from trueoracle.examples import Examples
 
 
 def subset(data: Dataset, train_images: int | None, test_images: int | None, seed: int) -> Dataset:
@@ -22,7 +23,7 @@ def subset(data: Dataset, train_images: int | None, test_images: int | None, see
     )
 
 
-def _part(split: Split, images: int | None, key: str, data: Dataset, seed: int) -> Split:
+def _part(split: Examples, images: int | None, key: str, data: Dataset, seed: int) -> Examples:
     if images is None:
         return split
     if not data.shape.classes <= images <= len(split):
@@ -30,8 +31,8 @@ def _part(split: Split, images: int | None, key: str, data: Dataset, seed: int) 
             f"`{key}` must lie in [{data.shape.classes}, {len(split)}] for `{data.name}` "
             f"(an image a class, all images), but got {images}"
         )
-    chosen = torch.from_numpy(stratified(split.labels_N.cpu().numpy(), images, seed)).to(split.labels_N.device)
-    return Split(images_NCHW=split.images_NCHW[chosen], labels_N=split.labels_N[chosen])
+    labels_N = split.labels_N.cpu().numpy() if isinstance(split, Split) else np.zeros(len(split), dtype=np.int64)
+    return split.take(torch.from_numpy(stratified(labels_N, images, seed)).to(split.device))
 
 
 def stratified(labels_N: np.ndarray, images: int, seed: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The training loop, one network at a time: data on the device, shuffled each epoch, evaluated each epoch.
 
-Letters: N images, C channels, H x W pixels, B batch.
+Letters: B batch.
 """
 
 import math
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -41,7 +40,7 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> Trained:
-    """Train a copy of `net`; the order of the images depends on `order_seed` and the epoch alone.
+    """Train a copy of `net`; the order of the examples depends on `order_seed` and the epoch alone.
 
     A network whose loss is no longer finite is `DIVERGED` and keeps the curve up to there. `stop` is asked
     before every step; where it says yes, `Stopped` is raised.
@@ -57,7 +56,7 @@ def train(
         for batch_B in batches(order, recipe.batch_size, data.device):
             if stop():
                 raise Stopped
-            loss = F.cross_entropy(net(data.train.images_NCHW[batch_B]), data.train.labels_N[batch_B])
+            loss = data.train.take(batch_B).train_loss(net)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -84,7 +83,7 @@ def learning_rate(recipe: Recipe, epoch: int) -> float:
 
 def figures_of(net: nn.Module, data: Dataset) -> Figures:
     """Losses and accuracies on both splits, eval mode."""
-    train, test = (evaluate(net, split.images_NCHW, split.labels_N) for split in (data.train, data.test))
+    train, test = (evaluate(net, split) for split in (data.train, data.test))
     return Figures(
         train_loss=train.loss,
         train_accuracy=train.accuracy,
@@ -93,9 +92,9 @@ def figures_of(net: nn.Module, data: Dataset) -> Figures:
     )
 
 
-def order_of_epoch(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """In which order an epoch, counted from 0, goes through the images."""
-    return np.random.default_rng([seed, epoch]).permutation(images)
+def order_of_epoch(examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """In which order an epoch, counted from 0, goes through the examples."""
+    return np.random.default_rng([seed, epoch]).permutation(examples)
 
 
 def orders(recipe: Recipe, images: int, seed: int) -> Iterator[tuple[int, NDArray[np.int64]]]:

@@ -3,18 +3,25 @@
 from trueoracle.nets.catalogue import MODELS, build
 from trueoracle.nets.cost import Cost, cost
 from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
+from trueoracle.nets.finding import find_sites
 from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
 from trueoracle.nets.removal import REMOVALS, Removal, check_removal, l1_kept, remove
-from trueoracle.nets.sites import Site, find_sites
+from trueoracle.nets.sites import HEADS, Cut, Kind, Role, Site, Sites
+from trueoracle.nets.weighing import unit_weights
 from trueoracle.nets.weights import load_weights, state_bytes, weights_from_bytes
 
 __all__ = [
+    "HEADS",
     "MODELS",
     "REMOVALS",
     "Cost",
+    "Cut",
     "Evaluation",
+    "Kind",
     "Removal",
+    "Role",
     "Site",
+    "Sites",
     "build",
     "channels_last",
     "check_removal",
@@ -27,5 +34,6 @@ __all__ = [
     "recalibrate",
     "remove",
     "state_bytes",
+    "unit_weights",
     "weights_from_bytes",
 ]

@@ -104,7 +104,7 @@ def _make_base(plan: Plan, number: int, data: Dataset, backend: Backend, progres
 
 def _cell_records(plan: Plan) -> Iterator[CellRecord]:
     for cell in plan.cells:
-        costs = cost(remove(plan.nets[cell.base], next(cell.masks()), plan.shape), plan.shape)
+        costs = cost(remove(plan.nets[cell.base], next(cell.masks()), plan.sites), plan.shape)
         yield CellRecord(
             index=cell.index,
             base=cell.base,
@@ -131,7 +131,7 @@ def _evaluate_masks(
     left = [rank for rank in cell.ranks if rank not in known] if known else cell.ranks
     if not left:
         return
-    importance = importances(base, tuple(choice.site for choice in cell.space.sites))
+    importance = importances(base, {choice.site: plan.sites[choice.site] for choice in cell.space.sites})
     path = evaluator(base, cell.space, plan.shape, plan.spec.removal, progress=progress)
     for found in survey(path, left, data.train, executor, progress, what=cell.name):
         masks = map(cell.space.unrank, found.ranks)

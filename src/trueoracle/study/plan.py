@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 from torch import nn
 
 from trueoracle.data import Dataset, find_dataset, subset
-from trueoracle.errors import ModelError, SpecError, TrueOracleError, unknown
+from trueoracle.errors import SpecError, TrueOracleError
 from trueoracle.mask import Mask
-from trueoracle.nets import Site, build, find_sites, has_batchnorm, load_weights
+from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weights
 from trueoracle.seeding import derive_seed
 from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
@@ -57,6 +56,7 @@ class Plan:
     digest: str
     shape: InputShape
     nets: tuple[nn.Module, ...]
+    sites: Sites
     cells: tuple[PlannedCell, ...]
 
     def cells_of(self, base: int) -> tuple[PlannedCell, ...]:
@@ -95,7 +95,7 @@ def plan(spec: StudySpec) -> Plan:
         for base in range(len(nets))
         for cell in cells
     )
-    return Plan(spec=spec, digest=digest, shape=shape, nets=nets, cells=tuple(of_all))
+    return Plan(spec=spec, digest=digest, shape=shape, nets=nets, sites=sites, cells=tuple(of_all))
 
 
 def study_data(plan: Plan, data: Dataset) -> Dataset:
@@ -111,20 +111,12 @@ def study_data(plan: Plan, data: Dataset) -> Dataset:
     return part
 
 
-def mask_space(prune: dict[str, float], sites: dict[str, Site]) -> MaskSpace:
+def mask_space(prune: dict[str, float], sites: Sites) -> MaskSpace:
     """The space of all masks that prune these sites at these ratios; errors name the site.
 
-    A pattern such as `layer*.conv1` stands for every site that it matches, in forward order.
+    A pattern such as `layer*.conv1` stands for every site that it matches, in the order of the network's modules.
     """
-    ratios: dict[str, float] = {}
-    for pattern, ratio in prune.items():
-        matched = [site for site in sites if fnmatchcase(site, pattern)]
-        if not matched:
-            raise ModelError(unknown("site", pattern, sites))
-        for site in matched:
-            if site in ratios:
-                raise ModelError(f"site `{site}` is pruned twice: `{pattern}` matches it again")
-            ratios[site] = ratio
+    ratios = sites.expanded(prune)
     return MaskSpace(tuple(SiteChoice.at_ratio(site, sites[site].units, ratio) for site, ratio in ratios.items()))
 
 
@@ -133,7 +125,7 @@ def _seed(digest: str, purpose: str, base: int, index: int = 0) -> int:
     return derive_seed(digest, f"{purpose} of base {base}" if base else purpose, index)
 
 
-def _planned(index: int, cell: CellSpec, spec: StudySpec, digest: str, sites: dict[str, Site]) -> PlannedCell:
+def _planned(index: int, cell: CellSpec, spec: StudySpec, digest: str, sites: Sites) -> PlannedCell:
     try:
         space = mask_space(cell.prune, sites)
         drawn = None

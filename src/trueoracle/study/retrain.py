@@ -61,7 +61,7 @@ class Retraining:
         return [one for part in alone for one in self._together(part, stop)]
 
     def _train(self, task: FleetTask, masks: Sequence[Mask], stop: Stop) -> list[Trained]:
-        nets = [remove(self.bases[task.cell.base], mask, self.plan.shape, self.plan.spec.removal) for mask in masks]
+        nets = [remove(self.bases[task.cell.base], mask, self.plan.sites, self.plan.spec.removal) for mask in masks]
         return train_fleet(
             nets,
             self.data,
@@ -94,7 +94,7 @@ class Retraining:
 
 def choices(plan: Plan, bases: Sequence[nn.Module], data: Dataset, backend: Backend) -> list[Choice]:
     """For each cell, which backend retrains its networks and why."""
-    pruned = (remove(bases[cell.base], next(cell.masks()), plan.shape) for cell in plan.cells)
+    pruned = (remove(bases[cell.base], next(cell.masks()), plan.sites) for cell in plan.cells)
     return [choose(net, data, backend) for net in pruned]
 
 
