@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from trueoracle import analysis
-from trueoracle.analysis import CellAnalysis
+from trueoracle.analysis import CellAnalysis, PooledCell
 from trueoracle.errors import SpecError, StoreError, TableError, unknown
 from trueoracle.progress import Bars, Progress
 from trueoracle.report import write_report
@@ -128,9 +128,11 @@ class Study:
         """A row an epoch of a trial."""
         return self._store.curve_table(self.plan.digest)
 
-    def base_weights(self) -> bytes:
-        """The base network's weights as the bytes of a safetensors file; `StoreError` before it is trained."""
-        base = self._store.base(self.plan.digest)
+    def base_weights(self, number: int = 0) -> bytes:
+        """A base network's weights as the bytes of a safetensors file; `StoreError` before it is trained."""
+        if not 0 <= number < self.spec.base_networks:
+            raise SpecError(f"`number` must lie in [0, {self.spec.base_networks}), but got {number}")
+        base = self._store.base(self.plan.digest, number)
         if base is None:
             raise StoreError(f"the base network of `{self.spec.name}` is not trained yet: run the study")
         return base.weights
@@ -140,6 +142,10 @@ class Study:
     ) -> list[CellAnalysis]:
         """The analysis of `x` before with `y` after retraining, one a cell; of several `x` the first is judged."""
         return analysis.analyze_study(self._store, self.plan.digest, x, y)
+
+    def pooled(self, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[PooledCell]:
+        """Each cell over all base networks of the study; empty where there is one."""
+        return analysis.pool(self.analyze(x, y), self._store.cells(self.plan.digest))
 
     def report(self, path: str | Path) -> None:
         """Write the report, one HTML file."""

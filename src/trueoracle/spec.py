@@ -85,6 +85,11 @@ class CellSpec(_Facts):
         return "+".join(f"{site}-{ratio:g}" for site, ratio in self.prune.items())
 
 
+def case_name(cell: str, base: int, bases: int) -> str:
+    """What a cell of one of `bases` base networks is called: as the cell where there is no other network."""
+    return f"{cell}, base {base}" if bases > 1 else cell
+
+
 def pruned_count(units: int, ratio: float) -> int:
     """floor(units x ratio), with the ratio read as the decimal that was written (0.29 of 100 is 29)."""
     return int(units * Fraction(str(ratio)))

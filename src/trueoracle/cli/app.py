@@ -83,6 +83,7 @@ def run(
         sys.exit(130)
     show.status(wanted.spec.name, wanted.status())
     show.analyses(wanted.analyze())
+    show.pooled(wanted.pooled())
 
 
 @app.command()
@@ -112,10 +113,11 @@ def trials(
 def base(
     study: StudyName,
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
+    number: Annotated[int, typer.Option(help="Which one, where the study has several; from 0.")] = 0,
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
     """Write the weights of a study's base network, for `oracle` or for `run --base-weights`."""
-    content = api.Study.stored(study, store=store).base_weights()
+    content = api.Study.stored(study, store=store).base_weights(number)
     try:
         output.write_bytes(content)
     except OSError as error:
@@ -183,8 +185,11 @@ def analyze(
         found = analysis.analyze_study(Store(store), source, x, y)
     if as_json:
         print(json.dumps([cell.as_dict() for cell in found], indent=2))
-    else:
-        show.analyses(found)
+        return
+    show.analyses(found)
+    if not source.endswith((".parquet", ".csv")):
+        opened = Store(store)
+        show.pooled(analysis.pool(found, opened.cells(opened.find(source).digest)))
 
 
 @app.command()

@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from trueoracle.analysis import CellAnalysis
+from trueoracle.analysis import CellAnalysis, Interval, PooledCell
 from trueoracle.spec import StudySpec
 from trueoracle.store import Status
 
@@ -112,6 +112,17 @@ def sites(found: pd.DataFrame) -> None:
         numbers = (f"{n:,}" for n in (row.units, row.parameters_per_unit, row.operations_per_unit))
         table.add_row(row.site, row.kind, *numbers, ", ".join(row.coupled))
     _out.print(table)
+
+
+def pooled(found: Sequence[PooledCell]) -> None:
+    """Each cell over the base networks: the mean of their taus."""
+    for cell in found:
+        bounds = cell.interval
+        interval = f"[{bounds.low:.3f}, {bounds.high:.3f}]" if isinstance(bounds, Interval) else bounds.why
+        say(
+            f"{cell.group}: mean tau-b {cell.mean_tau:.3f} over {len(cell.taus)} base networks, {interval} "
+            f"({', '.join(f'{tau:.3f}' for tau in cell.taus)})"
+        )
 
 
 def facts(found: Mapping[str, str]) -> None:

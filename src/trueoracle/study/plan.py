@@ -12,14 +12,14 @@ from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weight
 from trueoracle.seeding import derive_seed
 from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.spec import CellSpec, StudySpec
+from trueoracle.spec import CellSpec, StudySpec, case_name
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCell:
     """A cell of one base network with its mask space; `drawn` holds the ranks in play, None where all of them are.
 
-    `index` counts the cells of all base networks, as the store does.
+    `index` counts the cells of all base networks, as the store does, and `name` is unique among them.
     """
 
     index: int
@@ -94,8 +94,8 @@ def plan(spec: StudySpec) -> Plan:
     for cell in cells:
         try_removal(nets[0], next(cell.masks()), sites, shape)
     of_all = (
-        replace(cell, base=base, index=base * len(cells) + cell.index)
-        for base in range(spec.base_networks)
+        replace(cell, base=base, index=base * len(cells) + cell.index, name=case_name(cell.name, base, len(nets)))
+        for base in range(len(nets))
         for cell in cells
     )
     return Plan(spec=spec, digest=digest, shape=shape, nets=nets, sites=sites, cells=tuple(of_all))
