@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from trueoracle.data.split import Dataset, Split
+from trueoracle.data.stored import StoredSplit
 from trueoracle.errors import DataError
 from trueoracle.examples import Examples
 
@@ -31,7 +32,9 @@ def _part(split: Examples, images: int | None, key: str, data: Dataset, seed: in
             f"`{key}` must lie in [{data.shape.classes}, {len(split)}] for `{data.name}` "
             f"(an image a class, all images), but got {images}"
         )
-    labels_N = split.labels_N.cpu().numpy() if isinstance(split, Split) else np.zeros(len(split), dtype=np.int64)
+    labels_N = (
+        split.labels_N.cpu().numpy() if isinstance(split, Split | StoredSplit) else np.zeros(len(split), dtype=np.int64)
+    )
     return split.take(torch.from_numpy(stratified(labels_N, images, seed)).to(split.device))
 
 
