@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from trueoracle.fleet import Backend
     from trueoracle.nets import Removal
-    from trueoracle.shape import InputShape
+    from trueoracle.shape import Shape
     from trueoracle.study.landscape import Question
 
 
@@ -99,13 +99,15 @@ class Study:
         The store is made only once the data has been read, so that bad input leaves nothing behind.
         """
         from trueoracle.data import load_dataset
-        from trueoracle.study import conduct, study_data
+        from trueoracle.study import conduct, drawn_questions, study_data
         from trueoracle.study.executor import Threads
 
         status = self.stored_status()
         if status is not None and not status.left:
             return status
-        whole = load_dataset(self.spec.data, self._data_dir, find_device(self._device), self._progress)
+        whole = load_dataset(
+            self.spec.data, self._data_dir, find_device(self._device), self._progress, drawn=drawn_questions(self.spec)
+        )
         data = study_data(self.plan, whole)
         store = Store(self.store_url, create=True)
         return conduct(self.plan, data, store, Threads(self._threads), self._progress, self._backend)
@@ -181,7 +183,7 @@ def sites(
     model: "str | nn.Module",
     data: str | None = None,
     *,
-    shape: "InputShape | None" = None,
+    shape: "Shape | None" = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """The sites of a network: a row each, in the order of its modules.
@@ -198,7 +200,9 @@ def sites(
     elif shape is None and isinstance(model, str):
         shape = usual_shape(model)
     if shape is None:
-        raise SpecError(f"which images `{_name_of(model)}` takes is not known: name a dataset")
+        raise SpecError(
+            f"which images `{_name_of(model)}` takes is not known: name a dataset, such as qa: for a language model"
+        )
     net = _network(model, None, shape, as_it_is=False)
     found = find_sites(net, shape)
     rows = []
@@ -210,19 +214,17 @@ def sites(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _shape_of(data: str) -> "InputShape":
-    from trueoracle.data import find_dataset
+def _shape_of(data: str) -> "Shape":
+    from trueoracle.data import dataset_shape
 
-    return find_dataset(data).shape
+    return dataset_shape(data)
 
 
 def _name_of(model: "str | nn.Module") -> str:
     return model if isinstance(model, str) else type(model).__name__
 
 
-def _network(
-    model: "str | nn.Module", weights: str | Path | None, shape: "InputShape", *, as_it_is: bool
-) -> "nn.Module":
+def _network(model: "str | nn.Module", weights: str | Path | None, shape: "Shape", *, as_it_is: bool) -> "nn.Module":
     """A network of its own with these weights, or with those that it comes with; a module is copied.
 
     `as_it_is` says that without `weights` those that it comes with must be trained on these classes.
@@ -255,7 +257,7 @@ def ask_oracle(
     progress: Progress | None = None,
 ) -> "Question":
     """The question that `oracle` answers, checked, with the network and the data loaded."""
-    from trueoracle.data import load_dataset
+    from trueoracle.data import Drawn, load_dataset
     from trueoracle.nets import find_sites, try_removal
     from trueoracle.study.landscape import ask
     from trueoracle.study.plan import mask_space
@@ -267,7 +269,8 @@ def ask_oracle(
     try_removal(net, space.unrank(0), known, shape)
     place = find_device(device)
     progress = progress or Bars()
-    loaded = load_dataset(data, Path(data_dir) if data_dir is not None else default_data_dir(), place, progress)
+    folder = Path(data_dir) if data_dir is not None else default_data_dir()
+    loaded = load_dataset(data, folder, place, progress, drawn=Drawn(model=_name_of(model)))
     return ask(
         net.to(place), space, loaded, progress, sample=sample, seed=seed, removal=removal, path=path, images=images
     )

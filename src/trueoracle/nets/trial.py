@@ -1,7 +1,4 @@
-"""Removal tried out before work is built on it: whatever a network's forward pass does, no removal goes wrong unsaid.
-
-Letters: B images, K classes.
-"""
+"""Removal tried out before work is built on it: whatever a network's forward pass does, no removal goes wrong unsaid."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,28 +10,26 @@ from torch import Tensor, nn
 
 from trueoracle.errors import ModelError
 from trueoracle.mask import Mask
+from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.removal import remove
 from trueoracle.nets.sites import HEADS, Role, Sites
-from trueoracle.shape import InputShape
+from trueoracle.shape import Shape
 
 _TOLERANCE = 1e-3  # of the largest logit: float32 after dozens of layers
 
 
-def try_removal(net: nn.Module, mask: Mask, sites: Sites, shape: InputShape) -> None:
+def try_removal(net: nn.Module, mask: Mask, sites: Sites, shape: Shape) -> None:
     """`ModelError` naming the site, where the network without the mask's units is not what it should be.
 
-    It must be smaller and take the same images; without heads it must compute what the whole network computes with
+    It must be smaller and take the same images or texts; without heads it must compute what the whole network computes with
     those heads silent. Sites are tried one by one.
     """
-    weight = next(net.parameters())
-    noise_BCHW = torch.randn(2, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(0))
-    noise_BCHW = noise_BCHW.to(weight)
     for part in mask.sites:
         alone = replace(mask, sites=(part,))
         try:
             pruned = remove(net, alone, sites)
             with torch.inference_mode():
-                logits_BK = pruned(noise_BCHW)
+                logits = logits_of_noise(pruned, shape, 2)
         except Exception as error:  # whatever a user's forward pass raises when a layer is smaller than it expects
             raise ModelError(
                 f"`{part.site}` cannot be pruned: without some of its units the forward pass fails ({error}); sizes "
@@ -44,9 +39,9 @@ def try_removal(net: nn.Module, mask: Mask, sites: Sites, shape: InputShape) -> 
             raise ModelError(f"`{part.site}` cannot be pruned: its removal would change nothing; leave it out")
         if sites[part.site].kind in HEADS:
             with torch.inference_mode(), silenced(net, alone, sites):
-                wanted_BK = net(noise_BCHW)
-            tolerance = _TOLERANCE * float(wanted_BK.abs().max())
-            if not torch.allclose(logits_BK, wanted_BK, rtol=0, atol=tolerance):
+                wanted = logits_of_noise(net, shape, 2)
+            tolerance = _TOLERANCE * float(wanted.abs().max())
+            if not torch.allclose(logits, wanted, rtol=0, atol=tolerance):
                 raise ModelError(
                     f"`{part.site}` cannot be pruned: the network without some of its heads is not the network with "
                     f"those heads silent, so its forward pass mixes heads in a way that is not known; leave it out"

@@ -11,7 +11,12 @@ from trueoracle.errors import ModelError
 
 def state_bytes(net: nn.Module) -> bytes:
     """The state dict of `net` as the bytes of a safetensors file."""
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()})
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    kept: dict[int, str] = {}
+    for name, tensor in state.items():  # tied weights, as embeddings often are, are written under each of their names
+        if kept.setdefault(tensor.data_ptr(), name) != name:
+            state[name] = tensor.clone()
+    return save(state)
 
 
 def load_weights(net: nn.Module, path: Path) -> None:
