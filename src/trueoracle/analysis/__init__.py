@@ -2,7 +2,8 @@
 
 from trueoracle.analysis.cells import analyze_study
 from trueoracle.analysis.masks import CellMasks
-from trueoracle.analysis.result import Absent, CellAnalysis
+from trueoracle.analysis.pooled import PooledCell, pool
+from trueoracle.analysis.result import Absent, CellAnalysis, Interval
 from trueoracle.analysis.table import analyze_table, read_table
 from trueoracle.analysis.verdict import Answer, Caveat, Verdict
 
@@ -12,8 +13,11 @@ __all__ = [
     "Caveat",
     "CellAnalysis",
     "CellMasks",
+    "Interval",
+    "PooledCell",
     "Verdict",
     "analyze_study",
     "analyze_table",
+    "pool",
     "read_table",
 ]

@@ -28,11 +28,11 @@ def analyze_study(store: Store, study: str, x: str | Sequence[str] = X, y: str =
 def study_masks(store: Store, study: str, xs: Sequence[str], y: str) -> list[CellMasks]:
     """The masks of each cell of a stored study, with what the store knows beyond its trial table."""
     digest = store.find(study).digest
-    base = store.base(digest)
     records = {record.name: record for record in store.cells(digest)}
     found = []
     for cell in trial_masks(scored_trials(store, study), xs, y):
         record = records[cell.group]
+        base = store.base(digest, record.base)
         if base is not None:
             cell = replace(
                 cell,

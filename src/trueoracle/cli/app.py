@@ -83,6 +83,7 @@ def run(
         sys.exit(130)
     show.status(wanted.spec.name, wanted.status())
     show.analyses(wanted.analyze())
+    show.pooled(wanted.pooled())
 
 
 @app.command()
@@ -112,10 +113,11 @@ def trials(
 def base(
     study: StudyName,
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
+    number: Annotated[int, typer.Option(help="Which one, where the study has several; from 0.")] = 0,
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
     """Write the weights of a study's base network, for `oracle` or for `run --base-weights`."""
-    content = api.Study.stored(study, store=store).base_weights()
+    content = api.Study.stored(study, store=store).base_weights(number)
     try:
         output.write_bytes(content)
     except OSError as error:
@@ -124,12 +126,21 @@ def base(
 
 
 @app.command()
+def sites(
+    model: Annotated[str, typer.Argument(help="A network: a name, package.module:factory, or hf:HUB-ID.")],
+    data: Annotated[str | None, typer.Option(help="A dataset, for its images; a built-in network has its own.")] = None,
+) -> None:
+    """What can be pruned of a network, and what a unit of it costs."""
+    show.sites(api.sites(model, data))
+
+
+@app.command()
 def oracle(
-    model: Annotated[str, typer.Option(help="A network by name.")],
-    weights: Annotated[Path, typer.Option(help="Its weights, a safetensors file.")],
+    model: Annotated[str, typer.Option(help="A network: a name, package.module:factory, or hf:HUB-ID.")],
     data: Annotated[str, typer.Option(help="A dataset by name.")],
-    prune: Annotated[list[str], typer.Option(help="SITE=RATIO; again for a joint space.")],
+    prune: Annotated[list[str], typer.Option(help="SITE=RATIO, by name or glob; again for a joint space.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet or .csv file.")],
+    weights: Annotated[Path | None, typer.Option(help="A safetensors file; hf: models have their own.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, help="Draw so many masks instead of taking all.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws of masks and images.")] = 0,
     images: Annotated[int | None, typer.Option(help="Draw so many train images instead of taking all.")] = None,
@@ -174,8 +185,11 @@ def analyze(
         found = analysis.analyze_study(Store(store), source, x, y)
     if as_json:
         print(json.dumps([cell.as_dict() for cell in found], indent=2))
-    else:
-        show.analyses(found)
+        return
+    show.analyses(found)
+    if not source.endswith((".parquet", ".csv")):
+        opened = Store(store)
+        show.pooled(analysis.pool(found, opened.cells(opened.find(source).digest)))
 
 
 @app.command()

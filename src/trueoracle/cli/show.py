@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from trueoracle.analysis import CellAnalysis
+from trueoracle.analysis import CellAnalysis, Interval, PooledCell
 from trueoracle.spec import StudySpec
 from trueoracle.store import Status
 
@@ -97,6 +98,31 @@ def analyses(found: Sequence[CellAnalysis]) -> None:
     _out.print(table)
     for cell in found:
         say(f"{cell.group + ': ' if cell.group else ''}{cell.x} {cell.verdict.value}")
+
+
+def sites(found: pd.DataFrame) -> None:
+    """A line a site; a unit's parameters and operations are what the whole network saves by losing it."""
+    table = Table(caption="parameters and multiply-accumulates (for one image) that the network saves a unit")
+    table.add_column("site", overflow="fold")
+    table.add_column("kind")
+    for heading in ("units", "parameters", "operations"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("coupled", overflow="fold")
+    for row in found.itertuples():
+        numbers = (f"{n:,}" for n in (row.units, row.parameters_per_unit, row.operations_per_unit))
+        table.add_row(row.site, row.kind, *numbers, ", ".join(row.coupled))
+    _out.print(table)
+
+
+def pooled(found: Sequence[PooledCell]) -> None:
+    """Each cell over the base networks: the mean of their taus."""
+    for cell in found:
+        bounds = cell.interval
+        interval = f"[{bounds.low:.3f}, {bounds.high:.3f}]" if isinstance(bounds, Interval) else bounds.why
+        say(
+            f"{cell.group}: mean tau-b {cell.mean_tau:.3f} over {len(cell.taus)} base networks, {interval} "
+            f"({', '.join(f'{tau:.3f}' for tau in cell.taus)})"
+        )
 
 
 def facts(found: Mapping[str, str]) -> None:
