@@ -48,7 +48,7 @@ def own_source(name: str) -> Source:
     path, size = _path_and_size(name)
     where = Path(path).expanduser()
     found = _found(where)
-    pixels = _pixels(found, size)
+    pixels = _pixels(found, size, path)
     side = (pixels.height, pixels.width) if size is None else (size, size)
     shape = InputShape(channels=pixels.channels, height=side[0], width=side[1], classes=found.classes)
 
@@ -94,12 +94,13 @@ def _found(where: Path) -> _Found:
     )
 
 
-def _pixels(found: _Found, size: int | None) -> Pixels:
+def _pixels(found: _Found, size: int | None, path: str) -> Pixels:
     """The form of all pictures, by the first one and the size that was asked for."""
     first = open_picture(next(found.train()[1]))
     channels = 1 if is_grey(first) else 3
     if size is None:
-        return Pixels(channels=channels, height=first.height, width=first.width, native=first.size[::-1])
+        advice = f": name `{path}@SIZE` to bring all to one size"
+        return Pixels(channels=channels, height=first.height, width=first.width, native=first.size[::-1], advice=advice)
     kept = stored_size(size)
     return Pixels(channels=channels, height=kept, width=kept, native=None)
 

@@ -35,19 +35,21 @@ class Pixels:
     """The form of all pictures once they are decoded: uint8 of `channels` x `height` x `width`.
 
     Pictures must be of size `native` (height, width) and are scaled bilinearly. Where it is None, any size will do:
-    the short side is scaled to the longer of `height` and `width`, and the middle is cut out.
+    the short side is scaled to the longer of `height` and `width`, and the middle is cut out. `advice` ends the line
+    that a picture of another size gets.
     """
 
     channels: int
     height: int
     width: int
     native: tuple[int, int] | None
+    advice: str = ""
 
     def of(self, picture: Picture) -> NDArray[np.uint8]:
         """CHW; `DataError` where the picture cannot be read or has another form."""
         image = open_picture(picture)
         if self.native is not None and image.size != self.native[::-1]:
-            raise DataError(f"{picture.where} has {_by(image.size)} pixels, not {_by(self.native[::-1])}")
+            raise DataError(f"{picture.where} has {_by(image.size)} pixels, not {_by(self.native[::-1])}{self.advice}")
         if image.mode.startswith(("I", "F")):
             raise DataError(f"{picture.where} has more than 8 bits a pixel and channel")
         if self.channels == 1 and not is_grey(image):
@@ -73,7 +75,7 @@ def open_picture(picture: Picture) -> Image.Image:
     """The picture with its size and mode known and its pixels not read yet."""
     content = picture.content
     try:
-        return Image.open(BytesIO(content) if isinstance(content, bytes) else content)
+        return Image.open(BytesIO(content if isinstance(content, bytes) else content.read_bytes()))
     except (OSError, SyntaxError, ValueError) as error:
         raise _unreadable(picture, error) from error
 
