@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trueoracle.analysis import CellAnalysis, analyze_table
-    from trueoracle.api import Study, doctor, oracle, studies
+    from trueoracle.api import Study, doctor, oracle, sites, studies
     from trueoracle.errors import TrueOracleError
     from trueoracle.spec import StudySpec
 
@@ -17,10 +17,21 @@ _HOMES = {
     "analyze_table": "analysis",
     "doctor": "api",
     "oracle": "api",
+    "sites": "api",
     "studies": "api",
 }
 
-__all__ = ["CellAnalysis", "Study", "StudySpec", "TrueOracleError", "analyze_table", "doctor", "oracle", "studies"]
+__all__ = [
+    "CellAnalysis",
+    "Study",
+    "StudySpec",
+    "TrueOracleError",
+    "analyze_table",
+    "doctor",
+    "oracle",
+    "sites",
+    "studies",
+]
 
 
 def __getattr__(name: str) -> Any:

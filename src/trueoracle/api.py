@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,11 @@ from trueoracle.store import DEFAULT_URL, Status, Store, store_exists
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from trueoracle.fleet import Backend
     from trueoracle.nets import Removal
+    from trueoracle.shape import InputShape
     from trueoracle.study.landscape import Question
 
 
@@ -174,9 +177,71 @@ def find_backend(name: str) -> "Backend":
     raise SpecError(unknown("backend", name, BACKENDS))
 
 
+def sites(
+    model: "str | nn.Module",
+    data: str | None = None,
+    *,
+    shape: "InputShape | None" = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """The sites of a network: a row each, in the order of its modules.
+
+    Columns `site, kind, units`; `parameters_per_unit` and `operations_per_unit`, what the whole network saves by losing
+    one unit (operations are multiply-accumulates for one image); `coupled`, the other layers that shrink with it.
+    `model` is a name as in a study, or a module. The images are those of the dataset `data`, or of `shape`; without
+    either, the ones that a built-in network is known for.
+    """
+    from trueoracle.nets import find_sites, unit_costs, usual_shape
+
+    if data is not None:
+        shape = _shape_of(data)
+    elif shape is None and isinstance(model, str):
+        shape = usual_shape(model)
+    if shape is None:
+        raise SpecError(f"which images `{_name_of(model)}` takes is not known: name a dataset")
+    net = _network(model, None, shape, as_it_is=False)
+    found = find_sites(net, shape)
+    rows = []
+    with (progress or Bars()).task("what a unit costs", len(found), "sites") as advance:
+        for site, saved in unit_costs(net, found, shape):
+            rows.append((site.name, site.kind.value, site.units, saved.parameters, saved.macs, list(site.coupled)))
+            advance(1)
+    columns = ["site", "kind", "units", "parameters_per_unit", "operations_per_unit", "coupled"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _shape_of(data: str) -> "InputShape":
+    from trueoracle.data import find_dataset
+
+    return find_dataset(data).shape
+
+
+def _name_of(model: "str | nn.Module") -> str:
+    return model if isinstance(model, str) else type(model).__name__
+
+
+def _network(
+    model: "str | nn.Module", weights: str | Path | None, shape: "InputShape", *, as_it_is: bool
+) -> "nn.Module":
+    """A network of its own with these weights, or with those that it comes with; a module is copied.
+
+    `as_it_is` says that without `weights` those that it comes with must be trained on these classes.
+    """
+    from trueoracle.nets import build, check_forward, load_weights
+
+    if isinstance(model, str):
+        net = build(model, shape, trained=as_it_is and weights is None)
+    else:
+        net = deepcopy(model).eval()
+        check_forward(net, shape, _name_of(model))
+    if weights is not None:
+        load_weights(net, Path(weights))
+    return net
+
+
 def ask_oracle(
-    model: str,
-    weights: str | Path,
+    model: "str | nn.Module",
+    weights: str | Path | None,
     data: str,
     prune: Mapping[str, float],
     *,
@@ -190,15 +255,16 @@ def ask_oracle(
     progress: Progress | None = None,
 ) -> "Question":
     """The question that `oracle` answers, checked, with the network and the data loaded."""
-    from trueoracle.data import find_dataset, load_dataset
-    from trueoracle.nets import build, find_sites, load_weights
+    from trueoracle.data import load_dataset
+    from trueoracle.nets import find_sites, try_removal
     from trueoracle.study.landscape import ask
     from trueoracle.study.plan import mask_space
 
-    shape = find_dataset(data).shape
-    net = build(model, shape)
-    load_weights(net, Path(weights))
-    space = mask_space(dict(prune), find_sites(net, shape))
+    shape = _shape_of(data)
+    net = _network(model, weights, shape, as_it_is=True)
+    known = find_sites(net, shape)
+    space = mask_space(dict(prune), known)
+    try_removal(net, space.unrank(0), known, shape)
     place = find_device(device)
     progress = progress or Bars()
     loaded = load_dataset(data, Path(data_dir) if data_dir is not None else default_data_dir(), place, progress)
@@ -208,8 +274,8 @@ def ask_oracle(
 
 
 def oracle(
-    model: str,
-    weights: str | Path,
+    model: "str | nn.Module",
+    weights: str | Path | None,
     data: str,
     prune: Mapping[str, float],
     *,
@@ -218,6 +284,9 @@ def oracle(
     **how: Any,
 ) -> pd.DataFrame:
     """The pruned train loss of every mask, or of `sample` drawn ones: a row a mask, in order of `mask`.
+
+    `model` is a name as in a study, or a module; `weights` a safetensors file, or None for a module and for a model of
+    the hub, which have their own. `prune` has a ratio for each site, by name or glob.
 
     Columns `mask, pruned, pruned_train_loss` (nats, whole train split) and `pruned_train_accuracy`. `how` is what
     `ask_oracle` takes: `sample` and `seed` draw masks; `images` draws images instead of taking the whole split and adds

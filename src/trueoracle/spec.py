@@ -108,7 +108,7 @@ class StudySpec(_Facts):
     """
 
     schema_number: Literal[1] = Field(default=SCHEMA, alias="schema")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+*?\[\]!-]*$")
     description: str = ""
     model: str
     data: str
@@ -131,10 +131,11 @@ class StudySpec(_Facts):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.train is None and self.base_weights is None:
+        if self.train is None and self.base_weights is None and not self.model.startswith("hf:"):
             raise ValueError("`train` is missing: say how the base network is trained, or give `base_weights`")
-        if self.base_weights is not None and self.base_networks > 1:
-            raise ValueError(f"`base_weights` hold one base network, but `base_networks` is {self.base_networks}")
+        if (self.base_weights is not None or self.train is None) and self.base_networks > 1:
+            given = "`base_weights` hold" if self.base_weights is not None else "a model that is not trained is"
+            raise ValueError(f"{given} one base network, but `base_networks` is {self.base_networks}")
         names = [cell.name for cell in self.cells]
         for name in names:
             if names.count(name) > 1:

@@ -10,7 +10,7 @@ import yaml
 
 from trueoracle import analysis, api
 from trueoracle.cli import show
-from trueoracle.errors import SpecError, StoreError, TrueOracleError
+from trueoracle.errors import SpecError, StoreError, TableError, TrueOracleError
 from trueoracle.progress import Bars
 from trueoracle.spec import parse_spec
 from trueoracle.store import DEFAULT_URL, Store, StudyRecord
@@ -82,8 +82,11 @@ def run(
         show.say(f"stopped; what was finished is kept in {store}. To resume, give the same command again")
         sys.exit(130)
     show.status(wanted.spec.name, wanted.status())
-    show.analyses(wanted.analyze())
-    show.pooled(wanted.pooled())
+    try:
+        show.analyses(wanted.analyze())
+        show.pooled(wanted.pooled())
+    except TableError as problem:  # a tiny study's masks may all end alike; that the study ran is not changed by it
+        show.say(f"the trials are kept, but cannot be analysed: {problem}")
 
 
 @app.command()
@@ -126,12 +129,21 @@ def base(
 
 
 @app.command()
+def sites(
+    model: Annotated[str, typer.Argument(help="A network: a name, package.module:factory, or hf:HUB-ID.")],
+    data: Annotated[str | None, typer.Option(help="A dataset, for its images; a built-in network has its own.")] = None,
+) -> None:
+    """What can be pruned of a network, and what a unit of it costs."""
+    show.sites(api.sites(model, data))
+
+
+@app.command()
 def oracle(
-    model: Annotated[str, typer.Option(help="A network by name.")],
-    weights: Annotated[Path, typer.Option(help="Its weights, a safetensors file.")],
+    model: Annotated[str, typer.Option(help="A network: a name, package.module:factory, or hf:HUB-ID.")],
     data: Annotated[str, typer.Option(help="A dataset by name.")],
-    prune: Annotated[list[str], typer.Option(help="SITE=RATIO; again for a joint space.")],
+    prune: Annotated[list[str], typer.Option(help="SITE=RATIO, by name or glob; again for a joint space.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet or .csv file.")],
+    weights: Annotated[Path | None, typer.Option(help="A safetensors file; hf: models have their own.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, help="Draw so many masks instead of taking all.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws of masks and images.")] = 0,
     images: Annotated[int | None, typer.Option(help="Draw so many train images instead of taking all.")] = None,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -108,6 +109,20 @@ def pooled(found: Sequence[PooledCell]) -> None:
             f"{cell.group}: mean tau-b {cell.mean_tau:.3f} over {len(cell.taus)} base networks, {interval} "
             f"({', '.join(f'{tau:.3f}' for tau in cell.taus)})"
         )
+
+
+def sites(found: pd.DataFrame) -> None:
+    """A line a site; a unit's parameters and operations are what the whole network saves by losing it."""
+    table = Table(caption="parameters and multiply-accumulates (for one image) that the network saves a unit")
+    table.add_column("site", overflow="fold")
+    table.add_column("kind")
+    for heading in ("units", "parameters", "operations"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("coupled", overflow="fold")
+    for row in found.itertuples():
+        numbers = (f"{n:,}" for n in (row.units, row.parameters_per_unit, row.operations_per_unit))
+        table.add_row(row.site, row.kind, *numbers, ", ".join(row.coupled))
+    _out.print(table)
 
 
 def facts(found: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 from trueoracle.data import Dataset, find_dataset, subset
 from trueoracle.errors import SpecError, TrueOracleError
 from trueoracle.mask import Mask
-from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weights
+from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weights, try_removal
 from trueoracle.seeding import derive_seed
 from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
@@ -80,8 +80,9 @@ def plan(spec: StudySpec) -> Plan:
     """
     shape = find_dataset(spec.data).shape
     digest = spec.digest()
+    as_it_is = spec.train is None and spec.base_weights is None
     nets = tuple(
-        build(spec.model, shape, _seed(digest, "initialisation", base), spec.width_factor)
+        build(spec.model, shape, _seed(digest, "initialisation", base), spec.width_factor, trained=as_it_is)
         for base in range(spec.base_networks)
     )
     if spec.base_weights is not None:
@@ -90,6 +91,8 @@ def plan(spec: StudySpec) -> Plan:
         raise SpecError(f"`{spec.model}` has no BatchNorm to recalibrate: leave `recalibration_images` out")
     sites = find_sites(nets[0], shape)
     cells = [_planned(index, cell, spec, digest, sites) for index, cell in enumerate(spec.cells)]
+    for cell in cells:
+        try_removal(nets[0], next(cell.masks()), sites, shape)
     of_all = (
         replace(cell, base=base, index=base * len(cells) + cell.index, name=case_name(cell.name, base, len(nets)))
         for base in range(len(nets))
