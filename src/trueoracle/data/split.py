@@ -1,22 +1,19 @@
 """A dataset as a network sees it: each split examples on the device, images normalised."""
 
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trueoracle.data.catalogue import find_dataset
-from trueoracle.data.source import RawData, RawSplit, Source
-from trueoracle.errors import DataError
+from trueoracle.data.normalisation import Normalisation
 from trueoracle.examples import Examples, Judged
-from trueoracle.progress import Progress
 from trueoracle.shape import InputShape
 
-# Small enough that a LeNet's activations stay in a CPU core's cache, large enough to keep a GPU busy.
-_AT_ONCE = {"cpu": 250, "cuda": 4096}
+# Small enough that a LeNet's activations stay in a CPU core's cache, large enough to keep a GPU busy; of images larger
+# than CIFAR's fewer, by their pixels.
+_AT_ONCE, _FEWEST_AT_ONCE = {"cpu": 250, "cuda": 4096}, 16
+_PIXELS = 3 * 32 * 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +37,7 @@ class Split:
     @property
     def at_once(self) -> int:
         """How many images a forward pass is best given."""
-        return _AT_ONCE[self.device.type]
+        return images_at_once(self.device, self.images_NCHW.shape[1:].numel())
 
     def take(self, chosen: Tensor | slice) -> "Split":
         """The images at these places with their classes."""
@@ -59,11 +56,10 @@ class Split:
         )
 
 
-def images_of(examples: Examples) -> Split:
-    """`examples`, known to be images to be classified; `DataError` where they are something else."""
-    if not isinstance(examples, Split):
-        raise DataError(f"images to be classified are needed here, but got {type(examples).__name__}")
-    return examples
+def images_at_once(device: torch.device, pixels: int) -> int:
+    """How many images of so many pixels (times channels) a forward pass is best given."""
+    most = _AT_ONCE[device.type]
+    return max(_FEWEST_AT_ONCE, min(most, most * _PIXELS // pixels))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,36 +71,9 @@ class Dataset:
     train: Examples
     test: Examples
     fingerprint: str
+    normalisation: Normalisation | None = None
 
     @property
     def device(self) -> torch.device:
         """Where the tensors lie."""
         return self.train.device
-
-
-def load_dataset(name: str, data_dir: Path | None, device: torch.device, progress: Progress) -> Dataset:
-    """The dataset called `name`, from `data_dir` (or its own source) onto `device`; `DataError` if it is not to be had."""
-    source = find_dataset(name)
-    raw = source.read(data_dir, progress)
-    return Dataset(
-        name=name,
-        shape=source.shape,
-        train=_on_device(raw.train, source, device),
-        test=_on_device(raw.test, source, device),
-        fingerprint=_fingerprint(raw),
-    )
-
-
-def _on_device(raw: RawSplit, source: Source, device: torch.device) -> Split:
-    mean_C11 = torch.tensor(source.mean, device=device)[:, None, None]
-    deviation_C11 = torch.tensor(source.deviation, device=device)[:, None, None]
-    images_NCHW = raw.images_NCHW.to(device, torch.float32).div_(255).sub_(mean_C11).div_(deviation_C11)
-    return Split(images_NCHW=images_NCHW, labels_N=raw.labels_N.to(device))
-
-
-def _fingerprint(raw: RawData) -> str:
-    digest = sha256()
-    for split in (raw.train, raw.test):
-        digest.update(split.images_NCHW.numpy().tobytes())
-        digest.update(split.labels_N.numpy().tobytes())
-    return digest.hexdigest()

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from trueoracle.data.split import Dataset, Split
+from trueoracle.data.stored import StoredSplit
 from trueoracle.errors import DataError
 from trueoracle.examples import Examples
 
@@ -27,7 +28,9 @@ def _part(split: Examples, images: int | None, key: str, data: Dataset, seed: in
         return split
     if images > len(split):
         raise DataError(f"`{key}` must be at most {len(split)}, all that `{data.name}` has, but got {images}")
-    labels_N = split.labels_N.cpu().numpy() if isinstance(split, Split) else np.zeros(len(split), dtype=np.int64)
+    labels_N = (
+        split.labels_N.cpu().numpy() if isinstance(split, Split | StoredSplit) else np.zeros(len(split), dtype=np.int64)
+    )
     return split.take(torch.from_numpy(stratified(labels_N, images, seed)).to(split.device))
 
 

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trueoracle.data import Dataset
+from trueoracle.data import Dataset, torch_seeded
+from trueoracle.fleet.objective import TrainLoss, objective
 from trueoracle.nets import channels_last, evaluate
 from trueoracle.spec import Recipe
 from trueoracle.trial import Figures, Outcome, best_epoch
@@ -42,23 +43,29 @@ def train(
 ) -> Trained:
     """Train a copy of `net`; the order of the examples depends on `order_seed` and the epoch alone.
 
+    Augmentation, mixing and dropout depend on these and the number of the batch: what else runs changes nothing.
     A network whose loss is no longer finite is `DIVERGED` and keeps the curve up to there. `stop` is asked
     before every step; where it says yes, `Stopped` is raised.
     """
     net = channels_last(deepcopy(net))
-    optimiser = _optimiser(net, recipe)
+    optimiser, on_batch = _optimiser(net, recipe), objective(recipe, data)
+    draws = True  # whether the network draws random numbers, as dropout does: until a step has shown otherwise
     curve: list[Figures] = []
     kept = net
     for epoch, order in orders(recipe, len(data.train), order_seed):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, epoch)
         net.train()
-        for batch_B in batches(order, recipe.batch_size, data.device):
+        for number, batch_B in enumerate(batches(order, recipe.batch_size, data.device), 1):
             if stop():
                 raise Stopped
-            loss = data.train.take(batch_B).train_loss(net)
+            chance = np.random.default_rng([order_seed, epoch, number])
+            batch = on_batch(batch_B, chance)
+            loss, draws = _seeded_loss(batch, net, chance) if draws else (batch.train_loss(net), False)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if recipe.gradient_clipping is not None:
+                nn.utils.clip_grad_norm_(net.parameters(), recipe.gradient_clipping)
             optimiser.step()
         figures = figures_of(net, data)
         if not figures.finite():
@@ -72,13 +79,16 @@ def train(
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:
     """The rate of one epoch, counted from 0."""
+    if epoch < recipe.warmup_epochs:
+        return recipe.lr * (epoch + 1) / recipe.warmup_epochs
     match recipe.schedule:
         case "constant":
             return recipe.lr
         case "step":
             return recipe.lr * recipe.factor ** sum(epoch >= milestone for milestone in recipe.milestones)
         case "cosine":
-            return recipe.lr * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
+            gone, all_in_all = epoch - recipe.warmup_epochs, recipe.epochs - recipe.warmup_epochs
+            return recipe.lr * (1 + math.cos(math.pi * gone / all_in_all)) / 2
 
 
 def figures_of(net: nn.Module, data: Dataset) -> Figures:
@@ -110,7 +120,19 @@ def batches(order_N: NDArray[np.int64], size: int, device: torch.device) -> tupl
     return torch.split(torch.from_numpy(order_N).to(device), size)
 
 
+def _seeded_loss(batch: TrainLoss, net: nn.Module, chance: np.random.Generator) -> tuple[Tensor, bool]:
+    """The loss, by random numbers of this step alone, and whether there were any."""
+    with torch_seeded(int(chance.integers(2**63))) as drawn:
+        return batch.train_loss(net), drawn()
+
+
 def _optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimiser == "adamw":
         return torch.optim.AdamW(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    return torch.optim.SGD(net.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        net.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )

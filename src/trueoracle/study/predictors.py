@@ -94,7 +94,7 @@ class Predictors:
         """The same for every mask, drawn from the train split."""
         seed = self.plan.seed("recalibration", base)
         order = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(seed))
-        return images_of(self.data.train).images_NCHW[order[:images].to(self.data.device)]
+        return images_of(self.data.train.take(order[:images].to(self.data.device))).images_NCHW
 
     def _trained(self, cell: PlannedCell, choice: Choice, kind: ShortTraining) -> None:
         left = self.store.unscored(self.plan.digest, cell.index, kind.name)
