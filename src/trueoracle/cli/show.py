@@ -119,9 +119,9 @@ def sites(found: pd.DataFrame) -> None:
     for heading in ("units", "parameters", "operations"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("coupled", overflow="fold")
-    for row in found.itertuples():
-        numbers = (f"{n:,}" for n in (row.units, row.parameters_per_unit, row.operations_per_unit))
-        table.add_row(row.site, row.kind, *numbers, ", ".join(row.coupled))
+    for row in found.to_dict("records"):
+        numbers = (f"{row[name]:,}" for name in ("units", "parameters_per_unit", "operations_per_unit"))
+        table.add_row(row["site"], row["kind"], *numbers, ", ".join(row["coupled"]))
     _out.print(table)
 
 
