@@ -10,7 +10,7 @@ import yaml
 
 from trueoracle import analysis, api
 from trueoracle.cli import show
-from trueoracle.errors import SpecError, StoreError, TrueOracleError
+from trueoracle.errors import SpecError, StoreError, TableError, TrueOracleError
 from trueoracle.progress import Bars
 from trueoracle.spec import parse_spec
 from trueoracle.store import DEFAULT_URL, Store, StudyRecord
@@ -82,8 +82,11 @@ def run(
         show.say(f"stopped; what was finished is kept in {store}. To resume, give the same command again")
         sys.exit(130)
     show.status(wanted.spec.name, wanted.status())
-    show.analyses(wanted.analyze())
-    show.pooled(wanted.pooled())
+    try:
+        show.analyses(wanted.analyze())
+        show.pooled(wanted.pooled())
+    except TableError as problem:  # a tiny study's masks may all end alike; that the study ran is not changed by it
+        show.say(f"the trials are kept, but cannot be analysed: {problem}")
 
 
 @app.command()

@@ -100,6 +100,17 @@ def analyses(found: Sequence[CellAnalysis]) -> None:
         say(f"{cell.group + ': ' if cell.group else ''}{cell.x} {cell.verdict.value}")
 
 
+def pooled(found: Sequence[PooledCell]) -> None:
+    """Each cell over the base networks: the mean of their taus."""
+    for cell in found:
+        bounds = cell.interval
+        interval = f"[{bounds.low:.3f}, {bounds.high:.3f}]" if isinstance(bounds, Interval) else bounds.why
+        say(
+            f"{cell.group}: mean tau-b {cell.mean_tau:.3f} over {len(cell.taus)} base networks, {interval} "
+            f"({', '.join(f'{tau:.3f}' for tau in cell.taus)})"
+        )
+
+
 def sites(found: pd.DataFrame) -> None:
     """A line a site; a unit's parameters and operations are what the whole network saves by losing it."""
     table = Table(caption="parameters and multiply-accumulates (for one image) that the network saves a unit")
@@ -112,17 +123,6 @@ def sites(found: pd.DataFrame) -> None:
         numbers = (f"{row[name]:,}" for name in ("units", "parameters_per_unit", "operations_per_unit"))
         table.add_row(row["site"], row["kind"], *numbers, ", ".join(row["coupled"]))
     _out.print(table)
-
-
-def pooled(found: Sequence[PooledCell]) -> None:
-    """Each cell over the base networks: the mean of their taus."""
-    for cell in found:
-        bounds = cell.interval
-        interval = f"[{bounds.low:.3f}, {bounds.high:.3f}]" if isinstance(bounds, Interval) else bounds.why
-        say(
-            f"{cell.group}: mean tau-b {cell.mean_tau:.3f} over {len(cell.taus)} base networks, {interval} "
-            f"({', '.join(f'{tau:.3f}' for tau in cell.taus)})"
-        )
 
 
 def facts(found: Mapping[str, str]) -> None:

@@ -9,14 +9,12 @@ from trueoracle.data.split import Dataset, Split
 from trueoracle.data.stored import StoredSplit
 from trueoracle.errors import DataError
 from trueoracle.examples import Examples
-from trueoracle.shape import InputShape
 
 
 def subset(data: Dataset, train_images: int | None, test_images: int | None, seed: int) -> Dataset:
     """`data` with so many images in each split, in their old order; None leaves a split whole.
 
-    The fingerprint stays that of the whole. `DataError` where a split has fewer images, or there would be fewer
-    images than classes.
+    The fingerprint stays that of the whole. `DataError` where a split has fewer images.
     """
     return replace(
         data,
@@ -28,10 +26,8 @@ def subset(data: Dataset, train_images: int | None, test_images: int | None, see
 def _part(split: Examples, images: int | None, key: str, data: Dataset, seed: int) -> Examples:
     if images is None:
         return split
-    fewest = data.shape.classes if isinstance(data.shape, InputShape) else 1
-    if not fewest <= images <= len(split):
-        least = "an image a class, all images" if fewest > 1 else "one, all"
-        raise DataError(f"`{key}` must lie in [{fewest}, {len(split)}] for `{data.name}` ({least}), but got {images}")
+    if images > len(split):
+        raise DataError(f"`{key}` must be at most {len(split)}, all that `{data.name}` has, but got {images}")
     labels_N = (
         split.labels_N.cpu().numpy() if isinstance(split, Split | StoredSplit) else np.zeros(len(split), dtype=np.int64)
     )
