@@ -256,7 +256,7 @@ def ask_oracle(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> "Question":
-    """The question that `oracle` answers, checked, with the network and the data loaded."""
+    """The question that `pruned_losses` answers, checked, with the network and the data loaded."""
     from trueoracle.data import Drawn, load_dataset
     from trueoracle.nets import find_sites, try_removal
     from trueoracle.study.landscape import ask
@@ -276,7 +276,7 @@ def ask_oracle(
     )
 
 
-def oracle(
+def pruned_losses(
     model: "str | nn.Module",
     weights: str | Path | None,
     data: str,
