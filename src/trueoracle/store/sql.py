@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from trueoracle.errors import StoreError, unknown
 from trueoracle.store import schema
-from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, Status, StudyRecord
+from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord
 from trueoracle.store.schema import bases, cells, curves, masks, meta, runs, studies, trials
 from trueoracle.trial import Outcome, Trial
 
@@ -168,6 +168,21 @@ class Store:
             )
             return int(result.inserted_primary_key[0])  # type: ignore[index]
 
+    def runs(self, study: str) -> list[RunRecord]:
+        """The runs of the study that stored trials, the first one first."""
+        with self._transaction() as connection:
+            rows = connection.execute(select(runs).where(runs.c.study == study, runs.c.trials > 0).order_by(runs.c.id))
+            return [
+                RunRecord(
+                    started=r.started,
+                    last=r.last,
+                    trials=r.trials,
+                    threads=r.threads,
+                    versions=json.loads(r.versions),
+                )
+                for r in rows
+            ]
+
     def status(self, study: str, total: int) -> Status:
         """How far the study of `total` trials is."""
         with self._transaction() as connection:
@@ -237,8 +252,11 @@ class Store:
         table[figures] = table[figures].astype(float)
         return table
 
-    def curve_table(self, study: str) -> pd.DataFrame:
-        """A row an epoch of a trial: `cell, mask, repeat, epoch` and the losses and accuracies after it."""
+    def curve_table(self, study: str, cell: int | None = None) -> pd.DataFrame:
+        """A row an epoch of a trial: `cell, mask, repeat, epoch` and the losses and accuracies after it.
+
+        Those of one cell, by its index, or of all.
+        """
         query = (
             select(
                 cells.c.name.label("cell"), curves.c.rank.label("mask"), curves.c.repeat, curves.c.epoch,
@@ -248,6 +266,8 @@ class Store:
             .where(curves.c.study == study)
             .order_by(curves.c.cell, curves.c.rank, curves.c.repeat, curves.c.epoch)
         )  # fmt: skip
+        if cell is not None:
+            query = query.where(curves.c.cell == cell)
         with self._transaction() as connection:
             result = connection.execute(query)
             table = pd.DataFrame([list(row) for row in result], columns=list(result.keys()))
