@@ -26,9 +26,7 @@ class Scale:
     whole: bool = False
 
     @classmethod
-    def around(
-        cls, values: ArrayLike, start: float, end: float, *, log: bool = False, margin: float = 0.04
-    ) -> "Scale":
+    def around(cls, values: ArrayLike, start: float, end: float, *, log: bool = False, margin: float = 0.04) -> "Scale":
         """The scale that shows all finite `values`, with a margin on both sides."""
         finite = np.asarray(values, float).ravel()
         finite = finite[np.isfinite(finite) & ((finite > 0) | (not log))]
@@ -82,9 +80,7 @@ def group(kind: str, parts: Iterable[Markup]) -> Markup:
     return Markup('<g class="{}">{}</g>').format(kind, Markup("").join(parts))
 
 
-def text(
-    x: float, y: float, words: str, kind: str = "", *, anchor: str = "start", turned: bool = False
-) -> Markup:
+def text(x: float, y: float, words: str, kind: str = "", *, anchor: str = "start", turned: bool = False) -> Markup:
     """Words at a point; `turned` ones read upwards."""
     turn = Markup(' transform="rotate(-90 {} {})"').format(_px(x), _px(y)) if turned else Markup("")
     return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}"{}>{}</text>').format(
@@ -162,7 +158,9 @@ def left_axis(scale: Scale, x: float, title: str, right: float, most: int = 6, g
 def _marks(x: NDArray[np.float64], y: NDArray[np.float64], mark: str, kind: str) -> Markup:
     places = [f"M{_px(a)} {_px(b)}{mark}" for a, b in zip(x.tolist(), y.tolist(), strict=True)]
     paths = ("".join(places[i : i + _POINTS_A_PATH]) for i in range(0, len(places), _POINTS_A_PATH))
-    return Markup('<g class="{}">{}</g>').format(kind, Markup("").join(Markup('<path d="{}"/>').format(d) for d in paths))
+    return Markup('<g class="{}">{}</g>').format(
+        kind, Markup("").join(Markup('<path d="{}"/>').format(d) for d in paths)
+    )
 
 
 def _through(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:

@@ -31,7 +31,9 @@ def masks_json(cell: CellFindings, cells: int, scatter: Scatter, loss: Panel, ac
         "oracle": cell.oracle,
         "x": _rounded(cell.x),
         "y": _rounded(cell.y),
-        "repeats": [_rounded(row[np.isfinite(row)]) for row in cell.masks.y_nR] if cell.masks.y_nR.shape[1] > 1 else None,
+        "repeats": [_rounded(row[np.isfinite(row)]) for row in cell.masks.y_nR]
+        if cell.masks.y_nR.shape[1] > 1
+        else None,
         "sites": [[site, units, units - kept] for site, (units, kept) in cell.record.sites.items()],
         "pruned": _pruned(cell, _UNITS_CHARACTERS // cells),
         "frame": {"x": _frame(scatter.x), "y": _frame(scatter.y)},
@@ -81,7 +83,7 @@ def _rounded(values: ArrayLike, digits: int = 6) -> list[float]:
     return [float(f"{value:.{digits}g}") for value in np.asarray(values).tolist()]
 
 
-def _short(rank: int | None) -> str:
+def _short(rank: int) -> str:
     """A rank, in the middle of a long one an ellipsis."""
     text = str(rank)
     return text if len(text) <= _LONGEST_RANK else f"{text[:8]}…{text[-8:]} ({len(text)} digits)"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from trueoracle.analysis import Absent, CellAnalysis
+from trueoracle.analysis.result import AtK
 from trueoracle.report.findings import CellFindings
 from trueoracle.report.wording import column, difference, interval, probability, result, share, signed
 
@@ -34,7 +35,7 @@ def relation(found: CellAnalysis) -> list[Fact]:
             value=f"{signed(a.kendall_tau)} {interval(a.kendall_interval)}",
             note=_why(a.kendall_interval) or "95% interval, bootstrap over masks with their repeats",
         ),
-        Fact(name="Spearman's ρ, Pearson's r", value=f"{signed(a.spearman_rho)}, {signed(a.pearson_r)}"),
+        Fact(name="Spearman's rho, Pearson's r", value=f"{signed(a.spearman_rho)}, {signed(a.pearson_r)}"),
     ]
     tests = [
         Fact(name="p of no relation", value=probability(decision.zero_p), note=_null(found)),
@@ -58,8 +59,14 @@ def relation(found: CellAnalysis) -> list[Fact]:
 def choosing(cell: CellFindings) -> list[Fact]:
     """What the oracle mask is worth after retraining."""
     c, y = cell.analysis.choice, cell.analysis.y
-    in_noise = "" if isinstance(c.regret_in_noise, Absent) else f", {signed(c.regret_in_noise, 1)} deviations of a retraining"
-    held_out = "best mask picked by some repeats, measured by others" if c.regret_held_out else "against the observed best, so too high"
+    in_noise = (
+        "" if isinstance(c.regret_in_noise, Absent) else f", {signed(c.regret_in_noise, 1)} deviations of a retraining"
+    )
+    held_out = (
+        "best mask picked by some repeats, measured by others"
+        if c.regret_held_out
+        else "against the observed best, so too high"
+    )
     if not isinstance(c.regret_interval, Absent):
         held_out += f"; 95% interval {_differences(c.regret_interval.low, c.regret_interval.high, y)}"
     facts = [
@@ -76,26 +83,34 @@ def choosing(cell: CellFindings) -> list[Fact]:
             note=f"end strictly better than the oracle mask; {c.tied_with_oracle:,} tie with it",
         ),
     ]
-    for at in c.at[1:]:
-        facts.append(
-            Fact(
-                name=f"the {at.k} of lowest {column(cell.analysis.x)}",
-                value=f"{share(at.precision, 0)} are among the {at.k} best",
-                note=f"at random {share(at.chance_precision)}; the best of them is number {at.best_rank:,} of {cell.analysis.n:,}; "
-                f"anomaly ratio {share(at.anomaly_ratio)} on average, {share(at.anomaly_ratio_low)} to {share(at.anomaly_ratio_high)}",
-            )
-        )
+    facts += [_at_k(cell, at) for at in c.at[1:]]
     if not isinstance(c.tenth_tau, Absent):
         note = f"{c.tenth_n:,} masks, 95% interval {interval(c.tenth_interval)}"
         facts.append(Fact(name="τ within the lowest tenth", value=signed(c.tenth_tau), note=note))
     return facts
 
 
+def _at_k(cell: CellFindings, at: AtK) -> Fact:
+    n, low, high = cell.analysis.n, share(at.anomaly_ratio_low), share(at.anomaly_ratio_high)
+    return Fact(
+        name=f"the {at.k} of lowest {column(cell.analysis.x)}",
+        value=f"{share(at.precision, 0)} are among the {at.k} best",
+        note=f"at random {share(at.chance_precision)}; the best of them is number {at.best_rank:,} of {n:,}; "
+        f"anomaly ratio {share(at.anomaly_ratio)} on average, {low} to {high}",
+    )
+
+
 def conditions(cell: CellFindings) -> list[Fact]:
     """The regime, the space, the costs, and what was left out."""
     r, record = cell.analysis.regime, cell.record
-    chance = "" if isinstance(r.chance_loss, Absent) else f"pruned train loss above ln({cell.base.classes}) = {r.chance_loss:.3f}"
-    left_out = [f"{count:,} {sentence}" for sentence, count in cell.outcomes.items() if count and sentence != "finished"]
+    chance = (
+        ""
+        if isinstance(r.chance_loss, Absent)
+        else f"pruned train loss above ln({cell.base.classes}) = {r.chance_loss:.3f}"
+    )
+    left_out = [
+        f"{count:,} {sentence}" for sentence, count in cell.outcomes.items() if count and sentence != "finished"
+    ]
     return [
         Fact(
             name="masks",
@@ -139,7 +154,9 @@ def _null(found: CellAnalysis) -> str:
     if isinstance(null, Absent):
         return f"naive, too small: {null.why}" if found.decision.zero_p_naive else null.why
     error = f", known to {null.p_error:.1g}" if null.p_error else ""
-    return f"{null.kind.value}; {null.relabellings:,} relabellings{error}; 95% of null |τ| at most {null.abs_tau_95:.2f}"
+    return (
+        f"{null.kind.value}; {null.relabellings:,} relabellings{error}; 95% of null |τ| at most {null.abs_tau_95:.2f}"
+    )
 
 
 def _differences(low: float, high: float, y: str) -> str:

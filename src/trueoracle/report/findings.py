@@ -70,10 +70,10 @@ class CellFindings:
     @cached_property
     def oracle(self) -> int:
         """Where the oracle mask stands among the masks."""
-        return self.ranks.index(self.analysis.choice.oracle_mask)
+        return self.ranks.index(_oracle(self.analysis))
 
     @property
-    def ranks(self) -> tuple[int | None, ...]:
+    def ranks(self) -> tuple[int, ...]:
         """The masks by their ranks."""
         return self.masks.mask or ()
 
@@ -174,9 +174,15 @@ def _cell(
         ratio=ratio,
         masks=masks,
         analysis=analysis,
-        curves=_curves(store.curve_table(digest, record.index), finished, analysis.choice.oracle_mask),
+        curves=_curves(store.curve_table(digest, record.index), finished, _oracle(analysis)),
         outcomes={outcome.value: int((trials["outcome"] == outcome.value).sum()) for outcome in Outcome},
     )
+
+
+def _oracle(analysis: CellAnalysis) -> int:
+    rank = analysis.choice.oracle_mask
+    assert rank is not None, "the masks of a stored study have ranks"
+    return rank
 
 
 def _place(spec: StudySpec, record: CellRecord) -> tuple[str, str]:
@@ -186,7 +192,7 @@ def _place(spec: StudySpec, record: CellRecord) -> tuple[str, str]:
     return "+".join(prune), "+".join(f"{ratio:g}" for ratio in ratios)
 
 
-def _curves(table: pd.DataFrame, finished: pd.DataFrame, oracle: int | None) -> Curves:
+def _curves(table: pd.DataFrame, finished: pd.DataFrame, oracle: int) -> Curves:
     """The curves of the finished trials, masks in order of rank; every finished trial lived through all epochs."""
     before = finished.groupby("mask", sort=True)["pruned_train_loss"].first()
     kept = table.merge(finished[["mask", "repeat"]], on=["mask", "repeat"])

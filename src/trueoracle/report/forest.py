@@ -55,8 +55,7 @@ def _drawn(line: Line, across: Scale, y: float) -> Markup:
     if line.ceiling is not None:
         at = across.at(min(line.ceiling, across.high))
         parts.append(drawing.line(at, y - 8, at, y + 8, "ceiling"))
-    at = np.array([across.at(line.agreement)])
-    parts.append(drawing.dots(at, np.array([y]), "estimate"))
+    parts.append(drawing.dots(across([line.agreement]), np.array([y]), "estimate"))
     parts.append(drawing.text(_RIGHT + 10, y + 4, signed(line.agreement), "tick"))
     return drawing.group("line", parts)
 

@@ -26,7 +26,9 @@ def null_picture(cell: CellFindings, null: UnitNull) -> Markup:
     density, edges = np.histogram(taus, bins=edges, density=True)
     grid = np.linspace(across.low, across.high, 241)
     naive = norm.pdf(grid, scale=naive_deviation(cell.analysis.n))
-    up = Scale(low=0, high=1.06 * float(max(density.max(), min(naive.max(), 3 * density.max()))), start=_BOTTOM, end=_TOP)
+    up = Scale(
+        low=0, high=1.06 * float(max(density.max(), min(naive.max(), 3 * density.max()))), start=_BOTTOM, end=_TOP
+    )
     bars = [
         drawing.box(left, up.at(height), right - left - 0.6, _BOTTOM - up.at(height), "bar")
         for height, left, right in zip(density, across(edges[:-1]), across(edges[1:]), strict=True)

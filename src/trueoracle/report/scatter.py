@@ -93,9 +93,13 @@ def _chance_line(cell: CellFindings, x: Scale) -> list[Markup]:
         )
         return [drawing.line(at, _BOTTOM, at, _TOP, "chance"), words]
     beyond = chance > x.high
-    words = f"chance, ln({cell.base.classes}) = {chance:.2f} →" if beyond else f"← chance, ln({cell.base.classes}) = {chance:.2f}"
+    sentence = (
+        f"chance, ln({cell.base.classes}) = {chance:.2f} →"
+        if beyond
+        else f"← chance, ln({cell.base.classes}) = {chance:.2f}"
+    )
     place = (_RIGHT - 6, "end") if beyond else (_LEFT + 6, "start")
-    return [drawing.text(place[0], _TOP + 14, words, "note", anchor=place[1])]
+    return [drawing.text(place[0], _TOP + 14, sentence, "note", anchor=place[1])]
 
 
 def _noise_band(cell: CellFindings, y: Scale) -> list[Markup]:
