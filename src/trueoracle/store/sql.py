@@ -11,7 +11,7 @@ from pathlib import Path
 from time import time
 
 import pandas as pd
-from sqlalchemy import Connection, Engine, create_engine, delete, func, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, func, insert, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
@@ -131,24 +131,27 @@ class Store:
 
     def put_trials(self, study: str, fleet: Sequence[Trial], digits: int, run: int) -> None:
         """Keep trials with their curves, all or none. Those that failed before are replaced, others raise `StoreError`."""
+        keys = [
+            {"study": study, "cell": trial.cell, "rank": _text(trial.mask, digits), "repeat": trial.repeat}
+            for trial in fleet
+        ]
+        rows = [
+            {**key, "seed": trial.seed, "outcome": trial.outcome.name, "error": trial.error, "seconds": trial.seconds,
+             **(asdict(trial.final) if trial.final else _NO_FIGURES)}
+            for key, trial in zip(keys, fleet, strict=True)
+        ]  # fmt: skip
+        points = [
+            {**key, "epoch": epoch, **asdict(figures)}
+            for key, trial in zip(keys, fleet, strict=True)
+            for epoch, figures in enumerate(trial.curve, start=1)
+        ]
+        same = [trials.c[name] == bindparam(f"old_{name}") for name in ("study", "cell", "rank", "repeat")]
+        failed = delete(trials).where(*same, trials.c.outcome == Outcome.FAILED.name)
         with self._transaction() as connection:
-            for trial in fleet:
-                key = {"study": study, "cell": trial.cell, "rank": _text(trial.mask, digits), "repeat": trial.repeat}
-                final = asdict(trial.final) if trial.final else {}
-                connection.execute(delete(trials).filter_by(**key).where(trials.c.outcome == Outcome.FAILED.name))
-                connection.execute(
-                    insert(trials).values(
-                        **key,
-                        seed=trial.seed,
-                        outcome=trial.outcome.name,
-                        error=trial.error,
-                        seconds=trial.seconds,
-                        **final,
-                    )
-                )
-                if trial.curve:
-                    points = [{**key, "epoch": epoch, **asdict(f)} for epoch, f in enumerate(trial.curve, start=1)]
-                    connection.execute(insert(curves), points)
+            connection.execute(failed, [{f"old_{name}": value for name, value in key.items()} for key in keys])
+            connection.execute(insert(trials), rows)
+            if points:
+                connection.execute(insert(curves), points)
             count = runs.c.trials + len(fleet)
             connection.execute(update(runs).where(runs.c.id == run).values(last=time(), trials=count))
 
@@ -287,6 +290,9 @@ TRIAL_COLUMNS = (
     "study", "cell", "mask", "pruned", "repeat", "seed", "pruned_train_loss", "pruned_train_accuracy",
     "final_train_loss", "final_test_loss", "final_test_accuracy", "outcome", "seconds",
 )  # fmt: skip
+
+
+_NO_FIGURES = dict.fromkeys(("train_loss", "train_accuracy", "test_loss", "test_accuracy"))
 
 
 def _text(rank: int, digits: int) -> str:
