@@ -129,11 +129,10 @@ def draw_grid(study: Findings, grid: Grid) -> Figure:
         row, place = grid.rows.index(sites), grid.columns.index(ratio)
         a = cell.analysis
         agreement[row, place] = a.agreement
-        colour = "white" if abs(a.agreement) > 0.65 else _BLACK
-        axes.text(place, row - 0.12, signed(a.kendall_tau), ha="center", va="center", color=colour, weight="bold")
-        axes.text(place, row + 0.24, probability(a.decision.zero_p), ha="center", va="center", color=colour, fontsize=6)
+        axes.text(place, row - 0.12, signed(a.kendall_tau), ha="center", va="center", weight="bold")
+        axes.text(place, row + 0.24, probability(a.decision.zero_p), ha="center", va="center", fontsize=6)
     edges = np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5
-    axes.pcolormesh(*edges, agreement, cmap=_WRONG_TO_RIGHT, vmin=-1, vmax=1, edgecolors="white", linewidth=1.5)
+    axes.pcolormesh(*edges, agreement, cmap=_WRONG_TO_RIGHT, vmin=-1.5, vmax=1.5, edgecolors="white", linewidth=1.5)
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), xlabel="pruning ratio")
     axes.set_xticks(range(columns), grid.columns)
     axes.set_yticks(range(rows), grid.rows)

@@ -24,8 +24,6 @@ from trueoracle.trial import Outcome
 
 Values = NDArray[np.float64]
 
-_NO_PREDICTORS = {"base", "cell", "mask", "pruned"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
@@ -104,7 +102,7 @@ class Findings:
 
 
 def find(store: Store, study: str, progress: Progress, x: str = X, y: str = Y) -> Findings:
-    """Everything about a study (by name or digest) whose predictor `x` is judged against `y`; all others are ranked.
+    """Everything about a study (by name or digest) whose predictor `x` is judged against `y`; all others are ranked beside it.
 
     `TableError` where there is too little to analyse.
     """
@@ -115,9 +113,8 @@ def find(store: Store, study: str, progress: Progress, x: str = X, y: str = Y) -
     if trials.empty:
         raise TableError(f"study `{study}` has no trials yet: run it first")
     bases = _bases(store, record.digest, records)
-    xs = _predictors(store.mask_table(record.digest), x)
-    masks = study_masks(store, record.digest, xs, y)
-    analyses = analyze_cells(masks, xs)
+    masks = study_masks(store, record.digest, [x], y)
+    analyses = analyze_cells(masks, [x], progress=progress)
     begun = {record.name: record for record in records}
     cells = []
     with progress.task("reading learning curves", len(masks), "cells") as advance:
@@ -147,12 +144,6 @@ def _bases(store: Store, digest: str, cells: list[CellRecord]) -> dict[int, Base
             raise StoreError(f"base network {number} of study `{digest[:12]}` is not trained yet: run the study")
         found[number] = base
     return found
-
-
-def _predictors(masks: pd.DataFrame, x: str) -> list[str]:
-    """`x`, then every other column that says something of a mask before it is retrained."""
-    others = [str(column) for column in masks.columns if column not in _NO_PREDICTORS and column != x]
-    return [x, *(column for column in others if masks[column].notna().all() and masks[column].nunique() > 1)]
 
 
 def _cell(

@@ -23,11 +23,13 @@ def interval(found: Interval | Absent, digits: int = 2) -> str:
 
 
 def probability(p: float | Absent) -> str:
-    """A p-value to two significant digits, small ones as a power of ten."""
+    """A p-value to two significant digits, small ones as a power of ten, tiny ones as below 1e-15."""
     if isinstance(p, Absent):
         return "–"  # noqa: RUF001 - a dash
-    if p >= 0.001 or p == 0:
+    if p >= 0.001:
         return f"{p:.2g}"
+    if p < 1e-15:
+        return f"<1e{MINUS}15"
     exponent = math.floor(math.log10(p))
     return f"{p / 10**exponent:.1f}e{MINUS}{-exponent}"
 
