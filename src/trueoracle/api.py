@@ -13,7 +13,7 @@ from trueoracle import analysis
 from trueoracle.analysis import CellAnalysis, PooledCell
 from trueoracle.errors import SpecError, StoreError, TableError, unknown
 from trueoracle.progress import Bars, Progress
-from trueoracle.report import write_report
+from trueoracle.report import write_figures, write_report
 from trueoracle.spec import StudySpec, parse_spec
 from trueoracle.store import DEFAULT_URL, Status, Store, store_exists
 
@@ -152,9 +152,13 @@ class Study:
         """Each cell over all base networks of the study; empty where there is one."""
         return analysis.pool(self.analyze(x, y), self._store.cells(self.plan.digest))
 
-    def report(self, path: str | Path) -> None:
-        """Write the report, one HTML file."""
-        write_report(self._store, self.plan.digest, Path(path))
+    def report(self, path: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> None:
+        """Write the report, one HTML file: the predictor `x` judged against `y`, all others ranked."""
+        write_report(self._store, self.plan.digest, Path(path), x, y, self._progress)
+
+    def figures(self, folder: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[Path]:
+        """Write the figures for a manuscript, each as PDF and SVG; the paths written."""
+        return write_figures(self._store, self.plan.digest, Path(folder), x, y, self._progress)
 
     @property
     def _store(self) -> Store:

@@ -263,13 +263,30 @@ def plan(
 def report(
     study: StudyName,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
+    x: Annotated[str, typer.Option(help="The predictor that is judged; all others are ranked.")] = "pruned_train_loss",
+    y: Annotated[str, typer.Option(help="The result after retraining.")] = "final_test_accuracy",
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
     """Write a study's report, one self-contained page."""
     from trueoracle.report import write_report
 
-    write_report(Store(store), study, output)
+    write_report(Store(store), study, output, x, y, Bars())
     show.say(f"report written to {output}")
+
+
+@app.command()
+def figures(
+    study: StudyName,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write into.")] = Path("figures"),
+    x: Annotated[str, typer.Option(help="The predictor.")] = "pruned_train_loss",
+    y: Annotated[str, typer.Option(help="The result after retraining.")] = "final_test_accuracy",
+    store: StoreUrl = DEFAULT_URL,
+) -> None:
+    """Write a study's figures for a manuscript, as PDF and SVG."""
+    from trueoracle.report import write_figures
+
+    written = write_figures(Store(store), study, output, x, y, Bars())
+    show.say(f"{len(written)} files written to {output}")
 
 
 @app.command()
