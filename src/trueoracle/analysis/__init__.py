@@ -6,7 +6,8 @@ from trueoracle.analysis.export import as_latex, as_table
 from trueoracle.analysis.masks import CellMasks
 from trueoracle.analysis.null import LossFunction
 from trueoracle.analysis.planning import Assumptions, Claim, Need, from_pilot, needs
-from trueoracle.analysis.result import Absent, CellAnalysis
+from trueoracle.analysis.pooled import PooledCell, pool
+from trueoracle.analysis.result import Absent, CellAnalysis, Interval
 from trueoracle.analysis.table import analyze_table, read_table
 from trueoracle.analysis.verdict import Answer, Caveat, Verdict
 
@@ -18,9 +19,11 @@ __all__ = [
     "CellAnalysis",
     "CellMasks",
     "Claim",
+    "Interval",
     "LossFunction",
     "Need",
     "Options",
+    "PooledCell",
     "Verdict",
     "analyze_study",
     "analyze_table",
@@ -28,6 +31,7 @@ __all__ = [
     "as_table",
     "from_pilot",
     "needs",
+    "pool",
     "read_table",
     "trial_seconds",
 ]

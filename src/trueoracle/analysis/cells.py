@@ -62,13 +62,11 @@ def _known(cell: CellMasks, record: CellRecord, store: Store, digest: str) -> Ce
 
 
 def scored_trials(store: Store, study: str) -> pd.DataFrame:
-    """The trial table with each criterion's score of the mask beside it."""
-    digest = store.find(study).digest
-    trials, masks = store.trial_table(digest), store.mask_table(digest)
+    """The trial table of a study that has trials."""
+    trials = store.trial_table(store.find(study).digest)
     if trials.empty:
         raise TableError(f"study `{study}` has no trials yet: run it first")
-    scores = masks.drop(columns=["pruned", "pruned_train_loss", "pruned_train_accuracy"])
-    return trials.merge(scores, on=["cell", "mask"], how="left")
+    return trials
 
 
 def trial_masks(

@@ -10,7 +10,7 @@ import yaml
 
 from trueoracle import analysis, api
 from trueoracle.cli import show
-from trueoracle.errors import SpecError, StoreError, TrueOracleError
+from trueoracle.errors import SpecError, StoreError, TableError, TrueOracleError
 from trueoracle.progress import Bars, Quiet
 from trueoracle.spec import parse_spec
 from trueoracle.store import DEFAULT_URL, Store, StudyRecord
@@ -47,6 +47,9 @@ def studies() -> None:
 @app.command()
 def run(
     study: Annotated[str, typer.Argument(help="A built-in study, NAME-CELL for one cell of it, or a YAML file.")],
+    scale: Annotated[
+        str, typer.Option(help="tiny, small or paper: minutes, about an hour, or as published.")
+    ] = "paper",
     store: StoreUrl = DEFAULT_URL,
     data_dir: DataDir = None,
     base_weights: Annotated[Path | None, typer.Option(help="A safetensors file: no base network is trained.")] = None,
@@ -60,6 +63,7 @@ def run(
 
     wanted = api.Study(
         study,
+        scale=scale,
         set=dict(_change(text) for text in changes or []),
         store=store,
         data_dir=data_dir,
@@ -78,7 +82,11 @@ def run(
         show.say(f"stopped; what was finished is kept in {store}. To resume, give the same command again")
         sys.exit(130)
     show.status(wanted.spec.name, wanted.status())
-    show.analyses(wanted.analyze())
+    try:
+        show.analyses(wanted.analyze())
+        show.pooled(wanted.pooled())
+    except TableError as problem:  # a tiny study's masks may all end alike; that the study ran is not changed by it
+        show.say(f"the trials are kept, but cannot be analysed: {problem}")
 
 
 @app.command()
@@ -108,10 +116,11 @@ def trials(
 def base(
     study: StudyName,
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
+    number: Annotated[int, typer.Option(help="Which one, where the study has several; from 0.")] = 0,
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
     """Write the weights of a study's base network, for `oracle` or for `run --base-weights`."""
-    content = api.Study.stored(study, store=store).base_weights()
+    content = api.Study.stored(study, store=store).base_weights(number)
     try:
         output.write_bytes(content)
     except OSError as error:
@@ -120,12 +129,21 @@ def base(
 
 
 @app.command()
+def sites(
+    model: Annotated[str, typer.Argument(help="A network: a name, package.module:factory, or hf:HUB-ID.")],
+    data: Annotated[str | None, typer.Option(help="A dataset, for its images; a built-in network has its own.")] = None,
+) -> None:
+    """What can be pruned of a network, and what a unit of it costs."""
+    show.sites(api.sites(model, data))
+
+
+@app.command()
 def oracle(
-    model: Annotated[str, typer.Option(help="A network by name.")],
-    weights: Annotated[Path, typer.Option(help="Its weights, a safetensors file.")],
+    model: Annotated[str, typer.Option(help="A network: a name, package.module:factory, or hf:HUB-ID.")],
     data: Annotated[str, typer.Option(help="A dataset by name.")],
-    prune: Annotated[list[str], typer.Option(help="SITE=RATIO; again for a joint space.")],
+    prune: Annotated[list[str], typer.Option(help="SITE=RATIO, by name or glob; again for a joint space.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet or .csv file.")],
+    weights: Annotated[Path | None, typer.Option(help="A safetensors file; hf: models have their own.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, help="Draw so many masks instead of taking all.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws of masks and images.")] = 0,
     images: Annotated[int | None, typer.Option(help="Draw so many train images instead of taking all.")] = None,
@@ -196,8 +214,11 @@ def analyze(
         api.write_analyses(found, output)
     if as_json:
         print(json.dumps([cell.as_dict() for cell in found], indent=2))
-    else:
-        show.analyses(found)
+        return
+    show.analyses(found)
+    if not source.endswith((".parquet", ".csv")):
+        opened = Store(store)
+        show.pooled(analysis.pool(found, opened.cells(opened.find(source).digest)))
 
 
 @app.command()
@@ -243,13 +264,30 @@ def plan(
 def report(
     study: StudyName,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
+    x: Annotated[str, typer.Option(help="The predictor that is judged; all others are ranked.")] = "pruned_train_loss",
+    y: Annotated[str, typer.Option(help="The result after retraining.")] = "final_test_accuracy",
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
     """Write a study's report, one self-contained page."""
     from trueoracle.report import write_report
 
-    write_report(Store(store), study, output)
+    write_report(Store(store), study, output, x, y, Bars())
     show.say(f"report written to {output}")
+
+
+@app.command()
+def figures(
+    study: StudyName,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write into.")] = Path("figures"),
+    x: Annotated[str, typer.Option(help="The predictor.")] = "pruned_train_loss",
+    y: Annotated[str, typer.Option(help="The result after retraining.")] = "final_test_accuracy",
+    store: StoreUrl = DEFAULT_URL,
+) -> None:
+    """Write a study's figures for a manuscript, as PDF and SVG."""
+    from trueoracle.report import write_figures
+
+    written = write_figures(Store(store), study, output, x, y, Bars())
+    show.say(f"{len(written)} files written to {output}")
 
 
 @app.command()

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from trueoracle.analysis import Absent, Caveat, CellAnalysis, Claim, Need
-from trueoracle.analysis.result import Interval
+from trueoracle.analysis import Absent, Caveat, CellAnalysis, Claim, Interval, Need, PooledCell
 from trueoracle.spec import StudySpec
 from trueoracle.store import Status
 
@@ -160,6 +160,31 @@ def _interval(found: Interval | Absent) -> str:
 
 def _or_dash(found: float | Absent, form: str) -> str:
     return "-" if isinstance(found, Absent) else format(found, form)
+
+
+def pooled(found: Sequence[PooledCell]) -> None:
+    """Each cell over the base networks: the mean of their taus."""
+    for cell in found:
+        bounds = cell.interval
+        interval = f"[{bounds.low:.3f}, {bounds.high:.3f}]" if isinstance(bounds, Interval) else bounds.why
+        say(
+            f"{cell.group}: mean tau-b {cell.mean_tau:.3f} over {len(cell.taus)} base networks, {interval} "
+            f"({', '.join(f'{tau:.3f}' for tau in cell.taus)})"
+        )
+
+
+def sites(found: pd.DataFrame) -> None:
+    """A line a site; a unit's parameters and operations are what the whole network saves by losing it."""
+    table = Table(caption="parameters and multiply-accumulates (for one image) that the network saves a unit")
+    table.add_column("site", overflow="fold")
+    table.add_column("kind")
+    for heading in ("units", "parameters", "operations"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("coupled", overflow="fold")
+    for row in found.to_dict("records"):
+        numbers = (f"{row[name]:,}" for name in ("units", "parameters_per_unit", "operations_per_unit"))
+        table.add_row(row["site"], row["kind"], *numbers, ", ".join(row["coupled"]))
+    _out.print(table)
 
 
 def facts(found: Mapping[str, str]) -> None:

@@ -1,6 +1,6 @@
 """The store: studies, their base networks, cells, masks, trials and curves, in one database. No torch."""
 
-from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, Status, StudyRecord
+from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord
 from trueoracle.store.sql import DEFAULT_URL, TRIAL_COLUMNS, Store, store_exists
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "BaseRecord",
     "CellRecord",
     "MaskRecord",
+    "RunRecord",
     "Status",
     "Store",
     "StudyRecord",
