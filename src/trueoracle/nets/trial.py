@@ -24,33 +24,49 @@ def try_removal(net: nn.Module, mask: Mask, sites: Sites, shape: InputShape) -> 
     """`ModelError` naming the site, where the network without the mask's units is not what it should be.
 
     It must be smaller and take the same images; without heads it must compute what the whole network computes with
-    those heads silent. Sites are tried one by one.
+    those heads silent. The mask is tried whole, and only if that fails, site by site, to name one.
     """
     weight = next(net.parameters())
     noise_BCHW = torch.randn(2, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(0))
     noise_BCHW = noise_BCHW.to(weight)
+    if (fault := _fault(net, mask, sites, noise_BCHW)) is None:
+        return
     for part in mask.sites:
         alone = replace(mask, sites=(part,))
-        try:
-            pruned = remove(net, alone, sites)
-            with torch.inference_mode():
-                logits_BK = pruned(noise_BCHW)
-        except Exception as error:  # whatever a user's forward pass raises when a layer is smaller than it expects
-            raise ModelError(
-                f"`{part.site}` cannot be pruned: without some of its units the forward pass fails ({error}); sizes "
-                f"written into it, or ties that tracing cannot see, stand in the way: leave `{part.site}` out"
-            ) from error
-        if _parameters(pruned) >= _parameters(net):
-            raise ModelError(f"`{part.site}` cannot be pruned: its removal would change nothing; leave it out")
-        if sites[part.site].kind in HEADS:
-            with torch.inference_mode(), silenced(net, alone, sites):
-                wanted_BK = net(noise_BCHW)
-            tolerance = _TOLERANCE * float(wanted_BK.abs().max())
-            if not torch.allclose(logits_BK, wanted_BK, rtol=0, atol=tolerance):
-                raise ModelError(
-                    f"`{part.site}` cannot be pruned: the network without some of its heads is not the network with "
-                    f"those heads silent, so its forward pass mixes heads in a way that is not known; leave it out"
-                )
+        if (own := _fault(net, alone, sites, noise_BCHW)) is not None:
+            raise ModelError(f"`{part.site}` cannot be pruned: {own}: leave it out")
+    names = ", ".join(f"`{part.site}`" for part in mask.sites)
+    raise ModelError(f"{names} cannot be pruned together: {fault}")
+
+
+def _fault(net: nn.Module, mask: Mask, sites: Sites, noise_BCHW: Tensor) -> str | None:
+    """What is wrong with the network without the mask's units, if anything is."""
+    try:
+        pruned = remove(net, mask, sites)
+        with torch.inference_mode():
+            pruned(noise_BCHW)
+    except Exception as error:  # whatever a user's forward pass raises when a layer is smaller than it expects
+        return (
+            f"without some of its units the forward pass fails ({error}), for sizes are written into it or it ties "
+            "units in a way that tracing cannot see"
+        )
+    if _parameters(pruned) >= _parameters(net):
+        return "its removal would change nothing"
+    heads = replace(mask, sites=tuple(part for part in mask.sites if sites[part.site].kind in HEADS))
+    if heads.sites and not _is_silence(net, heads, sites, noise_BCHW):
+        return (
+            "the network without some of its heads is not the network with those heads silent, so the forward pass "
+            "mixes heads in a way that is not known"
+        )
+    return None
+
+
+def _is_silence(net: nn.Module, mask: Mask, sites: Sites, noise_BCHW: Tensor) -> bool:
+    with torch.inference_mode():
+        found_BK = remove(net, mask, sites)(noise_BCHW)
+        with silenced(net, mask, sites):
+            wanted_BK = net(noise_BCHW)
+    return torch.allclose(found_BK, wanted_BK, rtol=0, atol=_TOLERANCE * float(wanted_BK.abs().max()))
 
 
 @contextmanager
