@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trueoracle.data import load_dataset
+from trueoracle.data import Split, load_dataset
 from trueoracle.fleet import train
 from trueoracle.mask import Mask
 from trueoracle.nets import build, cost, find_sites, remove
@@ -60,7 +60,7 @@ def test_pruned_losses_equal_a_float64_evaluation(
     net, images, labels = trained
     space = MaskSpace((SiteChoice(site="conv1", units=10, pruned=5), SiteChoice(site="conv3", units=10, pruned=2)))
     ranks = space.draw(12, seed=0)
-    found = Loop(net=net, space=space, shape=SHAPE).sums(ranks, images, labels)
+    found = Loop(net=net, space=space, shape=SHAPE).sums(ranks, Split(images_NCHW=images, labels_N=labels))
     for rank, loss, correct in zip(ranks, found.loss_M, found.correct_M, strict=True):
         logits = silenced(deepcopy(net).double(), space.unrank(rank), images.double())
         assert loss / len(labels) == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)

@@ -26,13 +26,58 @@ class _Facts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class RandAugment(_Facts):
+    """RandAugment (arXiv 1909.13719): `operations` random changes of each image, of strength `magnitude` out of 30."""
+
+    operations: Positive
+    magnitude: int = Field(ge=1, le=29)
+
+
+class Augmentation(_Facts):
+    """Random changes of the images that are trained on, in the order of these keys; what is evaluated never changes.
+
+    `crop_padding` cuts the image's own size out of it with so many black pixels on each side. `resized_crop` cuts out
+    a part of at least this share of the area, of aspect 3:4 to 4:3, and scales it to the network's size. `flip`
+    mirrors every second image, left to right.
+    """
+
+    crop_padding: int = Field(default=0, ge=0)
+    resized_crop: float | None = Field(default=None, gt=0, le=1)
+    flip: bool = False
+    rand_augment: RandAugment | None = None
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> Self:
+        if self.crop_padding and self.resized_crop is not None:
+            raise ValueError("`crop_padding` and `resized_crop` are two ways to crop: give one")
+        return self
+
+
+class LowRank(_Facts):
+    """LoRA (arXiv 2106.09685): instead of a weight, a product of two matrices of this rank is trained and added to it.
+
+    `targets` are the ends of the names of the linear layers that are trained so, such as `q_proj`; all other weights
+    stay as they are. The product is scaled by `alpha` / `rank`.
+    """
+
+    rank: Positive
+    alpha: float = Field(gt=0)
+    targets: tuple[str, ...] = Field(min_length=1)
+
+
 class Recipe(_Facts):
-    """How a network is trained or retrained: plain mini-batches, no augmentation, cross-entropy.
+    """How a network is trained or retrained: mini-batches of shuffled images, cross-entropy.
 
     `lr` holds from the first epoch. With `schedule: step` it is multiplied by `factor` from each epoch in
     `milestones` on (epochs count from 0); with `cosine` it falls from `lr` to 0 along half a cosine, a step
-    an epoch. `keep` says which epoch's weights come out of the training. `steps` ends it earlier, after so many steps
-    of the optimiser; the curve then ends there.
+    an epoch. In the first `warmup_epochs` it rises linearly instead, and the cosine begins after them.
+    `keep` says which epoch's weights come out of the training. `steps` ends it earlier, after so
+    many steps of the optimiser; the curve then ends there.
+
+    `label_smoothing` gives this share of every target to all classes alike. `mixup` and `cutmix` mix each batch with
+    itself in another order, at a share drawn from Beta(a, a) for the number a given; with both, each batch takes one
+    of them at random. `gradient_clipping` is the largest norm that the gradient of all weights together may have.
+    `lora` trains few numbers instead of all weights.
     """
 
     optimiser: Literal["sgd", "adamw"]
@@ -40,10 +85,18 @@ class Recipe(_Facts):
     epochs: Positive
     batch_size: Positive
     momentum: float = Field(default=0.0, ge=0, lt=1)
+    nesterov: bool = False
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["constant", "step", "cosine"] = "constant"
     milestones: tuple[Positive, ...] = ()
     factor: float = Field(default=0.1, gt=0, le=1)
+    warmup_epochs: int = Field(default=0, ge=0)
+    gradient_clipping: float | None = Field(default=None, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    augmentation: Augmentation = Augmentation()
+    mixup: float | None = Field(default=None, gt=0)
+    cutmix: float | None = Field(default=None, gt=0)
+    lora: LowRank | None = None
     keep: Literal["last", "best_on_test"] = "last"
     steps: Positive | None = None
 
@@ -55,12 +108,22 @@ class Recipe(_Facts):
             raise ValueError(f"`milestones` must rise, but got {list(self.milestones)}")
         if self.optimiser == "adamw" and self.momentum:
             raise ValueError("`momentum` belongs to `optimiser: sgd`")
+        if self.nesterov and not self.momentum:
+            raise ValueError("`nesterov` needs a `momentum` above 0")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"`warmup_epochs` must lie below `epochs`, {self.epochs}, but got {self.warmup_epochs}")
         return self
 
     def epochs_begun(self, images: int) -> int:
         """How many epochs of so many images the training begins: all, or fewer where `steps` end it earlier."""
         an_epoch = -(-images // self.batch_size)
         return self.epochs if self.steps is None else min(self.epochs, -(-self.steps // an_epoch))
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """The keys in use that ask more of a step than plain batches, cross-entropy and the optimiser's own rule."""
+        keys = ("nesterov", "gradient_clipping", "label_smoothing", "augmentation", "mixup", "cutmix", "lora")
+        return tuple(key for key in keys if getattr(self, key) != type(self).model_fields[key].default)
 
 
 class CellSpec(_Facts):
@@ -83,6 +146,11 @@ class CellSpec(_Facts):
         if len(set(self.prune.values())) == 1:
             return f"{'+'.join(self.prune)}-{next(iter(self.prune.values())):g}"
         return "+".join(f"{site}-{ratio:g}" for site, ratio in self.prune.items())
+
+
+def case_name(cell: str, base: int, bases: int) -> str:
+    """What a cell of one of `bases` base networks is called: as the cell where there is no other network."""
+    return f"{cell}, base {base}" if bases > 1 else cell
 
 
 def pruned_count(units: int, ratio: float) -> int:
@@ -200,6 +268,15 @@ def _first_problem(error: ValidationError) -> str:
 
 def _keys_at(parents: list[int | str]) -> list[str]:
     """The keys that the spec tree knows below `parents`."""
-    owners: dict[str, type[_Facts]] = {"train": Recipe, "retrain": Recipe, "early": Recipe, "cells": CellSpec}
-    owner = owners[str(parents[0])] if parents else StudySpec
+    owners: dict[str, type[_Facts]] = {
+        "train": Recipe,
+        "retrain": Recipe,
+        "early": Recipe,
+        "augmentation": Augmentation,
+        "lora": LowRank,
+        "rand_augment": RandAugment,
+        "cells": CellSpec,
+    }
+    named = [parent for parent in parents if isinstance(parent, str)]
+    owner = owners[named[-1]] if named else StudySpec
     return [field.alias or name for name, field in owner.model_fields.items()]

@@ -6,14 +6,15 @@ import numpy as np
 import torch
 
 from trueoracle.data.split import Dataset, Split
+from trueoracle.data.stored import StoredSplit
 from trueoracle.errors import DataError
+from trueoracle.examples import Examples
 
 
 def subset(data: Dataset, train_images: int | None, test_images: int | None, seed: int) -> Dataset:
     """`data` with so many images in each split, in their old order; None leaves a split whole.
 
-    The fingerprint stays that of the whole. `DataError` where a split has fewer images, or there would be fewer
-    images than classes.
+    The fingerprint stays that of the whole. `DataError` where a split has fewer images.
     """
     return replace(
         data,
@@ -22,16 +23,15 @@ def subset(data: Dataset, train_images: int | None, test_images: int | None, see
     )
 
 
-def _part(split: Split, images: int | None, key: str, data: Dataset, seed: int) -> Split:
+def _part(split: Examples, images: int | None, key: str, data: Dataset, seed: int) -> Examples:
     if images is None:
         return split
-    if not data.shape.classes <= images <= len(split):
-        raise DataError(
-            f"`{key}` must lie in [{data.shape.classes}, {len(split)}] for `{data.name}` "
-            f"(an image a class, all images), but got {images}"
-        )
-    chosen = torch.from_numpy(stratified(split.labels_N.cpu().numpy(), images, seed)).to(split.labels_N.device)
-    return Split(images_NCHW=split.images_NCHW[chosen], labels_N=split.labels_N[chosen])
+    if images > len(split):
+        raise DataError(f"`{key}` must be at most {len(split)}, all that `{data.name}` has, but got {images}")
+    labels_N = (
+        split.labels_N.cpu().numpy() if isinstance(split, Split | StoredSplit) else np.zeros(len(split), dtype=np.int64)
+    )
+    return split.take(torch.from_numpy(stratified(labels_N, images, seed)).to(split.device))
 
 
 def stratified(labels_N: np.ndarray, images: int, seed: int) -> np.ndarray:

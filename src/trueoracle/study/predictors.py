@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from trueoracle.data import Dataset
+from trueoracle.data import Dataset, images_of
 from trueoracle.fleet import Choice
 from trueoracle.mask import Mask
 from trueoracle.nets import channels_last, evaluate, recalibrate, remove
@@ -79,12 +79,11 @@ class Predictors:
         if not left:
             return
         images_NCHW = self._recalibration_images(cell.base, images)
-        train = self.data.train
 
         def work(mask: Mask, _stop: Stop) -> tuple[int, float]:
             pruned = channels_last(remove(self.bases[cell.base], mask, self.plan.sites, self.plan.spec.removal))
             recalibrate(pruned, images_NCHW)
-            return mask.rank, evaluate(pruned, train.images_NCHW, train.labels_N).loss
+            return mask.rank, evaluate(pruned, self.data.train).loss
 
         with self.progress.task(f"recalibrated train loss, {cell.name}", len(left), "masks") as advance:
             for rank, loss in self.executor.run(work, map(cell.space.unrank, left)):
@@ -95,7 +94,7 @@ class Predictors:
         """The same for every mask, drawn from the train split."""
         seed = self.plan.seed("recalibration", base)
         order = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(seed))
-        return self.data.train.images_NCHW[order[:images].to(self.data.device)]
+        return images_of(self.data.train.take(order[:images].to(self.data.device))).images_NCHW
 
     def _trained(self, cell: PlannedCell, choice: Choice, kind: ShortTraining) -> None:
         left = self.store.unscored(self.plan.digest, cell.index, kind.name)

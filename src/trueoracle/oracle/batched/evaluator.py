@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trueoracle.data import images_of
+from trueoracle.examples import Examples
 from trueoracle.nets import Sites, find_sites, remove
 from trueoracle.oracle.batched.graph import Traced, trace
 from trueoracle.oracle.batched.layers import WORTHWHILE
@@ -50,12 +52,15 @@ class Batched:
     images_at_once: int = 1024
 
     @torch.inference_mode()
-    def sums(self, ranks: Sequence[int], images_BCHW: Tensor, labels_B: Tensor) -> Sums:
+    def sums(self, ranks: Sequence[int], examples: Examples) -> Sums:
         """The sums of the masks of these ranks; logits in the network's precision, the rest in float64."""
         loss_M = np.zeros(len(ranks), dtype=np.float64)
         correct_M = np.zeros(len(ranks), dtype=np.int64)
-        block = self._images_at_once(images_BCHW)
-        for images, labels in zip(torch.split(images_BCHW, block), torch.split(labels_B, block), strict=True):
+        split = images_of(examples)
+        block = self._images_at_once(split.images_NCHW)
+        for images, labels in zip(
+            torch.split(split.images_NCHW, block), torch.split(split.labels_N, block), strict=True
+        ):
             for start, stop, logits_MBK in self._logits(ranks, images):
                 loss, correct = _score(logits_MBK, labels)
                 loss_M[start:stop] += loss
