@@ -12,7 +12,7 @@ from trueoracle.analysis.masks import CellMasks, Values, as_measured, x_sign
 from trueoracle.analysis.null import LossFunction, unit_null
 from trueoracle.analysis.rank import Ranked
 from trueoracle.analysis.regime import regime
-from trueoracle.analysis.resample import Resamples, generator, interval, resample, retraining_interval
+from trueoracle.analysis.resample import Resamples, draws, generator, interval, resample, retraining_interval
 from trueoracle.analysis.result import (
     Absent,
     Association,
@@ -35,18 +35,26 @@ from trueoracle.progress import Progress, Quiet
 class Options:
     """`margin`: below it |tau| does not matter. `alpha`: the level of the tests. `seed`: of every random draw.
 
+    `resamples` is the number of resamples and of relabellings, None for 9,999 and fewer where there are over 4,000 masks.
     `losses` evaluates relabelled masks where they were drawn (see `trueoracle.analysis.null.LossFunction`).
     """
 
     margin: float = 0.1
     alpha: float = 0.05
     seed: int = 0
+    resamples: int | None = None
     losses: LossFunction | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("margin", self.margin), ("alpha", self.alpha)):
             if not 0 < value < 1:
                 raise TableError(f"`{name}` must lie in (0, 1), but got {value}")
+        if self.resamples is not None and self.resamples < 99:
+            raise TableError(f"`resamples` must be at least 99, but got {self.resamples}")
+
+    def number(self, n: int) -> int:
+        """How many resamples and relabellings of n masks."""
+        return self.resamples or draws(n)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +106,10 @@ def _cell(cell: CellMasks, x: str, options: Options) -> _Cell:
     units = units_of(cell)
     found = {name: _predict(cell, name, units, options) for name in cell.x}
     first = found[x]
-    rng = generator(options.seed, cell.group, "ceiling")
     return _Cell(
         masks=cell,
         first=first,
-        ceiling=ceiling(cell, first.agreement, first.sign, first.drawn, rng),
+        ceiling=ceiling(cell, first.agreement, first.sign, first.drawn, options.number(cell.n), options.seed),
         regime=regime(cell, first.values, units),
         predictors=_ranking(list(found.values())),
     )
@@ -110,9 +117,9 @@ def _cell(cell: CellMasks, x: str, options: Options) -> _Cell:
 
 def _predict(cell: CellMasks, x: str, units: Units | Absent, options: Options) -> _Predicted:
     """Every predictor meets the same resamples and relabellings, so that they are compared on equal terms."""
-    values = as_measured(cell.x[x], x)
-    drawn = resample(values, cell.y, generator(options.seed, cell.group, "masks"))
-    again = retraining_interval(cell, values, generator(options.seed, cell.group, "repeats"))
+    values, number = as_measured(cell.x[x], x), options.number(cell.n)
+    drawn = resample(values, cell.y, number, generator(options.seed, cell.group, "masks"))
+    again = retraining_interval(cell, values, number, generator(options.seed, cell.group, "repeats"))
     association = associate(values, cell.y, drawn, again)
     losses = options.losses if x == "pruned_train_loss" else None
     return _Predicted(
@@ -121,8 +128,8 @@ def _predict(cell: CellMasks, x: str, units: Units | Absent, options: Options) -
         values=values,
         association=association,
         drawn=drawn,
-        null=unit_null(cell, values, units, generator(options.seed, cell.group, "units"), losses),
-        choice=choice(cell, x, generator(options.seed, cell.group, "tenth")),
+        null=unit_null(cell, values, units, number, generator(options.seed, cell.group, "units"), losses),
+        choice=choice(cell, x, number, generator(options.seed, cell.group, "tenth")),
     )
 
 

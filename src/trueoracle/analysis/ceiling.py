@@ -8,24 +8,27 @@ noise being that of the masks which end alike. It starts from the observed means
 (3) tau-b between such results and the same with noise, whose ranks take the observed means' values, ties and all.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from trueoracle.analysis.masks import CellMasks, Values, as_measured
 from trueoracle.analysis.rank import kendall_tau
-from trueoracle.analysis.resample import LEAST, Resamples, resample
+from trueoracle.analysis.resample import LEAST, Resamples, generator, resample
 from trueoracle.analysis.result import Absent, Ceiling, Interval
 
 _GRID, _STEPS, _SMOOTHING, _DRAWS = 32, 20, 0.1, 50
 
 
 def ceiling(
-    cell: CellMasks, agreement: float, sign: float, tau: Resamples | Absent, rng: np.random.Generator
+    cell: CellMasks, agreement: float, sign: float, tau: Resamples | Absent, number: int, seed: int
 ) -> Ceiling | Absent:
     """The ceiling of the cell, and where the `agreement` of a predictor lies below it.
 
-    `tau` holds resamples of the predictor's tau and `sign` turns them into agreements. Masks that lack a repeat others have are left aside.
+    `tau` holds resamples of the predictor's tau and `sign` turns them into agreements; the same `number` of masks are drawn
+    again here. Masks that lack a repeat others have are left aside.
     """
     complete = cell.y_nR[np.isfinite(cell.y_nR).all(axis=1)]
     n, R = complete.shape
@@ -39,8 +42,8 @@ def ceiling(
     means = as_measured(complete.mean(axis=1), cell.y_name)
     single = np.mean([kendall_tau(a, b) for a, b in _pairs(measured)])
     reliability = float(to_repeats(np.array(single), R))
-    top = reached(means, complete.var(axis=1, ddof=1) / R, reliability, rng)
-    drawn = _drawn_reliability(measured, R, rng)
+    top = reached(means, complete.var(axis=1, ddof=1) / R, reliability, generator(seed, cell.group, "ceiling"))
+    drawn = _drawn_reliability(measured, R, number, lambda: generator(seed, cell.group, "masks"))
     shifted = np.clip(top + normal_ceiling(drawn) - normal_ceiling(np.array(reliability)), 0.0, 1.0)
     low, high = np.quantile(shifted, [0.025, 0.975])
     relative, relative_interval = _relative(agreement, sign, tau, top, shifted)
@@ -116,15 +119,16 @@ def _pairs(measured_nR: NDArray[np.float64]) -> list[tuple[Values, Values]]:
     return [(measured_nR[:, r], measured_nR[:, (r + 1) % R]) for r in range(R if R > 2 else 1)]
 
 
-def _drawn_reliability(measured_nR: NDArray[np.float64], R: int, rng: np.random.Generator) -> Values:
-    """The reliability in resamples of the masks, each pair of repeats resampled by the same draws."""
-    seed = int(rng.integers(2**62))
-    found = [resample(a, b, np.random.default_rng(seed)) for a, b in _pairs(measured_nR)]
+def _drawn_reliability(
+    measured_nR: NDArray[np.float64], R: int, number: int, draw: Callable[[], np.random.Generator]
+) -> Values:
+    """The reliability in resamples of the masks; `draw` makes the generator anew, so that each pair meets the same masks."""
+    found = [resample(a, b, number, draw()) for a, b in _pairs(measured_nR)]
     taus = [part.tau for part in found if isinstance(part, Resamples)]
     if not taus:
         return np.zeros(1)
     shortest = min(map(len, taus))
-    return np.asarray(to_repeats(np.mean([part[:shortest] for part in taus], axis=0), R))
+    return to_repeats(np.mean([part[:shortest] for part in taus], axis=0), R)
 
 
 def _relative(

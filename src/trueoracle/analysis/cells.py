@@ -62,13 +62,11 @@ def _known(cell: CellMasks, record: CellRecord, store: Store, digest: str) -> Ce
 
 
 def scored_trials(store: Store, study: str) -> pd.DataFrame:
-    """The trial table with each criterion's score of the mask beside it."""
-    digest = store.find(study).digest
-    trials, masks = store.trial_table(digest), store.mask_table(digest)
+    """The trial table of a study that has trials."""
+    trials = store.trial_table(store.find(study).digest)
     if trials.empty:
         raise TableError(f"study `{study}` has no trials yet: run it first")
-    scores = masks.drop(columns=["pruned", "pruned_train_loss", "pruned_train_accuracy"])
-    return trials.merge(scores, on=["cell", "mask"], how="left")
+    return trials
 
 
 def trial_masks(
@@ -100,6 +98,13 @@ def _masks(cell: str, rows: pd.DataFrame, xs: Sequence[str], y: str, ranked: Seq
         pruned=tuple(firsts["pruned"]) if "pruned" in firsts else None,
         loss=firsts[X].to_numpy(float) if X in firsts else None,
     )
+
+
+def trial_seconds(store: Store, study: str) -> dict[str, float]:
+    """Core-seconds that a finished trial of each cell took on average."""
+    trials = store.trial_table(store.find(study).digest)
+    finished = trials[trials["outcome"] == Outcome.FINISHED.value]
+    return {str(cell): float(mean) for cell, mean in finished.groupby("cell", sort=False)["seconds"].mean().items()}
 
 
 def mean_over_repeats(rows: pd.DataFrame, x: str, y: str) -> tuple[pd.DataFrame, int]:

@@ -12,8 +12,8 @@ KS = (1, 5, 10, 20)
 TENTH_LEAST = 30  # a tenth of fewer masks is no more than two
 
 
-def choice(cell: CellMasks, x: str, rng: np.random.Generator) -> Choice:
-    """The figures of choosing by `x`."""
+def choice(cell: CellMasks, x: str, number: int, rng: np.random.Generator) -> Choice:
+    """The figures of choosing by `x`; the interval of the tenth's tau from `number` resamples."""
     promise = x_sign(x) * as_measured(cell.x[x], x)
     goodness = cell.y_sign * cell.y
     oracle = int(np.argmin(promise))
@@ -21,7 +21,7 @@ def choice(cell: CellMasks, x: str, rng: np.random.Generator) -> Choice:
     regret, interval_, noise = _regret(cell, oracle)
     observed = float(goodness.max() - goodness[oracle])
     tenth = np.argsort(promise, kind="stable")[: -(-cell.n // 10)]
-    tenth_tau, tenth_interval = _within(cell.x[x][tenth], cell.y[tenth], cell.n, rng)
+    tenth_tau, tenth_interval = _within(cell.x[x][tenth], cell.y[tenth], cell.n, number, rng)
     return Choice(
         oracle_mask=cell.mask[oracle] if cell.mask is not None else None,
         oracle_x=float(cell.x[x][oracle]),
@@ -67,10 +67,12 @@ def _regret(cell: CellMasks, oracle: int) -> tuple[float | Absent, Interval | Ab
         why = Absent(why="repeats of one mask do not differ at all")
         return regret, why, why
     half = float(stats.t.ppf(0.975, freedom)) * deviation * np.sqrt(1 / len(held) + 1 / count_n[oracle])
-    return regret, Interval(low=regret - half, high=regret + half), regret / deviation
+    return regret, Interval(low=float(regret - half), high=float(regret + half)), regret / deviation
 
 
-def _within(x: Values, y: Values, n: int, rng: np.random.Generator) -> tuple[float | Absent, Interval | Absent]:
+def _within(
+    x: Values, y: Values, n: int, number: int, rng: np.random.Generator
+) -> tuple[float | Absent, Interval | Absent]:
     """Kendall's tau within a tenth of n masks."""
     why = None
     if n < TENTH_LEAST:
@@ -79,7 +81,7 @@ def _within(x: Values, y: Values, n: int, rng: np.random.Generator) -> tuple[flo
         why = Absent(why="all masks of the tenth are equal")
     if why is not None:
         return why, why
-    drawn = resample(x, y, rng)
+    drawn = resample(x, y, number, rng)
     return kendall_tau(x, y), interval(drawn if isinstance(drawn, Absent) else drawn.tau)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trueoracle.analysis import kernels
 from trueoracle.analysis.masks import CellMasks, Values
 from trueoracle.analysis.rank import Ranked, kendall_tau
-from trueoracle.analysis.resample import chunks, draws
+from trueoracle.analysis.resample import chunks
 from trueoracle.analysis.result import Absent, NullKind, UnitNull
 from trueoracle.analysis.units import Kept, Units
 
@@ -27,21 +27,29 @@ _SAME = 1e-9  # taus of equal concordance may differ in their last bits
 
 
 def unit_null(
-    cell: CellMasks, x: Values, units: Units | Absent, rng: np.random.Generator, losses: LossFunction | None = None
+    cell: CellMasks,
+    x: Values,
+    units: Units | Absent,
+    number: int,
+    rng: np.random.Generator,
+    losses: LossFunction | None = None,
 ) -> UnitNull | Absent:
-    """The null of `x` (n,) against the cell's result, by the best way there is; see `NullKind`."""
+    """The null of `x` (n,) against the cell's result, by the best way there is (see `NullKind`), from `number` relabellings.
+
+    Every relabelling is taken where there are no more than that; `losses` is called for 199 at most.
+    """
     if isinstance(units, Absent):
         return units
     tau = kendall_tau(x, cell.y)
     if units.exhaustive:
         labels = prod(factorial(size) for size in units.sizes.values())
-        if labels <= draws(cell.n):
+        if labels <= number:
             return _null(NullKind.ALL, tau, _closed(x, cell.y, units, [_every(units)]))
-        taus = _closed(x, cell.y, units, (_random(units, b, rng) for b in chunks(draws(cell.n), cell.n)))
+        taus = _closed(x, cell.y, units, (_random(units, b, rng) for b in chunks(number, cell.n)))
         return _null(NullKind.RANDOM, tau, taus)
     if losses is not None:
-        return _null(NullKind.LOSS_FUNCTION, tau, _evaluated(cell, units, rng, losses))
-    modelled = _modelled(x, cell.y, units, rng)
+        return _null(NullKind.LOSS_FUNCTION, tau, _evaluated(cell, units, min(number, LOSS_DRAWS), rng, losses))
+    modelled = _modelled(x, cell.y, units, number, rng)
     return modelled if isinstance(modelled, Absent) else _null(NullKind.MAIN_EFFECTS, tau, modelled)
 
 
@@ -101,16 +109,16 @@ def _columns(units: Units, label_U: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(label_U + np.array(units.first)[units.site_of])
 
 
-def _evaluated(cell: CellMasks, units: Units, rng: np.random.Generator, losses: LossFunction) -> Values:
+def _evaluated(cell: CellMasks, units: Units, number: int, rng: np.random.Generator, losses: LossFunction) -> Values:
     ranked = Ranked.of(cell.y, cell.y)
     rows = [
         np.asarray(losses(cell, units.kept_nU[:, _columns(units, labels)]), float)[ranked.order]
-        for labels in _random(units, LOSS_DRAWS, rng)
+        for labels in _random(units, number, rng)
     ]
     return np.asarray(kernels.against(ranked.x_group, np.array(rows)))
 
 
-def _modelled(x: Values, y: Values, units: Units, rng: np.random.Generator) -> Values | Absent:
+def _modelled(x: Values, y: Values, units: Units, number: int, rng: np.random.Generator) -> Values | Absent:
     """X of relabelled masks by a model with main effects. What it leaves unexplained is shuffled among the masks.
 
     A fit explains too much by chance: its part is shrunk, and the rest stretched, to the adjusted share of variance.
@@ -123,7 +131,7 @@ def _modelled(x: Values, y: Values, units: Units, rng: np.random.Generator) -> V
     ranked, n = Ranked.of(y, y), len(x)
     kept_nU = units.kept_nU.astype(float)
     found = []
-    for b in chunks(draws(n), n):
+    for b in chunks(number, n):
         columns_BU = _columns(units, _random(units, b, rng))
         fitted_Bn = effect_U[columns_BU] @ kept_nU.T
         rest_Bn = rng.permuted(np.tile(rest_n, (b, 1)), axis=1)

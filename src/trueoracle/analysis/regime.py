@@ -14,6 +14,7 @@ def regime(cell: CellMasks, x: Values, units: Units | Absent) -> Regime:
         classes=cell.classes,
         chance_loss=chance,
         collapsed_share=_collapsed(cell, chance),
+        free_unit_effects=units if isinstance(units, Absent) else units.effects,
         x_main_effects=_share(x, units),
         y_main_effects=_share(cell.y, units),
         parameters_kept=cell.parameters_kept,

@@ -43,21 +43,22 @@ class Resamples:
         return float((1 + max(above, below)) / (1 + len(self.tau)))
 
 
-def resample(x: Values, y: Values, rng: np.random.Generator) -> Resamples | Absent:
-    """Resamples of the points (x, y)."""
+def resample(x: Values, y: Values, number: int, rng: np.random.Generator) -> Resamples | Absent:
+    """`number` resamples of the points (x, y). Which points are drawn depends on `rng` and n alone."""
     n = len(x)
     if n < LEAST:
         return Absent(why=f"{n} masks cannot bear a bootstrap: it takes {LEAST}")
     ranked = Ranked.of(x, y)
+    place = np.argsort(ranked.order)
     x, y = x[ranked.order], y[ranked.order]
     found = np.concatenate(
         [
-            kernels.resampled(x, y, ranked.x_group, ranked.y_rank, rng.integers(0, n, size=(b, n)))
-            for b in chunks(draws(n), n)
+            kernels.resampled(x, y, ranked.x_group, ranked.y_rank, place[rng.integers(0, n, size=(b, n))])
+            for b in chunks(number, n)
         ]
     )
     found = found[np.isfinite(found).all(axis=1)]
-    if len(found) < draws(n) / 2:
+    if len(found) < number / 2:
         return Absent(why="nearly all values are equal: most resamples are constant")
     return Resamples(tau=found[:, 0], rho=found[:, 1], r=found[:, 2])
 
@@ -76,28 +77,36 @@ def interval(values: Values | Absent, level: float = 0.95) -> Interval | Absent:
     return Interval(low=float(low), high=float(high), level=level)
 
 
-def retraining_interval(cell: CellMasks, x: Values, rng: np.random.Generator) -> Interval | Absent:
+def retraining_interval(cell: CellMasks, x: Values, number: int, rng: np.random.Generator) -> Interval | Absent:
     """What other retrainings of the same masks would give for tau: repeats drawn within each mask, masks kept.
 
     Each mask's deviations from its mean are drawn with replacement and stretched by sqrt(R / (R - 1)), so that a mean of
-    R of them has the variance of a mean of R repeats. The new noise comes on top of the old, which lowers every
-    tau alike; the interval is therefore the spread of the drawn taus around their own mean, laid around tau.
+    R of them has the variance of a mean of R repeats. They are added to the means shrunk to the variance that is the
+    masks' own, for the means hold noise already. As that still lowers every tau alike, the interval is the spread of
+    the drawn taus around their own mean, laid around tau.
     """
     count_n = np.isfinite(cell.y_nR).sum(axis=1)
     if count_n.min() < 2:
         return Absent(why="of some mask one result is known: how much repeats differ is not")
     deviation_nR, R = deviations(cell), cell.y_nR.shape[1]
     packed = np.take_along_axis(deviation_nR, np.argsort(~np.isfinite(cell.y_nR), axis=1, kind="stable"), axis=1)
+    shrunk_n = _shrunk(cell, np.nansum(deviation_nR**2, axis=1) / count_n**2)
     ranked = Ranked.of(x, cell.y)
     taus = []
-    for b in chunks(min(1_999, draws(cell.n)), cell.n * R):
+    for b in chunks(min(1_999, number), cell.n * R):
         place_BnR = (rng.random((b, cell.n, R)) * count_n[:, None]).astype(np.int64)
         drawn_BnR = np.where(np.arange(R) < count_n[:, None], packed[np.arange(cell.n)[:, None], place_BnR], 0.0)
-        again_Bn = as_measured(cell.raw_y + drawn_BnR.sum(axis=2) / count_n, cell.y_name)
+        again_Bn = as_measured(shrunk_n + drawn_BnR.sum(axis=2) / count_n, cell.y_name)
         taus.append(kernels.against(ranked.x_group, again_Bn[:, ranked.order]))
     tau = np.concatenate(taus)
     low, high = np.quantile(tau - tau.mean(), [0.025, 0.975])
     return Interval(low=float(max(-1.0, ranked.tau + low)), high=float(min(1.0, ranked.tau + high)))
+
+
+def _shrunk(cell: CellMasks, variance_n: Values) -> Values:
+    """The means drawn together until they vary as the masks' expected results do; their noise has `variance_n`."""
+    own = max(0.0, 1 - float(variance_n.mean()) / float(cell.raw_y.var(ddof=1)))
+    return np.asarray(cell.raw_y.mean() + np.sqrt(own) * (cell.raw_y - cell.raw_y.mean()))
 
 
 def deviations(cell: CellMasks) -> NDArray[np.float64]:

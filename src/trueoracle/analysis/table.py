@@ -1,6 +1,6 @@
 """Any table that a user brings: a row a mask, in each group of a column."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ def analyze_table(
     y: str = Y,
     group: str | None = None,
     classes: int | None = None,
+    classes_of: Mapping[str, int] | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> list[CellAnalysis]:
@@ -42,11 +43,15 @@ def analyze_table(
 
     A trial table (with columns cell, mask, repeat, outcome) is read as one where no `group` is named: repeats
     are averaged and unfinished trials left out. With several `x` the first is judged and all are ranked. The number
-    of classes is `classes` or, by group, a column of that name. Raises `TableError` for what cannot bear statistics.
+    of classes is `classes`, or in some groups that of `classes_of`, or a column `classes` says it. Raises `TableError` for what cannot bear statistics.
     """
     xs = [x] if isinstance(x, str) else list(x)
-    cells = [_with_classes(cell, classes) for cell in table_masks(table, xs, y, group)]
-    return analyze_cells(cells, xs, options, progress)
+    cells = table_masks(table, xs, y, group)
+    exceptions = dict(classes_of or {})
+    for name in exceptions.keys() - {cell.group for cell in cells}:
+        raise TableError(unknown("group", name, [cell.group for cell in cells]))
+    known = [_with_classes(cell, exceptions.get(cell.group, classes)) for cell in cells]
+    return analyze_cells(known, xs, options, progress)
 
 
 def _with_classes(cell: CellMasks, classes: int | None) -> CellMasks:
