@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from trueoracle.errors import ModelError
+from trueoracle.llava_mini import llava_mini_config
 from trueoracle.mask import Mask, SiteMask
 from trueoracle.nets.sites import HEADS, Site, Sites
 from trueoracle.nets.weights import state_bytes, weights_from_bytes
@@ -47,6 +48,13 @@ def pretrained_language_model(source: str) -> nn.Module:
             names = ", ".join(sorted(map(str, keys))[:3])
             raise ModelError(f"the weights of `hf:{source}` {fault} {names}: another model's?")
     return model.eval()  # type: ignore[no-any-return]
+
+
+def llava_mini(_shape: object) -> nn.Module:
+    """LLaVA-Mini (see `trueoracle.llava_mini`), randomly initialised."""
+    from transformers import LlavaForConditionalGeneration
+
+    return LlavaForConditionalGeneration(llava_mini_config())
 
 
 def vocabulary(net: nn.Module) -> int:
