@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trueoracle.data import Dataset, Split
 from trueoracle.errors import ModelError
-from trueoracle.fleet import Stopped, choose, figures_alone, figures_of, train, train_alone, train_fleet
+from trueoracle.fleet import Stopped, choose, figures_of, train, train_alone, train_fleet
 from trueoracle.fleet.chain import NotAChain, find_chain
 from trueoracle.fleet.kernels import source
 from trueoracle.fleet.lanes import LaneFleet, kernels
@@ -113,7 +113,7 @@ def test_gradients_and_figures_are_those_of_float64(chain: str, lone: bool) -> N
     make, data = CHAINS[chain]
     members = nets(make, 1 if lone else 3)
     code = kernels(find_chain(members[0], data.train.images_NCHW.shape[1:]), members[0], lone=lone, progress=Quiet())
-    fleet = LaneFleet(code, members, data)
+    fleet = LaneFleet(code, members, data, [SGD] * len(members))
     order = np.random.default_rng(1).permutation(90)[:41]
     fleet.set_gradients(order, lambda: False)
     found = fleet.figures(lambda: False)
@@ -150,7 +150,7 @@ def test_the_kernels_for_a_cpu_without_avx512_give_the_same_gradients() -> None:
     members = nets(make, 2)
     code = kernels(find_chain(members[0], (2, 12, 12)), members[0], lone=False, progress=Quiet(), select=False)
     assert "select_tile(" not in source(code.layout, select=False).split(")\n", 1)[1]
-    fleet = LaneFleet(code, members, data)
+    fleet = LaneFleet(code, members, data, [SGD] * len(members))
     order = np.arange(50)
     fleet.set_gradients(order, lambda: False)
     for name, right in gradients(members[1], data.train, order).items():
@@ -213,7 +213,7 @@ def test_the_kept_epoch_can_be_the_best_on_test(door) -> None:
     trained = door(nets(make, 1)[0], data, recipe, 1, backend="lanes")
     best = max(trained.curve, key=lambda f: f.test_accuracy)
     assert best != trained.curve[-1]
-    assert figures_alone(trained.net, data).test_loss == pytest.approx(best.test_loss, rel=1e-6)
+    assert figures_of(trained.net, data).test_loss == pytest.approx(best.test_loss, rel=1e-6)
 
 
 def test_a_stop_is_obeyed() -> None:
@@ -253,11 +253,11 @@ def frozen() -> nn.Module:
 )
 def test_what_is_no_chain_gets_the_loop_with_the_reason(make: Make, why: str) -> None:
     data = CHAINS["dense only"][1]
-    choice = choose(make(), data)
+    choice = choose(make(), data, SGD)
     assert choice.backend == "loop"
     assert why in choice.reason
-    with pytest.raises(ModelError, match="the backend `lanes` cannot train this network"):
-        choose(make(), data, "lanes")
+    with pytest.raises(ModelError, match="the backend `lanes` cannot train this: the network"):
+        choose(make(), data, SGD, "lanes")
     with pytest.raises(NotAChain):
         find_chain(make(), (1, 8, 8))
 
@@ -268,7 +268,6 @@ def test_the_loop_stands_in_for_lanes_number_for_number() -> None:
     found = train_fleet(members, data, SGD, 4, backend="loop")
     assert torch.equal(weights(found[1].net), weights(train(members[1], data, SGD, 4).net))
     assert torch.equal(weights(train_alone(members[1], data, SGD, 4, backend="loop").net), weights(found[1].net))
-    assert figures_alone(members[0], data, backend="loop") == figures_of(members[0], data)
 
 
 def test_fleets_that_are_none_are_refused() -> None:
@@ -288,7 +287,7 @@ def test_lenet_on_lanes_learns_what_it_learns_in_the_loop() -> None:
     data = images(1, 32, 10, train=200)
     recipe = Recipe(optimiser="sgd", lr=0.01, momentum=0.9, batch_size=64, epochs=1)
     net = build("lenet5-mini", shape, seed=3)
-    assert choose(net, data).backend == "lanes"
+    assert choose(net, data, recipe).backend == "lanes"
     ours, loops = train_fleet([net], data, recipe, 0)[0], train(net, data, recipe, 0)
     assert ours.curve[0].train_loss == pytest.approx(loops.curve[0].train_loss, abs=1e-5)
     assert ours.curve[0].train_loss < inf

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset, Split, load_dataset
-from trueoracle.fleet import Stopped, train
-from trueoracle.fleet.stacked import train_stacked
+from trueoracle.fleet import Stopped, Trained, train, train_fleet
 from trueoracle.nets import build
 from trueoracle.progress import Quiet
 from trueoracle.shape import InputShape
@@ -39,6 +38,10 @@ class Residual(nn.Module):
         x = (x + self.bn2(self.conv2(x))).relu()
         logits: Tensor = self.head(x.mean((2, 3)))
         return logits
+
+
+def train_stacked(*arguments: object, **more: object) -> list[Trained]:
+    return train_fleet(*arguments, **more, backend="stacked")  # type: ignore[arg-type]
 
 
 def lenet(seed: int) -> nn.Module:

@@ -50,7 +50,7 @@ class Study:
     """A study: run it, look at it, report on it.
 
     `source` is a built-in name, a path of a YAML file or a `StudySpec`; `set` changes it by paths such as
-    `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes` or `loop`. Raises `SpecError` and its kin, before anything is written, for bad input.
+    `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes`, `stacked` or `loop`. Raises `SpecError` and its kin, before anything is written, for bad input.
     """
 
     def __init__(
@@ -151,6 +151,7 @@ def find_device(name: str) -> "torch.device":
         raise SpecError(f"`device` must be cpu or cuda, but got `{name}`")
     if name == "cuda" and not torch.cuda.is_available():
         raise SpecError("`device` cuda was asked for, but torch finds no GPU here")
+    torch.backends.cudnn.allow_tf32 = False  # or convolutions would round where a recipe says float32
     return torch.device(name)
 
 

@@ -31,7 +31,8 @@ class Recipe(_Facts):
 
     `lr` holds from the first epoch. With `schedule: step` it is multiplied by `factor` from each epoch in
     `milestones` on (epochs count from 0); with `cosine` it falls from `lr` to 0 along half a cosine, a step
-    an epoch. `keep` says which epoch's weights come out of the training.
+    an epoch. `keep` says which epoch's weights come out of the training. `precision` is that of products while
+    training; weights, losses and every evaluation are float32 at all times.
     """
 
     optimiser: Literal["sgd", "adamw"]
@@ -44,6 +45,7 @@ class Recipe(_Facts):
     milestones: tuple[Positive, ...] = ()
     factor: float = Field(default=0.1, gt=0, le=1)
     keep: Literal["last", "best_on_test"] = "last"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:

@@ -57,7 +57,9 @@ def train(
         for batch_B in shuffled_batches(data.train, recipe.batch_size, order_seed, epoch):
             if stop():
                 raise Stopped
-            loss = F.cross_entropy(net(data.train.images_NCHW[batch_B]), data.train.labels_N[batch_B])
+            with torch.autocast(data.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+                logits_BK = net(data.train.images_NCHW[batch_B])
+            loss = F.cross_entropy(in_full(logits_BK), data.train.labels_N[batch_B])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -69,6 +71,11 @@ def train(
             kept = deepcopy(net)
         on_epoch()
     return Trained(net=kept.eval(), curve=tuple(curve), outcome=Outcome.FINISHED)
+
+
+def in_full(logits: Tensor) -> Tensor:
+    """Logits in the precision that losses are computed in: float32, or better where they are better."""
+    return logits.float() if logits.dtype == torch.bfloat16 else logits
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:

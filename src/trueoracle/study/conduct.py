@@ -12,7 +12,7 @@ from torch import nn
 from trueoracle.criteria import importances, score
 from trueoracle.data import Dataset
 from trueoracle.errors import StoreError
-from trueoracle.fleet import Backend, Choice, figures_alone, train_alone
+from trueoracle.fleet import Backend, Choice, figures_of, train_alone
 from trueoracle.nets import cost, remove, state_bytes, weights_from_bytes
 from trueoracle.oracle import evaluator
 from trueoracle.progress import Progress
@@ -79,7 +79,7 @@ def _make_base(plan: Plan, data: Dataset, backend: Backend, progress: Progress) 
         net = trained.net
         if trained.outcome is not Outcome.FINISHED:
             raise StoreError(f"the base network {trained.outcome.value}: lower `train.lr`")
-    figures, costs = figures_alone(net, data, backend=backend, progress=progress), cost(net, plan.shape)
+    figures, costs = figures_of(net, data), cost(net, plan.shape)
     return BaseRecord(
         base=0,
         weights=state_bytes(net),

@@ -9,7 +9,6 @@ from torch import nn
 
 from trueoracle.data import Dataset
 from trueoracle.fleet import Backend, Choice, Stopped, Trained, choose, train_fleet
-from trueoracle.lanes import LANES
 from trueoracle.mask import Mask
 from trueoracle.nets import remove
 from trueoracle.progress import Advance, Progress
@@ -47,7 +46,7 @@ class Retraining:
         return [self._trial(task, mask, one, seconds) for mask, one in zip(task.masks, found, strict=True)]
 
     def _together(self, task: FleetTask, stop: Stop) -> list[Trained | str]:
-        """How each network of the fleet was trained, or what went wrong; after an error each is tried by itself."""
+        """How each network of the fleet was trained, or what went wrong; after an error each half is tried by itself."""
         try:
             return [*self._train(task, task.masks, stop)]
         except Stopped:
@@ -55,8 +54,9 @@ class Retraining:
         except Exception as problem:
             if len(task.masks) == 1:
                 return [f"{type(problem).__name__}: {problem}"]
-        alone = (replace(task, masks=(mask,)) for mask in task.masks)
-        return [one for part in alone for one in self._together(part, stop)]
+        half = len(task.masks) // 2
+        halves = (replace(task, masks=masks) for masks in (task.masks[:half], task.masks[half:]))
+        return [one for part in halves for one in self._together(part, stop)]
 
     def _train(self, task: FleetTask, masks: Sequence[Mask], stop: Stop) -> list[Trained]:
         nets = [remove(self.base, mask, self.plan.shape, self.plan.spec.removal) for mask in masks]
@@ -93,13 +93,13 @@ class Retraining:
 def choices(plan: Plan, base: nn.Module, data: Dataset, backend: Backend) -> list[Choice]:
     """For each cell, which backend retrains its networks and why."""
     pruned = (remove(base, next(cell.masks()), plan.shape) for cell in plan.cells)
-    return [choose(net, data, backend) for net in pruned]
+    return [choose(net, data, plan.spec.retrain, backend) for net in pruned]
 
 
 def fleet_tasks(plan: Plan, made: Sequence[Choice], settled: set[tuple[int, int, int]]) -> Iterator[FleetTask]:
-    """Fleets of what is left, cell after cell; of one network where there is nothing to gain from more."""
+    """Fleets of what is left, cell after cell."""
     for cell, choice in zip(plan.cells, made, strict=True):
         for repeat in range(plan.spec.repeats):
             left = (mask for mask in cell.masks() if (cell.index, mask.rank, repeat) not in settled)
-            while masks := tuple(islice(left, LANES if choice.backend == "lanes" else 1)):
+            while masks := tuple(islice(left, choice.networks)):
                 yield FleetTask(cell=cell, masks=masks, repeat=repeat, backend=choice)
