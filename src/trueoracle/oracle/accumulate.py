@@ -21,7 +21,7 @@ from trueoracle.oracle.evaluator import Evaluator, Sums
 from trueoracle.progress import Advance
 
 # Enough blocks to judge by their spread how sure a mean is, none so large that Ctrl-C is obeyed late.
-_FEWEST_BLOCKS, _MOST_WORK = 32, 2 * 10**9
+_FEWEST_BLOCKS, _MOST_WORK = 32, 6 * 10**9
 _MULTIPLE = 16  # of the images of a block: the lanes of a vector
 _SECONDS_BETWEEN_SAVES = 60.0
 
@@ -101,7 +101,7 @@ def accumulate(
     """
     blocks = _blocks(len(labels_N), len(ranks), evaluator.images_at_once)
     sizes = [block.stop - block.start for block in blocks]
-    identity = f"{identity} {evaluator.path} {ranks[0]}-{ranks[-1]} of {len(ranks)} on {len(labels_N)}"
+    identity = f"{identity} {evaluator.path} {ranks[0]}-{ranks[-1]} of {len(ranks)} on {len(labels_N)} by {sizes[0]}"
     total = _resumed(keep, identity, len(ranks))
     advance(sum(sizes[: total.blocks]))
 
