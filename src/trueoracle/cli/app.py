@@ -77,7 +77,7 @@ def run(
     except Paused:
         show.say(f"stopped; what was finished is kept in {store}. To resume, give the same command again")
         sys.exit(130)
-    show.status(wanted.spec.name, wanted.status())
+    show.status(wanted.spec.name, wanted.status(), wanted.spec.retrain.epochs)
     show.relations(wanted.analyze())
 
 
@@ -86,7 +86,8 @@ def status(study: StudyName, store: StoreUrl = DEFAULT_URL) -> None:
     """How far a study is."""
     opened = Store(store)
     record = opened.find(study)
-    show.status(record.name, opened.status(record.digest, _total(opened, record)))
+    epochs = parse_spec(json.loads(record.spec), record.name).retrain.epochs
+    show.status(record.name, opened.status(record.digest, _total(opened, record)), epochs)
 
 
 @app.command()

@@ -158,10 +158,14 @@ def _retrain(
     made = choices(plan, base, data, backend)
     run = store.begin_run(plan.digest, executor.workers, versions(base, made))
     epochs = plan.spec.retrain.epochs
-    with progress.task(f"retraining {left} pruned networks", left * epochs, "model-epochs") as advance:
+    with (
+        progress.task("retraining", left, "trials") as settle,
+        progress.task("retraining", left * epochs, "model-epochs") as advance,
+    ):
         retraining = Retraining(plan=plan, base=base, data=data, progress=progress, advance=advance)
         for trials in executor.run(retraining.run, fleet_tasks(plan, made, settled)):
             store.put_trials(plan.digest, trials, digits[trials[0].cell], run)
+            settle(len(trials))
             advance(sum(epochs - len(trial.curve) for trial in trials))
 
 
