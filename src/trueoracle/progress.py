@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 from rich.text import Text
 
 Advance = Callable[[int], None]
@@ -70,13 +71,13 @@ class Bars:
             yield self._bars
             return
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            _Rate(),
+            TextColumn("{task.fields[unit]}", table_column=Column(no_wrap=True)),
+            _Rate(table_column=Column(no_wrap=True)),
             TimeElapsedColumn(),
-            TextColumn("· left"),
+            TextColumn("left"),
             TimeRemainingColumn(),
         )
         with RichProgress(*columns, console=self._console) as self._bars:
@@ -91,4 +92,4 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"· {speed:.3g} a second")
+        return Text("" if speed is None else f"{speed:.3g}/s")
