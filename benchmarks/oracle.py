@@ -15,13 +15,14 @@ from pathlib import Path
 from time import perf_counter, process_time
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trueoracle.data import Dataset, load_dataset
+from trueoracle.examples import Examples
 from trueoracle.fleet import train
 from trueoracle.lanes import LANES, aligned, build
 from trueoracle.nets import build as build_network
-from trueoracle.nets import channels_last, evaluate, remove
+from trueoracle.nets import channels_last, evaluate, find_sites, remove
 from trueoracle.oracle.exact import Exact, exact
 from trueoracle.progress import Bars, Quiet
 from trueoracle.space import MaskSpace, SiteChoice
@@ -79,9 +80,9 @@ def multiply_adds_a_second() -> float:
 def compare(name: str, net: nn.Module, data: Dataset) -> dict[str, float | int | str]:
     """One case, whole, against the loop on a few of its masks."""
     sites, count = CASES[name]
-    images, labels = data.train.images_NCHW[:count], data.train.labels_N[:count]
+    images = data.train.take(slice(count))
     space, oracle = made(net, data, sites)
-    spent = core_seconds(lambda: run(oracle, space, images, labels))
+    spent = core_seconds(lambda: run(oracle, space, images))
     a_mask = loop_core_seconds(net, data, space)
     loop = a_mask / len(data.train) * count * space.count
     return {
@@ -98,27 +99,28 @@ def compare(name: str, net: nn.Module, data: Dataset) -> dict[str, float | int |
 def loop_core_seconds(net: nn.Module, data: Dataset, space: MaskSpace) -> float:
     """The least that the loop took for one of a few masks on all images; removal itself is not counted."""
     masks = (space.unrank(place) for place in space.draw(LOOP_MASKS, seed=0))
-    pruned = [channels_last(remove(net, mask, data.shape)) for mask in masks]
-    images, labels = data.train.images_NCHW, data.train.labels_N
+    sites = find_sites(net, data.shape)
+    pruned = [channels_last(remove(net, mask, sites)) for mask in masks]
     return min(
-        sum(core_seconds(lambda one=one: evaluate(one, images, labels)) for one in pruned) / len(pruned)  # type: ignore[misc]
+        sum(core_seconds(lambda one=one: evaluate(one, data.train)) for one in pruned) / len(pruned)  # type: ignore[misc]
         for _ in range(LOOP_REPEATS)
     )
 
 
 def two_threads(net: nn.Module, data: Dataset) -> dict[str, float | int | str]:
     """The pairs' speed with two threads over one's, by the clock: the machine must be otherwise idle."""
-    images, labels = data.train.images_NCHW[:THREADS_IMAGES], data.train.labels_N[:THREADS_IMAGES]
+    images = data.train.take(slice(THREADS_IMAGES))
     space, oracle = made(net, data, ("conv1", "conv2"))
-    halves = list(zip(images.chunk(2), labels.chunk(2), strict=True))
+    half = len(images) // 2
+    halves = [images.take(slice(half)), images.take(slice(half, None))]
 
     def together() -> None:
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda half: run(oracle, space, *half), halves))
+            list(pool.map(lambda half: run(oracle, space, half), halves))
 
-    one = min(seconds(perf_counter, lambda: run(oracle, space, images, labels)) for _ in range(3))
+    one = min(seconds(perf_counter, lambda: run(oracle, space, images)) for _ in range(3))
     two = min(seconds(perf_counter, together) for _ in range(3))
-    return {"masks": space.count, "images": len(labels), "seconds_one": one, "seconds_two": two, "ratio": one / two}
+    return {"masks": space.count, "images": len(images), "seconds_one": one, "seconds_two": two, "ratio": one / two}
 
 
 def made(net: nn.Module, data: Dataset, sites: tuple[str, ...]) -> tuple[MaskSpace, Exact]:
@@ -126,15 +128,15 @@ def made(net: nn.Module, data: Dataset, sites: tuple[str, ...]) -> tuple[MaskSpa
     space = MaskSpace(tuple(SiteChoice(site=site, units=10, pruned=5) for site in sites))
     oracle = exact(net, space, data.shape, progress=Bars())
     assert isinstance(oracle, Exact)
-    oracle.sums(range(min(space.count, 1000)), data.train.images_NCHW[:16], data.train.labels_N[:16])
+    oracle.sums(range(min(space.count, 1000)), data.train.take(slice(16)))
     return space, oracle
 
 
-def run(oracle: Exact, space: MaskSpace, images: Tensor, labels: Tensor) -> None:
+def run(oracle: Exact, space: MaskSpace, images: Examples) -> None:
     """All masks on all images, block by block."""
     ranks = range(space.count)
-    for begin in range(0, len(labels), BLOCK):
-        oracle.sums(ranks, images[begin : begin + BLOCK], labels[begin : begin + BLOCK])
+    for begin in range(0, len(images), BLOCK):
+        oracle.sums(ranks, images.take(slice(begin, begin + BLOCK)))
 
 
 def core_seconds(work: Callable[[], object]) -> float:

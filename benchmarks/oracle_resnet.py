@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from trueoracle.data import load_dataset
+from trueoracle.examples import Examples
 from trueoracle.nets import build, cost, find_sites, remove
 from trueoracle.oracle import Batched, Loop, batched
 from trueoracle.progress import Quiet
@@ -45,11 +46,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     data = load_dataset("cifar10", options.data_dir, torch.device("cpu"), Quiet())
-    images, labels = data.train.images_NCHW[: options.images], data.train.labels_N[: options.images]
+    images = data.train.take(slice(options.images))
     peak = multiply_add_peak()
     results = {}
     for case in options.case:
-        results[case] = measure(*CASES[case], data.shape, images, labels, options.rounds, peak)
+        results[case] = measure(*CASES[case], data.shape, images, options.rounds, peak)
         if not options.json:
             print(case, json.dumps(results[case], indent=2), flush=True)
     if options.json:
@@ -57,22 +58,23 @@ def main() -> None:
 
 
 def measure(
-    site: str, timed: int, shape: InputShape, images: torch.Tensor, labels: torch.Tensor, rounds: int, peak: float
+    site: str, timed: int, shape: InputShape, images: Examples, rounds: int, peak: float
 ) -> dict[str, float | list[float]]:
     """One case; `*_of_peak` is a path's share of the machine's multiply-add peak, by the pruned network's operations."""
     net = build("resnet56", shape, seed=0)
-    units = find_sites(net, shape)[site].units
+    sites = find_sites(net, shape)
+    units = sites[site].units
     space = MaskSpace((SiteChoice(site=site, units=units, pruned=units // 2),))
     ranks = range(MASKS) if space.count == MASKS else space.draw(MASKS, seed=0)
     fast, loop = batched(net, space, shape), Loop(net=net, space=space, shape=shape)
-    check(fast, loop, ranks[:LOOP_MASKS], images[:50], labels[:50])
+    check(fast, loop, ranks[:LOOP_MASKS], images.take(slice(50)))
     each: dict[str, list[float]] = {"fast": [], "loop": [], "removal": []}
     for _ in range(rounds):
-        each["fast"].append(seconds(lambda: fast.sums(ranks[:timed], images, labels)) / timed)
-        each["loop"].append(seconds(lambda: loop.sums(ranks[:LOOP_MASKS], images, labels)) / LOOP_MASKS)
-        each["removal"].append(seconds(lambda: remove(net, space.unrank(ranks[0]), shape)))
+        each["fast"].append(seconds(lambda: fast.sums(ranks[:timed], images)) / timed)
+        each["loop"].append(seconds(lambda: loop.sums(ranks[:LOOP_MASKS], images)) / LOOP_MASKS)
+        each["removal"].append(seconds(lambda: remove(net, space.unrank(ranks[0]), sites)))
     best = {name: min(times) for name, times in each.items()}
-    operations = cost(remove(net, space.unrank(ranks[0]), shape), shape).macs * len(images)
+    operations = cost(remove(net, space.unrank(ranks[0]), sites), shape).macs * len(images)
     return {
         "core_seconds": best["fast"] * MASKS,
         "loop_core_seconds": best["loop"] * MASKS,
@@ -89,9 +91,9 @@ def measure(
     }
 
 
-def check(fast: Batched, loop: Loop, ranks: Sequence[int], images: torch.Tensor, labels: torch.Tensor) -> None:
+def check(fast: Batched, loop: Loop, ranks: Sequence[int], images: Examples) -> None:
     """Both paths agree, or the benchmark means nothing."""
-    found, wanted = fast.sums(ranks, images, labels), loop.sums(ranks, images, labels)
+    found, wanted = fast.sums(ranks, images), loop.sums(ranks, images)
     np.testing.assert_allclose(found.loss_M, wanted.loss_M, rtol=1e-5)  # both in float32
 
 

@@ -290,7 +290,7 @@ def test_what_is_no_chain_gets_the_loop_with_the_reason(make: Make, why: str) ->
 class RecipeToCome(Recipe):
     """A recipe with a key that fleets were never told of."""
 
-    mixup: float = 0.0
+    sharpness: float = 0.0
 
 
 @pytest.mark.parametrize("backend", FLEETS)
@@ -298,14 +298,14 @@ def test_a_recipe_that_a_fleet_does_not_know_gets_the_loop_with_the_reason(backe
     make, data = CHAINS["dense only"]
     neutral = RecipeToCome(**SGD.model_dump())
     assert choose(make(), data, neutral, backend).backend == backend
-    mixed = RecipeToCome(**SGD.model_dump(), mixup=0.2)
+    mixed = RecipeToCome(**SGD.model_dump(), sharpness=0.2)
     choice = choose(make(), data, mixed)
     assert choice.backend == "loop"
     assert (
         choice.reason
-        == "One network at a time in the plain loop, for the recipe asks for `mixup`, which lanes do not know."
+        == "One network at a time in the plain loop, for the recipe asks for `sharpness`, which lanes do not know."
     )
-    with pytest.raises(ModelError, match=f"the backend `{backend}` cannot train this: the recipe asks for `mixup`"):
+    with pytest.raises(ModelError, match=f"the backend `{backend}` cannot train this: the recipe asks for `sharpness`"):
         choose(make(), data, mixed, backend)
 
 

@@ -103,7 +103,7 @@ def test_the_removed_network_computes_what_the_silenced_one_does(case: object) -
     images = torch.randn(4, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for place in space.draw(3, seed=4):
         mask = space.unrank(place)
-        pruned = remove(net, mask, SHAPE)
+        pruned = remove(net, mask, find_sites(net, SHAPE))
         expected = silenced(net, mask, norms, images)
         torch.testing.assert_close(pruned(images), expected, rtol=1e-10, atol=1e-10)
         assert not torch.allclose(expected, net(images))

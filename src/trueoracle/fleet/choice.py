@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import nn
 
-from trueoracle.data import Dataset
+from trueoracle.data import Dataset, Split, StoredSplit
 from trueoracle.errors import ModelError
 from trueoracle.fleet.chain import Chain, NotAChain, Size, find_chain
 from trueoracle.fleet.stacked import NotStackable, check_stackable, fleet_size
@@ -22,7 +22,7 @@ BACKENDS: tuple[Backend, ...] = ("auto", "lanes", "stacked", "loop")
 # What fleets know of a recipe; one that says anything else is for the loop.
 _KNOWN_KEYS = {
     "optimiser", "lr", "epochs", "batch_size", "momentum", "weight_decay", "schedule", "milestones", "factor", "keep",
-    "precision",
+    "warmup_epochs", "steps", "precision",
 }  # fmt: skip
 _KNOWN_OPTIMISERS = ("sgd", "adamw")
 
@@ -72,7 +72,7 @@ def _lanes(net: nn.Module, data: Dataset, recipe: Recipe) -> Choice:
         raise _Refused(f"the recipe asks for `precision: {recipe.precision}`, and lanes compute in float32")
     if data.device.type != "cpu":
         raise _Refused(f"the network is trained on the device {data.device.type}, and lanes are a CPU's")
-    channels, height, width = data.train.images_NCHW.shape[1:]
+    channels, height, width = _images(data).images_NCHW.shape[1:]
     size: Size = (channels, height, width)
     try:
         chain = find_chain(net, size)
@@ -90,6 +90,7 @@ def _stacked(net: nn.Module, data: Dataset, recipe: Recipe) -> Choice:
     _check_recipe(recipe, "stacked fleets")
     if recipe.precision == "tf32" and data.device.type != "cuda":
         raise _Refused("the recipe asks for `precision: tf32`, which only GPUs have")
+    _images(data)
     try:
         check_stackable(net, data)
     except NotStackable as reason:
@@ -100,6 +101,15 @@ def _stacked(net: nn.Module, data: Dataset, recipe: Recipe) -> Choice:
         networks=count,
         reason=f"Stacked, {count} networks at a time: convolutional networks on the device {data.device.type}.",
     )
+
+
+def _images(data: Dataset) -> Split:
+    """The train split, which fleets need as images in memory."""
+    if isinstance(data.train, StoredSplit):
+        raise _Refused("the images are many or are kept larger than the network sees them")
+    if not isinstance(data.train, Split):
+        raise _Refused("the data holds other examples than images to be classified")
+    return data.train
 
 
 def _check_recipe(recipe: Recipe, backend: str) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset
-from trueoracle.fleet.loop import Trained, learning_rate, shuffled_batches
+from trueoracle.fleet.loop import Trained, batches, learning_rate, orders
 from trueoracle.spec import Recipe
 from trueoracle.trial import Figures, Outcome, best_epoch
 
@@ -60,9 +60,9 @@ def train_in_lockstep(
     curves: list[list[Figures]] = [[] for _ in recipes]
     kept: dict[int, nn.Module] = {}
     diverged: set[int] = set()
-    for epoch in range(recipe.epochs):
+    for epoch, order in orders(recipe, len(data.train), order_seed):
         fleet.set_rates([learning_rate(own, epoch) for own in recipes])
-        for batch_B in shuffled_batches(data.train, recipe.batch_size, order_seed, epoch):
+        for batch_B in batches(order, recipe.batch_size, data.device):
             fleet.step(batch_B, stop)
         for index, figures in enumerate(fleet.figures(stop)):
             if index in diverged:

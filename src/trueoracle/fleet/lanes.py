@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from trueoracle.data import Dataset, Split
+from trueoracle.data import Dataset, Split, images_of
 from trueoracle.fleet.chain import Chain, Product
 from trueoracle.fleet.fleet import Stop
 from trueoracle.fleet.kernels import Layout, lay_out, padded, source
@@ -92,8 +92,9 @@ class LaneFleet:
         self._rate, self._decay = aligned(len(self.weights)), self._spread([own.weight_decay for own in recipes])
         self._floats = aligned(self._at.floats)
         self._integers = aligned(self._at.integers, np.int32)
-        background_C = _background(data.train.images_NCHW)
-        self._train, self._test = (_images(split, background_C, self._at) for split in (data.train, data.test))
+        train, test = images_of(data.train), images_of(data.test)
+        background_C = _background(train.images_NCHW)
+        self._train, self._test = (_images(split, background_C, self._at) for split in (train, test))
         self._background = _blank_image(background_C, self._at)
 
     def set_rates(self, lr_N: Sequence[float]) -> None:

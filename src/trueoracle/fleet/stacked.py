@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from trueoracle.data import Dataset, Split
+from trueoracle.data import Dataset, Split, images_of
 from trueoracle.fleet.fleet import Stop
-from trueoracle.fleet.loop import Stopped, in_full
+from trueoracle.fleet.loop import Stopped
 from trueoracle.lanes import LANES
 from trueoracle.spec import Recipe
 from trueoracle.trial import Figures
@@ -55,7 +55,7 @@ def check_stackable(net: nn.Module, data: Dataset) -> None:
         if not parameter.requires_grad:
             raise NotStackable(f"has frozen weights (`{name}`)")
     try:
-        _bytes_for_backward(net, data.train.images_NCHW[:2])
+        _bytes_for_backward(net, images_of(data.train).images_NCHW[:2])
     except Exception as problem:
         raise NotStackable(f"cannot be followed by vmap ({type(problem).__name__})") from None
 
@@ -71,7 +71,9 @@ def fleet_size(net: nn.Module, data: Dataset, batch_size: int) -> int:
 def bytes_a_network(net: nn.Module, data: Dataset, batch_size: int) -> int:
     """The memory that one more network of a fleet takes: copies of its weights and what backward needs of a batch."""
     state = sum(p.numel() * p.element_size() for p in net.parameters())
-    return _COPIES_OF_A_WEIGHT * state + _bytes_for_backward(net, data.train.images_NCHW[:2]) * batch_size // 2
+    return (
+        _COPIES_OF_A_WEIGHT * state + _bytes_for_backward(net, images_of(data.train).images_NCHW[:2]) * batch_size // 2
+    )
 
 
 def _bytes_for_backward(net: nn.Module, images_BCHW: Tensor) -> int:
@@ -93,7 +95,7 @@ class StackedFleet:
 
     def __init__(self, nets: Sequence[nn.Module], data: Dataset, recipes: Sequence[Recipe]) -> None:
         self._recipe = recipes[0]
-        self._data = data
+        self._train, self._test = images_of(data.train), images_of(data.test)
         self._stack = _Stack(nets)
         weights = self._stack.parameters
         moments = 1 if self._recipe.optimiser == "sgd" else 2
@@ -112,7 +114,7 @@ class StackedFleet:
         """As `Fleet.step`."""
         if stop():
             raise Stopped
-        images, labels = self._data.train.images_NCHW[batch_B], self._data.train.labels_N[batch_B]
+        images, labels = self._train.images_NCHW[batch_B], self._train.labels_N[batch_B]
         if batch_B.device.type != "cuda":
             self._step(images, labels)
             return
@@ -123,7 +125,7 @@ class StackedFleet:
 
     def figures(self, stop: Stop) -> list[Figures]:
         """As `Fleet.figures`."""
-        splits = [self._evaluate(split, stop) for split in (self._data.train, self._data.test)]
+        splits = [self._evaluate(split, stop) for split in (self._train, self._test)]
         return [
             Figures(train_loss=a, train_accuracy=b, test_loss=c, test_accuracy=d)
             for (a, b), (c, d) in zip(*splits, strict=True)
@@ -155,8 +157,7 @@ class StackedFleet:
     def _gradients(self, images_BCHW: Tensor, labels_B: Tensor) -> tuple[Tensor, ...]:
         """Of each network's mean loss: they share no weight, so the gradient of the sum holds each one's own."""
         with torch.autocast(labels_B.device.type, torch.bfloat16, enabled=self._recipe.precision == "bfloat16"):
-            logits_NBK = self._stack.logits(images_BCHW, training=True)
-        losses_NB = _cross_entropy(in_full(logits_NBK), labels_B)
+            losses_NB = _cross_entropy(self._stack.logits(images_BCHW, training=True), labels_B)
         return torch.autograd.grad(losses_NB.mean(1).sum(), list(self._stack.parameters.values()))
 
     def _update(self, name: str, weight: Tensor, gradient: Tensor, lr: Tensor, decay: Tensor) -> None:

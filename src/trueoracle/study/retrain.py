@@ -1,6 +1,6 @@
 """Retraining: masks of one cell leave networks of one shape, so they are retrained together, a fleet at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from time import monotonic
@@ -12,7 +12,7 @@ from trueoracle.fleet import Backend, Choice, Stopped, Trained, choose, train_fl
 from trueoracle.mask import Mask
 from trueoracle.nets import remove
 from trueoracle.progress import Advance, Progress
-from trueoracle.seeding import derive_seed
+from trueoracle.spec import Recipe
 from trueoracle.study.executor import Stop
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.trial import Outcome, Trial, final_figures
@@ -20,7 +20,7 @@ from trueoracle.trial import Outcome, Trial, final_figures
 
 @dataclass(frozen=True, kw_only=True)
 class FleetTask:
-    """Trials to be run together: masks of one cell, one repeat."""
+    """Networks to be trained together: masks of one cell, one repeat."""
 
     cell: PlannedCell
     masks: tuple[Mask, ...]
@@ -30,13 +30,15 @@ class FleetTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Retraining:
-    """What all fleets of a study share."""
+    """What all fleets of a study share: `bases` by their number, the recipe, and `purpose`, which names the seeds."""
 
     plan: Plan
-    base: nn.Module
+    bases: Sequence[nn.Module]
     data: Dataset
     progress: Progress
     advance: Advance
+    recipe: Recipe
+    purpose: str = "retraining order"
 
     def run(self, task: FleetTask, stop: Stop) -> list[Trial]:
         """Remove, retrain, sum up. What goes wrong with one trial is its outcome and stops no other."""
@@ -59,11 +61,11 @@ class Retraining:
         return [one for part in halves for one in self._together(part, stop)]
 
     def _train(self, task: FleetTask, masks: Sequence[Mask], stop: Stop) -> list[Trained]:
-        nets = [remove(self.base, mask, self.plan.shape, self.plan.spec.removal) for mask in masks]
+        nets = [remove(self.bases[task.cell.base], mask, self.plan.sites, self.plan.spec.removal) for mask in masks]
         return train_fleet(
             nets,
             self.data,
-            self.plan.spec.retrain,
+            self.recipe,
             self._seed(task),
             stop=stop,
             on_epoch=self.advance,
@@ -87,13 +89,14 @@ class Retraining:
         )
 
     def _seed(self, task: FleetTask) -> int:
-        return derive_seed(self.plan.digest, "retraining order", task.repeat)
+        return self.plan.seed(self.purpose, task.cell.base, task.repeat)
 
 
-def choices(plan: Plan, base: nn.Module, data: Dataset, backend: Backend) -> list[Choice]:
-    """For each cell, which backend retrains its networks and why."""
-    pruned = (remove(base, next(cell.masks()), plan.shape) for cell in plan.cells)
-    return [choose(net, data, plan.spec.retrain, backend) for net in pruned]
+def choice_for(
+    cell: PlannedCell, recipe: Recipe, plan: Plan, bases: Sequence[nn.Module], data: Dataset, backend: Backend
+) -> Choice:
+    """Which backend trains a cell's networks by this recipe, and why."""
+    return choose(remove(bases[cell.base], next(cell.masks()), plan.sites), data, recipe, backend)
 
 
 def fleet_tasks(plan: Plan, made: Sequence[Choice], settled: set[tuple[int, int, int]]) -> Iterator[FleetTask]:
@@ -101,5 +104,11 @@ def fleet_tasks(plan: Plan, made: Sequence[Choice], settled: set[tuple[int, int,
     for cell, choice in zip(plan.cells, made, strict=True):
         for repeat in range(plan.spec.repeats):
             left = (mask for mask in cell.masks() if (cell.index, mask.rank, repeat) not in settled)
-            while masks := tuple(islice(left, choice.networks)):
-                yield FleetTask(cell=cell, masks=masks, repeat=repeat, backend=choice)
+            yield from fleets(cell, left, repeat, choice)
+
+
+def fleets(cell: PlannedCell, masks: Iterable[Mask], repeat: int, choice: Choice) -> Iterator[FleetTask]:
+    """The masks in fleets as large as the choice says."""
+    left = iter(masks)
+    while together := tuple(islice(left, choice.networks)):
+        yield FleetTask(cell=cell, masks=together, repeat=repeat, backend=choice)
