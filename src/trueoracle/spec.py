@@ -61,7 +61,7 @@ class LowRank(_Facts):
     """
 
     rank: Positive
-    alpha: float = Field(gt=0)
+    alpha: Positive
     targets: tuple[str, ...] = Field(min_length=1)
 
 

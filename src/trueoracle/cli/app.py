@@ -11,7 +11,7 @@ import yaml
 from trueoracle import analysis, api
 from trueoracle.cli import show
 from trueoracle.errors import SpecError, StoreError, TableError, TrueOracleError
-from trueoracle.progress import Bars
+from trueoracle.progress import Bars, Quiet
 from trueoracle.spec import parse_spec
 from trueoracle.store import DEFAULT_URL, Store, StudyRecord
 
@@ -201,14 +201,15 @@ def analyze(
     if output is not None:
         api.check_table_path(output, api.ANALYSIS_ENDINGS)
     xs = x or ["pruned_train_loss"]
+    progress = Quiet() if as_json else Bars()
     options = analysis.Options(margin=margin, alpha=alpha, seed=seed, resamples=resamples)
     if source.endswith((".parquet", ".csv")):
         table = analysis.read_table(Path(source))
-        found = analysis.analyze_table(table, xs, y, group, *_classes(classes or []), options, Bars())
+        found = analysis.analyze_table(table, xs, y, group, *_classes(classes or []), options, progress)
     elif group is not None or classes is not None:
         raise SpecError("`--group` and `--classes` are for tables; a stored study knows its cells and classes")
     else:
-        found = analysis.analyze_study(Store(store), source, xs, y, options, Bars())
+        found = analysis.analyze_study(Store(store), source, xs, y, options, progress)
     if output is not None:
         api.write_analyses(found, output)
     if as_json:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from trueoracle.errors import ModelError
+from trueoracle.llava_mini import llava_mini_config
 from trueoracle.mask import Mask, SiteMask
 from trueoracle.nets.hub import check_weights, read, read_weights
 from trueoracle.nets.sites import HEADS, Site, Sites
@@ -43,6 +44,13 @@ def pretrained_language_model(source: str) -> nn.Module:
     model, report = read_weights(kind, source)
     check_weights(source, report["missing_keys"], (), report["mismatched_keys"])
     return model.eval()  # type: ignore[no-any-return]
+
+
+def llava_mini(_shape: object) -> nn.Module:
+    """LLaVA-Mini (see `trueoracle.llava_mini`), randomly initialised."""
+    from transformers import LlavaForConditionalGeneration
+
+    return LlavaForConditionalGeneration(llava_mini_config())
 
 
 def vocabulary(net: nn.Module) -> int:
