@@ -53,6 +53,18 @@ class Augmentation(_Facts):
         return self
 
 
+class LowRank(_Facts):
+    """LoRA (arXiv 2106.09685): instead of a weight, a product of two matrices of this rank is trained and added to it.
+
+    `targets` are the ends of the names of the linear layers that are trained so, such as `q_proj`; all other weights
+    stay as they are. The product is scaled by `alpha` / `rank`.
+    """
+
+    rank: Positive
+    alpha: Positive
+    targets: tuple[str, ...] = Field(min_length=1)
+
+
 class Recipe(_Facts):
     """How a network is trained or retrained: mini-batches of shuffled images, cross-entropy.
 
@@ -65,6 +77,7 @@ class Recipe(_Facts):
     `label_smoothing` gives this share of every target to all classes alike. `mixup` and `cutmix` mix each batch with
     itself in another order, at a share drawn from Beta(a, a) for the number a given; with both, each batch takes one
     of them at random. `gradient_clipping` is the largest norm that the gradient of all weights together may have.
+    `lora` trains few numbers instead of all weights.
     """
 
     optimiser: Literal["sgd", "adamw"]
@@ -83,6 +96,7 @@ class Recipe(_Facts):
     augmentation: Augmentation = Augmentation()
     mixup: float | None = Field(default=None, gt=0)
     cutmix: float | None = Field(default=None, gt=0)
+    lora: LowRank | None = None
     keep: Literal["last", "best_on_test"] = "last"
     steps: Positive | None = None
 
@@ -108,7 +122,7 @@ class Recipe(_Facts):
     @property
     def extras(self) -> tuple[str, ...]:
         """The keys in use that ask more of a step than plain batches, cross-entropy and the optimiser's own rule."""
-        keys = ("nesterov", "gradient_clipping", "label_smoothing", "augmentation", "mixup", "cutmix")
+        keys = ("nesterov", "gradient_clipping", "label_smoothing", "augmentation", "mixup", "cutmix", "lora")
         return tuple(key for key in keys if getattr(self, key) != type(self).model_fields[key].default)
 
 
@@ -259,6 +273,7 @@ def _keys_at(parents: list[int | str]) -> list[str]:
         "retrain": Recipe,
         "early": Recipe,
         "augmentation": Augmentation,
+        "lora": LowRank,
         "rand_augment": RandAugment,
         "cells": CellSpec,
     }

@@ -7,6 +7,8 @@ from trueoracle.data.hub import HubData
 from trueoracle.data.load import load_dataset
 from trueoracle.data.normalisation import Normalisation
 from trueoracle.data.pictures import Pixels
+from trueoracle.data.question_sets import Drawn, dataset_shape
+from trueoracle.data.questions import Questions
 from trueoracle.data.source import RawData, RawSplit, Source
 from trueoracle.data.split import Dataset, Split
 from trueoracle.data.stored import StoredSplit, images_of
@@ -16,14 +18,17 @@ __all__ = [
     "DATASETS",
     "Augmenter",
     "Dataset",
+    "Drawn",
     "HubData",
     "Normalisation",
     "Pixels",
+    "Questions",
     "RawData",
     "RawSplit",
     "Source",
     "Split",
     "StoredSplit",
+    "dataset_shape",
     "find_dataset",
     "images_of",
     "load_dataset",

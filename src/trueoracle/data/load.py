@@ -11,6 +11,7 @@ import torch
 
 from trueoracle.data.catalogue import find_dataset
 from trueoracle.data.normalisation import Levels, Normalisation
+from trueoracle.data.question_sets import Drawn, load_questions, names_questions
 from trueoracle.data.source import RawData, RawSplit
 from trueoracle.data.split import Dataset, Split
 from trueoracle.data.stored import StoredSplit
@@ -23,13 +24,21 @@ LARGEST, SHARE = 8 * 2**30, 4
 
 
 def load_dataset(
-    name: str, data_dir: Path | None, device: torch.device, progress: Progress, largest: int | None = None
+    name: str,
+    data_dir: Path | None,
+    device: torch.device,
+    progress: Progress,
+    largest: int | None = None,
+    drawn: Drawn | None = None,
 ) -> Dataset:
     """The dataset called `name`, from `data_dir` (or its own source) onto `device`; `DataError` if it is not to be had.
 
     Images of the network's size lie on the device whole and normalised, if both splits take `largest` bytes at most
     (by default `room` of the device). Others stay bytes, on the device if those take no more than that, else on disk.
+    Questions (`qa:...`) are read as `drawn` says.
     """
+    if names_questions(name):
+        return load_questions(name, drawn or Drawn(), data_dir, device, progress)
     source = find_dataset(name)
     raw = source.read(data_dir, progress)
     _check(raw, source.shape, name)

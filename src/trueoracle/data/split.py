@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trueoracle.data.normalisation import Normalisation
 from trueoracle.examples import Examples, Judged
-from trueoracle.shape import InputShape
+from trueoracle.shape import Shape
 
 # Small enough that a LeNet's activations stay in a CPU core's cache, large enough to keep a GPU busy; of images larger
 # than CIFAR's fewer, by their pixels.
@@ -33,6 +33,11 @@ class Split:
     def device(self) -> torch.device:
         """Where both tensors lie."""
         return self.labels_N.device
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return (self.images_NCHW.shape[2], self.images_NCHW.shape[3])
 
     @property
     def at_once(self) -> int:
@@ -67,7 +72,7 @@ class Dataset:
     """Both splits; `fingerprint` is the SHA-256 of what they were made from: pixels and labels before normalising."""
 
     name: str
-    shape: InputShape
+    shape: Shape
     train: Examples
     test: Examples
     fingerprint: str

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset, torch_seeded
+from trueoracle.fleet.lora import merge_adapters, put_adapters
 from trueoracle.fleet.objective import TrainLoss, objective
 from trueoracle.nets import channels_last, evaluate
 from trueoracle.spec import Recipe
@@ -48,6 +49,8 @@ def train(
     before every step; where it says yes, `Stopped` is raised.
     """
     net = channels_last(deepcopy(net))
+    if recipe.lora is not None:
+        put_adapters(net, recipe.lora, order_seed)
     optimiser, on_batch = _optimiser(net, recipe), objective(recipe, data)
     draws = True  # whether the network draws random numbers, as dropout does: until a step has shown otherwise
     curve: list[Figures] = []
@@ -69,12 +72,12 @@ def train(
             optimiser.step()
         figures = figures_of(net, data)
         if not figures.finite():
-            return Trained(net=net.eval(), curve=tuple(curve), outcome=Outcome.DIVERGED)
+            return Trained(net=_whole(net, recipe), curve=tuple(curve), outcome=Outcome.DIVERGED)
         curve.append(figures)
         if recipe.keep == "best_on_test" and best_epoch(curve) == epoch:
             kept = deepcopy(net)
         on_epoch()
-    return Trained(net=kept.eval(), curve=tuple(curve), outcome=Outcome.FINISHED)
+    return Trained(net=_whole(kept, recipe), curve=tuple(curve), outcome=Outcome.FINISHED)
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:
@@ -118,6 +121,13 @@ def orders(recipe: Recipe, images: int, seed: int) -> Iterator[tuple[int, NDArra
 def batches(order_N: NDArray[np.int64], size: int, device: torch.device) -> tuple[Tensor, ...]:
     """Places of images in batches; the last may be smaller."""
     return torch.split(torch.from_numpy(order_N).to(device), size)
+
+
+def _whole(net: nn.Module, recipe: Recipe) -> nn.Module:
+    """The network as it is handed back: in eval mode, its adapters, if it has any, merged into its weights."""
+    if recipe.lora is not None:
+        merge_adapters(net)
+    return net.eval()
 
 
 def _seeded_loss(batch: TrainLoss, net: nn.Module, chance: np.random.Generator) -> tuple[Tensor, bool]:

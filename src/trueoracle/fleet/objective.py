@@ -85,7 +85,7 @@ def _images(
         raise SpecError(
             f"`augmentation` needs to know how `{data.name}` is normalised, which this dataset does not say"
         )
-    augment = Augmenter(augmentation, (data.shape.height, data.shape.width), data.normalisation)
+    augment = Augmenter(augmentation, train.size, data.normalisation)
 
     def augmented(batch_B: Tensor, chance: np.random.Generator) -> Tensor:
         batch = train.take(batch_B)

@@ -1,7 +1,7 @@
 """Sites of transformers by the names of their layers: attention heads, and neurons where nothing can be traced.
 
-Known are modules with linear `q_proj`, `k_proj`, `v_proj`, with `o_proj` or `out_proj`, and a `head_dim` (ViT, DeiT,
-BEiT, DINOv2, CLIP, SigLIP, Llama, Mistral, Qwen and their like), and GPT-2's packed `c_attn` with `c_proj`. Where
+Known are modules with linear `q_proj`, `k_proj`, `v_proj`, with `o_proj`, `out_proj` or `dense`, and a `head_dim` (ViT, DeiT,
+BEiT, DINOv2, CLIP, SigLIP, Llama, Mistral, Qwen, Phi and their like), and GPT-2's packed `c_attn` with `c_proj`. Where
 several query heads share a key/value head, the unit is that group.
 """
 
@@ -14,6 +14,7 @@ from torch import nn
 from trueoracle.errors import ModelError
 from trueoracle.nets.sites import Cut, Kind, Role, Site, Sites
 
+_OUTPUTS = ("o_proj", "out_proj", "dense")
 _MLPS = (("gate_proj", "up_proj", "down_proj"), ("fc1", "fc2"), ("c_fc", "c_proj"))
 
 
@@ -63,7 +64,7 @@ def inputs(layer: nn.Module) -> int:
 def _heads(name: str, module: nn.Module) -> Site | str | None:
     """The site, or why the attention module is none, or None where it is no attention."""
     layers = dict(module.named_children())
-    out = "o_proj" if "o_proj" in layers else "out_proj"
+    out = next((name for name in _OUTPUTS if name in layers), "")
     if isinstance(module, nn.MultiheadAttention):
         return "the heads of torch's MultiheadAttention cannot be removed; write it with q_proj, k_proj, v_proj, o_proj"
     if {"q_proj", "k_proj", "v_proj", out} <= layers.keys():

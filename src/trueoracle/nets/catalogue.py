@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from trueoracle.errors import ModelError, TrueOracleError
 from trueoracle.nets.hugging_face import pretrained, resnet18, resnet50, vit_b16
+from trueoracle.nets.language import llava_mini, pretrained_language_model, vocabulary
 from trueoracle.nets.lenet import LeNet5Mini
+from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.resnet import CifarResNet
 from trueoracle.nets.vgg import CifarVGG
 from trueoracle.plugins import imported, look_up, with_plugins
-from trueoracle.shape import InputShape
+from trueoracle.shape import InputShape, Shape, TextShape
 
 Architecture = Callable[..., nn.Module]
 """Takes an `InputShape`; and, where the network can be had narrower, `width_factor` as a keyword."""
@@ -37,6 +39,9 @@ MODELS: dict[str, Architecture] = {
     "vit-b16": vit_b16,
 }
 
+LANGUAGE_MODELS: dict[str, Architecture] = {"llava-mini": llava_mini}
+"""Those that read text, and are so no choice for images; freshly initialised, as those of `MODELS` are."""
+
 _HUB = "hf:"
 _GREY = InputShape(channels=1, height=32, width=32, classes=10)
 _SMALL = InputShape(channels=3, height=32, width=32, classes=10)
@@ -44,20 +49,19 @@ _IMAGENET = InputShape(channels=3, height=224, width=224, classes=1000)
 _USUAL = {"lenet5-mini": _GREY, "resnet": _SMALL, "vgg": _SMALL, "hf-resnet": _IMAGENET, "vit": _IMAGENET}
 
 
-def build(
-    name: str, shape: InputShape, seed: int = 0, width_factor: float = 1.0, *, trained: bool = False
-) -> nn.Module:
+def build(name: str, shape: Shape, seed: int = 0, width_factor: float = 1.0, *, trained: bool = False) -> nn.Module:
     """A network on the CPU, in eval mode; the same for the same seed.
 
     `name` is one of `MODELS` or of the installed plug-ins, freshly initialised; `package.module:factory`, a user's own
-    network; or `hf:` and a hub id or a folder, with its weights. `trained` says that it will be used as it is, so it
+    network; or `hf:` and a hub id or a folder, with its weights: a classifier where `shape` is of images, a language
+    model where it is of text. `trained` says that it will be used as it is, so it
     must come with weights that know the classes. `width_factor` multiplies the filters, neurons or heads of every
     layer. Raises `ModelError` for an unknown name, a shape that the network cannot take, or a factor for a network of
     one width.
     """
     if trained and not has_weights(name):
         raise ModelError(f"`{name}` comes without weights: give them, as a safetensors file")
-    architecture = _architecture(name, trained)
+    architecture = _architecture(name, shape, trained)
     if width_factor != 1:
         if "width_factor" not in signature(architecture).parameters:
             raise ModelError(f"`{name}` has one width: leave `width_factor` at 1, not {width_factor:g}")
@@ -77,22 +81,27 @@ def usual_shape(name: str) -> InputShape | None:
     return next(families, None) if name in MODELS else None
 
 
+def classes_of(net: nn.Module, shape: Shape) -> int:
+    """What `net` chooses among: classes, or tokens."""
+    return vocabulary(net) if isinstance(shape, TextShape) else shape.classes
+
+
 def has_weights(name: str) -> bool:
     """Whether a network of this name comes trained."""
     return name.startswith(_HUB)
 
 
-def check_forward(net: nn.Module, shape: InputShape, name: str) -> None:
-    """`ModelError` where `net` does not map images of this shape to logits."""
+def check_forward(net: nn.Module, shape: Shape, name: str) -> None:
+    """`ModelError` where `net` does not map images or texts of this shape to logits."""
     if not any(True for _ in net.parameters()):
         raise ModelError(f"`{name}` has no parameters")
-    weight = next(net.parameters())
-    image = torch.zeros(1, shape.channels, shape.height, shape.width, dtype=weight.dtype, device=weight.device)
     try:
         with torch.inference_mode():
-            logits = net(image)
+            logits = logits_of_noise(net, shape, 1)
     except Exception as error:  # whatever a forward pass raises
         raise ModelError(f"`{name}` cannot take {shape}: {error}") from error
+    if isinstance(shape, TextShape):
+        return
     if not isinstance(logits, Tensor) or logits.shape != (1, shape.classes):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(
@@ -100,7 +109,15 @@ def check_forward(net: nn.Module, shape: InputShape, name: str) -> None:
         )
 
 
-def _architecture(name: str, trained: bool) -> Architecture:
+def _architecture(name: str, shape: Shape, trained: bool) -> Architecture:
+    if isinstance(shape, TextShape):
+        if name in LANGUAGE_MODELS:
+            return LANGUAGE_MODELS[name]
+        if not name.startswith(_HUB):
+            raise ModelError(
+                f"`{name}` reads no text: name llava-mini, or a language model such as hf:OWNER/NAME or hf:FOLDER"
+            )
+        return lambda _shape: pretrained_language_model(name.removeprefix(_HUB))
     if name.startswith(_HUB):
         return partial(pretrained, name.removeprefix(_HUB), new_head=not trained)
     if ":" in name:

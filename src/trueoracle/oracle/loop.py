@@ -10,7 +10,7 @@ from torch import nn
 from trueoracle.examples import Examples
 from trueoracle.nets import Removal, Sites, channels_last, evaluate, find_sites, remove
 from trueoracle.oracle.evaluator import Sums
-from trueoracle.shape import InputShape
+from trueoracle.shape import Shape
 from trueoracle.space import MaskSpace
 
 
@@ -24,7 +24,7 @@ class Loop:
 
     net: nn.Module
     space: MaskSpace
-    shape: InputShape
+    shape: Shape
     removal: Removal = "aligned"
     path: str = "loop"
     masks_at_once: int = 16

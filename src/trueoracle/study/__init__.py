@@ -2,6 +2,17 @@
 
 from trueoracle.study.catalogue import at_scale, builtin_studies, changed, load_spec
 from trueoracle.study.conduct import Paused, conduct
-from trueoracle.study.plan import Plan, plan, study_data
+from trueoracle.study.plan import Plan, drawn_questions, plan, study_data
 
-__all__ = ["Paused", "Plan", "at_scale", "builtin_studies", "changed", "conduct", "load_spec", "plan", "study_data"]
+__all__ = [
+    "Paused",
+    "Plan",
+    "at_scale",
+    "builtin_studies",
+    "changed",
+    "conduct",
+    "drawn_questions",
+    "load_spec",
+    "plan",
+    "study_data",
+]

@@ -13,7 +13,7 @@ from trueoracle.criteria import importances, score
 from trueoracle.data import Dataset
 from trueoracle.errors import StoreError
 from trueoracle.fleet import Backend, Choice, figures_alone, train_alone
-from trueoracle.nets import cost, remove, state_bytes, weights_from_bytes
+from trueoracle.nets import classes_of, cost, remove, state_bytes, weights_from_bytes
 from trueoracle.oracle import evaluator
 from trueoracle.progress import Progress
 from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Status, Store, StudyRecord
@@ -96,7 +96,7 @@ def _make_base(plan: Plan, number: int, data: Dataset, backend: Backend, progres
         test_accuracy=figures.test_accuracy,
         parameters=costs.parameters,
         macs=costs.macs,
-        classes=plan.shape.classes,
+        classes=classes_of(net, plan.shape),
         data_fingerprint=data.fingerprint,
         seconds=monotonic() - begin,
     )

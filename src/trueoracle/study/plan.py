@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from trueoracle.data import Dataset, find_dataset, subset
+from trueoracle.data import Dataset, Drawn, dataset_shape, subset
 from trueoracle.errors import SpecError, TrueOracleError
 from trueoracle.mask import Mask
 from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weights, try_removal
 from trueoracle.seeding import derive_seed
-from trueoracle.shape import InputShape
+from trueoracle.shape import Shape
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.spec import CellSpec, StudySpec, case_name
 
@@ -54,7 +54,7 @@ class Plan:
 
     spec: StudySpec
     digest: str
-    shape: InputShape
+    shape: Shape
     nets: tuple[nn.Module, ...]
     sites: Sites
     cells: tuple[PlannedCell, ...]
@@ -78,7 +78,7 @@ def plan(spec: StudySpec) -> Plan:
 
     With `base_weights` the plan's network already holds them.
     """
-    shape = find_dataset(spec.data).shape
+    shape = dataset_shape(spec.data)
     digest = spec.digest()
     as_it_is = spec.train is None and spec.base_weights is None
     nets = tuple(
@@ -91,8 +91,8 @@ def plan(spec: StudySpec) -> Plan:
         raise SpecError(f"`{spec.model}` has no BatchNorm to recalibrate: leave `recalibration_images` out")
     sites = find_sites(nets[0], shape)
     cells = [_planned(index, cell, spec, digest, sites) for index, cell in enumerate(spec.cells)]
-    for cell in cells:
-        try_removal(nets[0], next(cell.masks()), sites, shape)
+    first = {part.site: part for cell in cells for part in next(cell.masks()).sites}
+    try_removal(nets[0], Mask(rank=0, sites=tuple(first.values())), sites, shape)
     of_all = (
         replace(cell, base=base, index=base * len(cells) + cell.index, name=case_name(cell.name, base, len(nets)))
         for base in range(len(nets))
@@ -101,17 +101,26 @@ def plan(spec: StudySpec) -> Plan:
     return Plan(spec=spec, digest=digest, shape=shape, nets=nets, sites=sites, cells=tuple(of_all))
 
 
+def drawn_questions(spec: StudySpec) -> Drawn:
+    """Which questions the study is about, where it is about questions."""
+    return Drawn(model=spec.model, train=spec.train_images, test=spec.test_images, seed=_subset_seed(spec))
+
+
 def study_data(plan: Plan, data: Dataset) -> Dataset:
     """The part of the data that the study is about, the same for every study of this dataset and `seed`.
 
     `DataError` or `SpecError` where the study asks for more images than there are.
     """
     spec = plan.spec
-    part = subset(data, spec.train_images, spec.test_images, derive_seed(spec.data, "subset", spec.seed))
+    part = subset(data, spec.train_images, spec.test_images, _subset_seed(spec))
     images = spec.recalibration_images
     if images is not None and not 2 <= images <= len(part.train):
         raise SpecError(f"`recalibration_images` must lie in [2, {len(part.train)}], but got {images}")
     return part
+
+
+def _subset_seed(spec: StudySpec) -> int:
+    return derive_seed(spec.data, "subset", spec.seed)
 
 
 def mask_space(prune: dict[str, float], sites: Sites) -> MaskSpace:
