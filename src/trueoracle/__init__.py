@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trueoracle.analysis import CellAnalysis, analyze_table
-    from trueoracle.api import Study, doctor, oracle, sites, studies
+    from trueoracle.api import Study, doctor, pruned_losses, sites, studies
     from trueoracle.errors import TrueOracleError
     from trueoracle.spec import StudySpec
 
@@ -16,7 +16,7 @@ _HOMES = {
     "TrueOracleError": "errors",
     "analyze_table": "analysis",
     "doctor": "api",
-    "oracle": "api",
+    "pruned_losses": "api",
     "sites": "api",
     "studies": "api",
 }
@@ -28,7 +28,7 @@ __all__ = [
     "TrueOracleError",
     "analyze_table",
     "doctor",
-    "oracle",
+    "pruned_losses",
     "sites",
     "studies",
 ]

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from trueoracle import analysis
 from trueoracle.analysis import CellAnalysis, PooledCell
 from trueoracle.errors import SpecError, StoreError, TableError, unknown
 from trueoracle.progress import Bars, Progress
-from trueoracle.report import write_report
+from trueoracle.report import write_figures, write_report
 from trueoracle.spec import StudySpec, parse_spec
 from trueoracle.store import DEFAULT_URL, Status, Store, store_exists
 
@@ -140,18 +140,25 @@ class Study:
         return base.weights
 
     def analyze(
-        self, x: str | Sequence[str] = "pruned_train_loss", y: str = "final_test_accuracy"
+        self,
+        x: str | Sequence[str] = "pruned_train_loss",
+        y: str = "final_test_accuracy",
+        options: analysis.Options | None = None,
     ) -> list[CellAnalysis]:
         """The analysis of `x` before with `y` after retraining, one a cell; of several `x` the first is judged."""
-        return analysis.analyze_study(self._store, self.plan.digest, x, y)
+        return analysis.analyze_study(self._store, self.plan.digest, x, y, options)
 
     def pooled(self, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[PooledCell]:
         """Each cell over all base networks of the study; empty where there is one."""
         return analysis.pool(self.analyze(x, y), self._store.cells(self.plan.digest))
 
-    def report(self, path: str | Path) -> None:
-        """Write the report, one HTML file."""
-        write_report(self._store, self.plan.digest, Path(path))
+    def report(self, path: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> None:
+        """Write the report, one HTML file: the predictor `x` judged against `y`, all others ranked."""
+        write_report(self._store, self.plan.digest, Path(path), x, y, self._progress)
+
+    def figures(self, folder: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[Path]:
+        """Write the figures for a manuscript, each as PDF and SVG; the paths written."""
+        return write_figures(self._store, self.plan.digest, Path(folder), x, y, self._progress)
 
     @property
     def _store(self) -> Store:
@@ -256,7 +263,7 @@ def ask_oracle(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> "Question":
-    """The question that `oracle` answers, checked, with the network and the data loaded."""
+    """The question that `pruned_losses` answers, checked, with the network and the data loaded."""
     from trueoracle.data import Drawn, load_dataset
     from trueoracle.nets import find_sites, try_removal
     from trueoracle.study.landscape import ask
@@ -276,7 +283,7 @@ def ask_oracle(
     )
 
 
-def oracle(
+def pruned_losses(
     model: "str | nn.Module",
     weights: str | Path | None,
     data: str,
@@ -306,12 +313,61 @@ def oracle(
     return losses_frame(question, Threads(threads_or_all(threads)), progress)
 
 
-def check_table_path(path: Path) -> None:
+def check_table_path(path: Path, endings: Sequence[str] = (".parquet", ".csv")) -> None:
     """`TableError` where no table can be written to `path`: better said before the work than after."""
-    if path.suffix not in (".parquet", ".csv"):
-        raise TableError(f"`{path}` must end in .parquet or .csv")
+    if path.suffix not in endings:
+        raise TableError(f"`{path}` must end in {', '.join(endings[:-1])} or {endings[-1]}")
     if not path.parent.is_dir():
         raise TableError(f"the folder of `{path}` does not exist")
+
+
+def plan_claim(
+    claim: analysis.Claim,
+    *,
+    pilot: str | None = None,
+    tau: float | None = None,
+    repeats: Sequence[int] = (1, 2, 3, 5),
+    reliability: float | None = None,
+    units: Sequence[int] = (),
+    trial_seconds: float | None = None,
+    margin: float = 0.1,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    store: str = DEFAULT_URL,
+) -> list[tuple[str, analysis.Need]]:
+    """(cell, what the claim takes) for each cell of the pilot, or for assumed noise, and each number of repeats.
+
+    What is given (`reliability` of one repeat, `units` of each site, core-`trial_seconds`) outranks the pilot.
+    """
+    if tau is None:
+        tau = 0.2 if claim is analysis.Claim.RELATION else 0.0
+    effects = sum(units) - len(units) if units else None
+    given = {"margin": margin, "alpha": alpha, "power": power}
+    if pilot is None:
+        if reliability is None:
+            raise SpecError("name a pilot study, or give `--reliability`, the correlation of two repeats over masks")
+        assumed = analysis.Assumptions(tau=tau, reliability=reliability, effects=effects, **given)
+        seconds = analysis.Absent(why="give `--trial-seconds`") if trial_seconds is None else trial_seconds
+        return [("", need) for need in analysis.needs(claim, assumed, repeats, seconds)]
+    opened = Store(store)
+    rates = analysis.trial_seconds(opened, pilot)
+    found = []
+    for cell in analysis.analyze_study(opened, pilot):
+        assumed = analysis.from_pilot(cell, tau, reliability=reliability, effects=effects, **given)
+        seconds = rates[cell.group] if trial_seconds is None else trial_seconds
+        found += [(cell.group, need) for need in analysis.needs(claim, assumed, repeats, seconds)]
+    return found
+
+
+ANALYSIS_ENDINGS = (".csv", ".parquet", ".tex")
+
+
+def write_analyses(found: Sequence[CellAnalysis], path: Path) -> None:
+    """Write analyses, a row a group with every figure, or as a LaTeX table in the paper's form, by the file's ending."""
+    check_table_path(path, ANALYSIS_ENDINGS)
+    if path.suffix != ".tex":
+        return write_table(analysis.as_table(found), path)
+    return _write_whole(path, lambda partial: partial.write_text(analysis.as_latex(found)))
 
 
 def doctor(store: str = DEFAULT_URL, data_dir: str | Path | None = None) -> dict[str, str]:
@@ -360,12 +416,18 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     if "mask" in table and len(table) and max(table["mask"]) >= 2**63:
         digits = len(str(max(table["mask"])))
         table = table.assign(mask=[str(rank).zfill(digits) for rank in table["mask"]])
+    _write_whole(
+        path,
+        lambda partial: (
+            table.to_csv(partial, index=False) if path.suffix == ".csv" else table.to_parquet(partial, index=False)
+        ),
+    )
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
-        if path.suffix == ".csv":
-            table.to_csv(partial, index=False)
-        else:
-            table.to_parquet(partial, index=False)
+        write(partial)
         partial.replace(path)
     except OSError as error:
         raise TableError(f"`{path}` cannot be written: {error.strerror or error}") from None

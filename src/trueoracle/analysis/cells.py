@@ -6,41 +6,59 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from trueoracle.analysis.analyze import analyze_cells
+from trueoracle.analysis.analyze import Options, analyze_cells
 from trueoracle.analysis.masks import CellMasks
 from trueoracle.analysis.result import CellAnalysis
 from trueoracle.errors import TableError, unknown
-from trueoracle.store import Store
+from trueoracle.progress import Progress
+from trueoracle.store import TRIAL_COLUMNS, CellRecord, Store
 from trueoracle.trial import Outcome
 
 X, Y = "pruned_train_loss", "final_test_accuracy"
 
 
-def analyze_study(store: Store, study: str, x: str | Sequence[str] = X, y: str = Y) -> list[CellAnalysis]:
+def analyze_study(
+    store: Store,
+    study: str,
+    x: str | Sequence[str] = X,
+    y: str = Y,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> list[CellAnalysis]:
     """The analysis of `x` and `y` in every cell of the study (by name or digest) that has trials.
 
-    `x` is a column of the trials or a criterion's score, or several of them: the first is judged, all are ranked.
+    `x` is a column of the trials or a criterion's score, or several of them: the first is judged, all are ranked. Where
+    one `x` is named, every criterion that the study scored its masks by is ranked with it.
     """
     xs = [x] if isinstance(x, str) else list(x)
-    return analyze_cells(study_masks(store, study, xs, y), xs)
+    return analyze_cells(study_masks(store, study, xs, y), xs, options, progress)
 
 
 def study_masks(store: Store, study: str, xs: Sequence[str], y: str) -> list[CellMasks]:
     """The masks of each cell of a stored study, with what the store knows beyond its trial table."""
     digest = store.find(study).digest
     records = {record.name: record for record in store.cells(digest)}
-    found = []
-    for cell in trial_masks(scored_trials(store, study), xs, y):
-        record = records[cell.group]
-        base = store.base(digest, record.base)
-        if base is not None:
-            cell = replace(
-                cell,
-                parameters_kept=record.parameters / base.parameters,
-                operations_kept=record.macs / base.macs,
-            )
-        found.append(cell)
-    return found
+    trials = scored_trials(store, study)
+    ranked = list(dict.fromkeys([*xs, *(_criteria(trials) if len(xs) == 1 else ())]))
+    return [_known(cell, records[cell.group], store, digest) for cell in trial_masks(trials, xs, y, ranked)]
+
+
+def _criteria(trials: pd.DataFrame) -> list[str]:
+    """The pruned train loss and the columns of criteria."""
+    return [X, *(str(column) for column in trials.columns if column not in TRIAL_COLUMNS)]
+
+
+def _known(cell: CellMasks, record: CellRecord, store: Store, digest: str) -> CellMasks:
+    base = store.base(digest, record.base)
+    cell = replace(cell, units={site: units for site, (units, _) in record.sites.items()})
+    if base is None:
+        return cell
+    return replace(
+        cell,
+        classes=base.classes,
+        parameters_kept=record.parameters / base.parameters,
+        operations_kept=record.macs / base.macs,
+    )
 
 
 def scored_trials(store: Store, study: str) -> pd.DataFrame:
@@ -51,21 +69,28 @@ def scored_trials(store: Store, study: str) -> pd.DataFrame:
     return trials
 
 
-def trial_masks(trials: pd.DataFrame, xs: Sequence[str], y: str) -> list[CellMasks]:
-    """The masks of each cell of a trial table, in order of mask."""
+def trial_masks(
+    trials: pd.DataFrame, xs: Sequence[str], y: str, ranked: Sequence[str] | None = None
+) -> list[CellMasks]:
+    """The masks of each cell of a trial table, in order of mask.
+
+    Of the predictors to be `ranked`, those not among `xs` are left out of a cell where they cannot correlate (one
+    value for all masks, or missing): that is an error only for what was asked for.
+    """
     for column in (*xs, y):
         if column not in trials.columns:
             raise TableError(unknown("column", column, map(str, trials.columns)))
-    return [_masks(str(cell), rows, xs, y) for cell, rows in trials.groupby("cell", sort=False)]
+    return [_masks(str(cell), rows, xs, y, ranked or xs) for cell, rows in trials.groupby("cell", sort=False)]
 
 
-def _masks(cell: str, rows: pd.DataFrame, xs: Sequence[str], y: str) -> CellMasks:
+def _masks(cell: str, rows: pd.DataFrame, xs: Sequence[str], y: str, ranked: Sequence[str]) -> CellMasks:
     finished = rows[rows["outcome"] == Outcome.FINISHED.value]
     firsts = finished.groupby("mask", sort=True).first()
     repeats = finished.pivot(index="mask", columns="repeat", values=y).sort_index()
+    columns = {x: firsts[x].to_numpy(float) for x in ranked}
     return CellMasks(
         group=cell,
-        x={x: firsts[x].to_numpy(float) for x in xs},
+        x={x: values for x, values in columns.items() if x in xs or (np.isfinite(values).all() and np.ptp(values) > 0)},
         y_name=y,
         y_nR=repeats.to_numpy(float) if len(repeats) else np.empty((0, 1)),
         excluded=len(rows) - len(finished),
@@ -73,6 +98,13 @@ def _masks(cell: str, rows: pd.DataFrame, xs: Sequence[str], y: str) -> CellMask
         pruned=tuple(firsts["pruned"]) if "pruned" in firsts else None,
         loss=firsts[X].to_numpy(float) if X in firsts else None,
     )
+
+
+def trial_seconds(store: Store, study: str) -> dict[str, float]:
+    """Core-seconds that a finished trial of each cell took on average."""
+    trials = store.trial_table(store.find(study).digest)
+    finished = trials[trials["outcome"] == Outcome.FINISHED.value]
+    return {str(cell): float(mean) for cell, mean in finished.groupby("cell", sort=False)["seconds"].mean().items()}
 
 
 def mean_over_repeats(rows: pd.DataFrame, x: str, y: str) -> tuple[pd.DataFrame, int]:

@@ -176,13 +176,14 @@ class Regime:
     """Under which conditions the question was asked.
 
     `collapsed_share` is the share of masks whose pruned train loss lies above `chance_loss` = ln(classes), worse than guessing.
-    `x_main_effects` and `y_main_effects` are the (adjusted) shares of variance that one effect a unit explains.
+    `free_unit_effects` counts the units less the sites: as many things masks can differ in. `x_main_effects` and `y_main_effects` are the (adjusted) shares of variance that one effect a unit explains.
     `parameters_kept` and `operations_kept` are shares of the base network's.
     """
 
     classes: int | Absent
     chance_loss: float | Absent
     collapsed_share: float | Absent
+    free_unit_effects: int | Absent
     x_main_effects: float | Absent
     y_main_effects: float | Absent
     parameters_kept: float | Absent

@@ -1,16 +1,18 @@
 """Any table that a user brings: a row a mask, in each group of a column."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from trueoracle.analysis.analyze import analyze_cells
+from trueoracle.analysis.analyze import Options, analyze_cells
 from trueoracle.analysis.cells import X, Y, trial_masks
 from trueoracle.analysis.masks import CellMasks
 from trueoracle.analysis.result import CellAnalysis
 from trueoracle.errors import TableError, unknown
+from trueoracle.progress import Progress
 
 _TRIAL_COLUMNS = {"cell", "mask", "repeat", "outcome"}
 
@@ -28,16 +30,36 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def analyze_table(
-    table: pd.DataFrame, x: str | Sequence[str] = X, y: str = Y, group: str | None = None
+    table: pd.DataFrame,
+    x: str | Sequence[str] = X,
+    y: str = Y,
+    group: str | None = None,
+    classes: int | None = None,
+    classes_of: Mapping[str, int] | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
 ) -> list[CellAnalysis]:
     """The analysis of columns `x` and `y`, a row a mask, in each group in order of appearance.
 
     A trial table (with columns cell, mask, repeat, outcome) is read as one where no `group` is named: repeats
-    are averaged and unfinished trials left out. With several `x` the first is judged and all are ranked. Raises
-    `TableError` for what cannot bear statistics.
+    are averaged and unfinished trials left out. With several `x` the first is judged and all are ranked. The number
+    of classes is `classes`, or in some groups that of `classes_of`, or a column `classes` says it. Raises `TableError` for what cannot bear statistics.
     """
     xs = [x] if isinstance(x, str) else list(x)
-    return analyze_cells(table_masks(table, xs, y, group), xs)
+    cells = table_masks(table, xs, y, group)
+    exceptions = dict(classes_of or {})
+    for name in exceptions.keys() - {cell.group for cell in cells}:
+        raise TableError(unknown("group", name, [cell.group for cell in cells]))
+    known = [_with_classes(cell, exceptions.get(cell.group, classes)) for cell in cells]
+    return analyze_cells(known, xs, options, progress)
+
+
+def _with_classes(cell: CellMasks, classes: int | None) -> CellMasks:
+    if classes is None:
+        return cell
+    if classes < 2:
+        raise TableError(f"`classes` must be at least 2, but got {classes}")
+    return replace(cell, classes=classes)
 
 
 def table_masks(table: pd.DataFrame, xs: Sequence[str], y: str, group: str | None) -> list[CellMasks]:
@@ -55,7 +77,10 @@ def table_masks(table: pd.DataFrame, xs: Sequence[str], y: str, group: str | Non
 
 
 def _masks(group: str, rows: pd.DataFrame, xs: Sequence[str], y: str) -> CellMasks:
-    return CellMasks(
+    classes = list(rows["classes"].unique()) if "classes" in rows else []
+    if len(classes) > 1:
+        raise TableError(f"column `classes` must hold one number in group `{group}`, but holds {len(classes)}")
+    cell = CellMasks(
         group=group,
         x={x: rows[x].to_numpy(float) for x in xs},
         y_name=y,
@@ -63,3 +88,4 @@ def _masks(group: str, rows: pd.DataFrame, xs: Sequence[str], y: str) -> CellMas
         pruned=tuple(rows["pruned"].astype(str)) if "pruned" in rows else None,
         loss=rows[X].to_numpy(float) if X in rows else None,
     )
+    return _with_classes(cell, int(classes[0])) if len(classes) else cell

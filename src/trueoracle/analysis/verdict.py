@@ -30,5 +30,21 @@ class Caveat(Enum):
     COLLAPSED = "every pruned network is worse than guessing before retraining: the question was asked among collapsed networks only"
     MOSTLY_COLLAPSED = "most pruned networks are worse than guessing before retraining"
     NAIVE = "the test takes masks for independent although they share units: its p is too small"
-    ONE_REPEAT = "each mask was retrained once: how high a correlation could be at all is unknown"
+    ONE_REPEAT = (
+        "one result a mask is known: how high a correlation could be at all, given the noise of retraining, is unknown"
+    )
     LEFT_OUT = "some trials were left out: they diverged or failed"
+
+
+STRONG = 0.5
+
+
+def judge(answer: Answer, agreement: float, drowned: bool) -> Verdict:
+    """The verdict on a cell, from what the tests say, the agreement (tau, positive where x is right) and whether noise drowns any order."""
+    if answer is Answer.NONE:
+        return Verdict.NOISE if drowned else Verdict.NOTHING
+    if answer is Answer.UNKNOWN:
+        return Verdict.NOISE if drowned else Verdict.CANNOT_TELL
+    if agreement < 0:
+        return Verdict.OPPOSITE
+    return Verdict.PREDICTS if agreement >= STRONG else Verdict.WEAKLY

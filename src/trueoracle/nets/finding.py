@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from trueoracle.errors import ModelError
 from trueoracle.nets.blocks import head_sites, neuron_sites
 from trueoracle.nets.language import decoder
 from trueoracle.nets.sites import Site, Sites
@@ -15,7 +16,8 @@ def find_sites(net: nn.Module, shape: Shape) -> Sites:
     """The sites of `net`: heads by the names of their projections, filters and neurons by tracing an image of `shape`.
 
     In language models nothing is traced: the neurons are those of the MLPs that are known by the names of their layers,
-    and what lies outside of the decoder, as eyes do, is no site. Raises `ModelError` where `net` cannot be traced.
+    and what lies outside of the decoder, as eyes do, is no site. Raises `ModelError` where `net` cannot be traced or
+    has no site.
     """
     if isinstance(shape, TextShape):
         return _language_sites(net)
@@ -36,4 +38,7 @@ def _language_sites(net: nn.Module) -> Sites:
 
 def _in_order(net: nn.Module, found: Mapping[str, Site], refused: Mapping[str, str]) -> Sites:
     """In the order of the network's modules."""
+    if not found:
+        reasons = (f": of `{layer}`, {reason}" for layer, reason in refused.items())
+        raise ModelError(f"{type(net).__name__} has no site{next(reasons, ', for it has no layers that are known')}")
     return Sites({name: found[name] for name, _ in net.named_modules() if name in found}, refused)

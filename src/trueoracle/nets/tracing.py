@@ -50,8 +50,11 @@ def traced_sites(net: nn.Module, shape: InputShape, taken: Mapping[str, str]) ->
 
 
 def _dependency_graph(net: nn.Module, shape: InputShape) -> tp.DependencyGraph:
-    parameter = next(net.parameters())
-    example = torch.zeros(1, shape.channels, shape.height, shape.width, dtype=parameter.dtype, device=parameter.device)
+    weight = next(net.parameters())
+    example = torch.zeros(1, shape.channels, shape.height, shape.width, dtype=weight.dtype, device=weight.device)
+    frozen = [parameter for parameter in net.parameters() if not parameter.requires_grad]
+    for parameter in frozen:  # tracing follows gradients
+        parameter.requires_grad_(True)
     try:
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Unwrapped parameters detected")
@@ -61,6 +64,9 @@ def _dependency_graph(net: nn.Module, shape: InputShape) -> tp.DependencyGraph:
             f"{type(net).__name__} cannot be traced for its sites: {error} (its forward pass must map a batch of "
             f"{shape} to logits, by operations of torch that gradients flow through)"
         ) from error
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 def _site(
@@ -68,7 +74,7 @@ def _site(
 ) -> Site | str:
     """The site of this layer's outputs, or why it is none."""
     if module not in graph.module2node:
-        return "the forward pass does not lead through it, so its removal would change nothing"
+        return "no gradient flows through it, so the forward pass does not lead there or detaches what it makes"
     kind, pruner = _PRODUCERS[type(module)]
     units = int(module.weight.shape[0])  # type: ignore[index]
     group = graph.get_pruning_group(module, pruner, idxs=list(range(units)))

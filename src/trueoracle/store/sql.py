@@ -11,13 +11,13 @@ from pathlib import Path
 from time import time
 
 import pandas as pd
-from sqlalchemy import Connection, Engine, create_engine, delete, func, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, func, insert, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from trueoracle.errors import StoreError, unknown
 from trueoracle.store import schema
-from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, Status, StudyRecord
+from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord
 from trueoracle.store.schema import bases, cells, curves, masks, meta, runs, studies, trials
 from trueoracle.trial import Outcome, Trial
 
@@ -147,24 +147,27 @@ class Store:
 
     def put_trials(self, study: str, fleet: Sequence[Trial], digits: int, run: int) -> None:
         """Keep trials with their curves, all or none. Those that failed before are replaced, others raise `StoreError`."""
+        keys = [
+            {"study": study, "cell": trial.cell, "rank": _text(trial.mask, digits), "repeat": trial.repeat}
+            for trial in fleet
+        ]
+        rows = [
+            {**key, "seed": trial.seed, "outcome": trial.outcome.name, "error": trial.error, "seconds": trial.seconds,
+             **(asdict(trial.final) if trial.final else _NO_FIGURES)}
+            for key, trial in zip(keys, fleet, strict=True)
+        ]  # fmt: skip
+        points = [
+            {**key, "epoch": epoch, **asdict(figures)}
+            for key, trial in zip(keys, fleet, strict=True)
+            for epoch, figures in enumerate(trial.curve, start=1)
+        ]
+        same = [trials.c[name] == bindparam(f"old_{name}") for name in ("study", "cell", "rank", "repeat")]
+        failed = delete(trials).where(*same, trials.c.outcome == Outcome.FAILED.name)
         with self._transaction() as connection:
-            for trial in fleet:
-                key = {"study": study, "cell": trial.cell, "rank": _text(trial.mask, digits), "repeat": trial.repeat}
-                final = asdict(trial.final) if trial.final else {}
-                connection.execute(delete(trials).filter_by(**key).where(trials.c.outcome == Outcome.FAILED.name))
-                connection.execute(
-                    insert(trials).values(
-                        **key,
-                        seed=trial.seed,
-                        outcome=trial.outcome.name,
-                        error=trial.error,
-                        seconds=trial.seconds,
-                        **final,
-                    )
-                )
-                if trial.curve:
-                    points = [{**key, "epoch": epoch, **asdict(f)} for epoch, f in enumerate(trial.curve, start=1)]
-                    connection.execute(insert(curves), points)
+            connection.execute(failed, [{f"old_{name}": value for name, value in key.items()} for key in keys])
+            connection.execute(insert(trials), rows)
+            if points:
+                connection.execute(insert(curves), points)
             count = runs.c.trials + len(fleet)
             connection.execute(update(runs).where(runs.c.id == run).values(last=time(), trials=count))
 
@@ -183,6 +186,21 @@ class Store:
                 )
             )
             return int(result.inserted_primary_key[0])  # type: ignore[index]
+
+    def runs(self, study: str) -> list[RunRecord]:
+        """The runs of the study that stored trials, the first one first."""
+        with self._transaction() as connection:
+            rows = connection.execute(select(runs).where(runs.c.study == study, runs.c.trials > 0).order_by(runs.c.id))
+            return [
+                RunRecord(
+                    started=r.started,
+                    last=r.last,
+                    trials=r.trials,
+                    threads=r.threads,
+                    versions=json.loads(r.versions),
+                )
+                for r in rows
+            ]
 
     def status(self, study: str, total: int) -> Status:
         """How far the study of `total` trials is."""
@@ -256,8 +274,11 @@ class Store:
         table[figures] = table[figures].astype(float)
         return _with_scores(table, [row[-1] for row in rows])
 
-    def curve_table(self, study: str) -> pd.DataFrame:
-        """A row an epoch of a trial: `base, cell, mask, repeat, epoch` and the losses and accuracies after it."""
+    def curve_table(self, study: str, cell: int | None = None) -> pd.DataFrame:
+        """A row an epoch of a trial: `base, cell, mask, repeat, epoch` and the losses and accuracies after it.
+
+        Those of one cell, by its index, or of all.
+        """
         query = (
             select(
                 cells.c.base, cells.c.name.label("cell"), curves.c.rank.label("mask"), curves.c.repeat, curves.c.epoch,
@@ -267,6 +288,8 @@ class Store:
             .where(curves.c.study == study)
             .order_by(curves.c.cell, curves.c.rank, curves.c.repeat, curves.c.epoch)
         )  # fmt: skip
+        if cell is not None:
+            query = query.where(curves.c.cell == cell)
         with self._transaction() as connection:
             result = connection.execute(query)
             table = pd.DataFrame([list(row) for row in result], columns=list(result.keys()))
@@ -286,6 +309,9 @@ TRIAL_COLUMNS = (
     "study", "base", "cell", "mask", "pruned", "repeat", "seed", "pruned_train_loss", "pruned_train_accuracy",
     "final_train_loss", "final_test_loss", "final_test_accuracy", "outcome", "seconds",
 )  # fmt: skip
+
+
+_NO_FIGURES = dict.fromkeys(("train_loss", "train_accuracy", "test_loss", "test_accuracy"))
 
 
 def _with_scores(table: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
