@@ -100,7 +100,7 @@ def accumulate(
     """
     blocks = _blocks(len(examples), len(ranks), evaluator.images_at_once)
     sizes = [block.stop - block.start for block in blocks]
-    identity = f"{identity} {evaluator.path} {ranks[0]}-{ranks[-1]} of {len(ranks)} on {len(examples)}"
+    identity = f"{identity} {evaluator.path} {ranks[0]}-{ranks[-1]} of {len(ranks)} on {len(examples)} by {sizes[0]}"
     total = _resumed(keep, identity, len(ranks))
     advance(sum(sizes[: total.blocks]))
 
