@@ -272,7 +272,7 @@ def report(
     """Write a study's report, one self-contained page."""
     from trueoracle.report import write_report
 
-    write_report(Store(store), study, output, x, y, Bars())
+    write_report(Store(store), study, output, x, y, progress=Bars())
     show.say(f"report written to {output}")
 
 
@@ -287,7 +287,7 @@ def figures(
     """Write a study's figures for a manuscript, as PDF and SVG."""
     from trueoracle.report import write_figures
 
-    written = write_figures(Store(store), study, output, x, y, Bars())
+    written = write_figures(Store(store), study, output, x, y, progress=Bars())
     show.say(f"{len(written)} files written to {output}")
 
 
