@@ -10,7 +10,7 @@ from conftest import TINY
 from trueoracle import Study
 from trueoracle.errors import StoreError
 from trueoracle.progress import Quiet
-from trueoracle.store import MaskRecord, Store, StudyRecord
+from trueoracle.store import MaskRecord, Store, StudyRecord, store_exists
 from trueoracle.trial import Figures, Outcome, Trial
 
 STUDY = StudyRecord(digest="d" * 64, name="one", spec="{}")
@@ -83,6 +83,17 @@ def test_a_store_of_another_schema_is_refused(store: Store, path: Path, version:
     with pytest.raises(StoreError, match=message):
         Store(store.url, create=True)
     assert path.read_bytes() == before
+
+
+def test_an_empty_file_is_no_store_yet(tmp_path: Path) -> None:
+    path = tmp_path / "killed-before-the-first-transaction.db"
+    path.touch()
+    url = f"sqlite:///{path}"
+    assert not store_exists(url)
+    with pytest.raises(StoreError, match="there is no store at"):
+        Store(url)
+    Store(url, create=True).add_study(STUDY)
+    assert store_exists(url)
 
 
 def test_a_locked_store_says_so(store: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -276,7 +276,12 @@ def _text(rank: int, digits: int) -> str:
 def store_exists(url: str) -> bool:
     """Whether `url` names something to open: an existing file for SQLite, any other database without asking it."""
     path = _sqlite_file(url)
-    return path is None or path.exists()
+    return path is None or _begun(path)
+
+
+def _begun(path: Path) -> bool:
+    """Whether the file holds a database: one that was killed before its first transaction left an empty file."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def _sqlite_file(url: str) -> Path | None:
@@ -303,7 +308,7 @@ def _engine(url: str, create: bool) -> Engine:
     path = _sqlite_file(url)
     if path is not None and not path.parent.is_dir():
         raise StoreError(f"the folder of the store `{path}` does not exist")
-    if path is not None and not create and not path.exists():
+    if path is not None and not create and not _begun(path):
         raise StoreError(f"there is no store at `{path}`: `trueoracle run` makes one, or name another with --store")
     return engine
 
