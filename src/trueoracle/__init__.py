@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trueoracle.analysis import Relation, analyze_table
-    from trueoracle.api import Study, doctor, oracle, studies
+    from trueoracle.api import Study, doctor, pruned_losses, studies
     from trueoracle.errors import TrueOracleError
     from trueoracle.spec import StudySpec
 
@@ -16,11 +16,11 @@ _HOMES = {
     "TrueOracleError": "errors",
     "analyze_table": "analysis",
     "doctor": "api",
-    "oracle": "api",
+    "pruned_losses": "api",
     "studies": "api",
 }
 
-__all__ = ["Relation", "Study", "StudySpec", "TrueOracleError", "analyze_table", "doctor", "oracle", "studies"]
+__all__ = ["Relation", "Study", "StudySpec", "TrueOracleError", "analyze_table", "doctor", "pruned_losses", "studies"]
 
 
 def __getattr__(name: str) -> Any:

@@ -179,7 +179,7 @@ def ask_oracle(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> "Question":
-    """The question that `oracle` answers, checked, with the network and the data loaded."""
+    """The question that `pruned_losses` answers, checked, with the network and the data loaded."""
     from trueoracle.data import find_dataset, load_dataset
     from trueoracle.nets import build, find_sites, load_weights
     from trueoracle.study.landscape import ask
@@ -197,7 +197,7 @@ def ask_oracle(
     )
 
 
-def oracle(
+def pruned_losses(
     model: str,
     weights: str | Path,
     data: str,
