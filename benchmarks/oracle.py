@@ -22,7 +22,7 @@ import measure
 import torch
 from torch import nn
 
-from trueoracle.data import Dataset, Split, load_dataset
+from trueoracle.data import Dataset, load_dataset
 from trueoracle.fleet import train_alone
 from trueoracle.nets import build, channels_last, evaluate, find_sites, remove
 from trueoracle.oracle import Evaluator, evaluator
@@ -92,17 +92,15 @@ class Subject:
     def __init__(self, case: Case, data_dir: Path) -> None:
         self.case = case
         self.data = load_dataset(case.data, data_dir, torch.device("cpu"), Bars())
-        self.images = Split(
-            images_NCHW=self.data.train.images_NCHW[: case.images], labels_N=self.data.train.labels_N[: case.images]
-        )
+        self.images = self.data.train.take(slice(case.images))
         self.net = network(case, self.data)
-        units = {name: site.units for name, site in find_sites(self.net, self.data.shape).items()}
-        self.space = MaskSpace(
-            tuple(SiteChoice(site=site, units=units[site], pruned=units[site] // 2) for site in case.sites)
-        )
+        self.sites = find_sites(self.net, self.data.shape)
+        units = [self.sites.named(site).units for site in case.sites]
+        choices = zip(case.sites, units, strict=True)
+        self.space = MaskSpace(tuple(SiteChoice(site=site, units=n, pruned=n // 2) for site, n in choices))
         self.oracle: Evaluator = evaluator(self.net, self.space, self.data.shape, progress=Bars())
         self.ranks = range(case.masks_timed or self.space.count)
-        self.oracle.sums(self.ranks[:300], self.images.images_NCHW[:16], self.images.labels_N[:16])
+        self.oracle.sums(self.ranks[:300], self.images.take(slice(16)))
 
     def all_masks(self, threads: int) -> None:
         """What `trueoracle oracle` does with these masks and images."""
@@ -112,7 +110,7 @@ class Subject:
     def pruned_networks(self) -> Sequence[nn.Module]:
         """As many as the loop is timed on."""
         masks = (self.space.unrank(rank) for rank in self.space.draw(self.case.loop_masks, seed=0))
-        return [channels_last(remove(self.net, mask, self.data.shape)) for mask in masks]
+        return [channels_last(remove(self.net, mask, self.sites)) for mask in masks]
 
 
 def network(case: Case, data: Dataset) -> nn.Module:
@@ -127,7 +125,7 @@ def against_the_loop(subject: Subject, rounds: int) -> dict[str, Any]:
 
     def loop() -> None:
         for net in pruned:
-            evaluate(net, images.images_NCHW, images.labels_N)
+            evaluate(net, images)
 
     masks = subject.space.count
     spent = measure.in_turns(rounds, fast=lambda: subject.all_masks(1), loop=loop)

@@ -20,7 +20,7 @@ from scipy.stats import kendalltau
 
 import trueoracle
 from trueoracle.mask import Mask, SiteMask
-from trueoracle.nets import build, l1_kept, load_weights
+from trueoracle.nets import build, find_sites, l1_kept, load_weights
 from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
 
@@ -80,7 +80,9 @@ def l1_mask(weights: Path) -> int:
     """The rank of the mask that keeps each site's filters of largest mean absolute weight."""
     net = build(MODEL, SHAPE)
     load_weights(net, weights)
-    parts = [SiteMask(site=c.site, units=c.units, kept=l1_kept(net, c.site, c.units - c.pruned)) for c in SPACE.sites]
+    sites = find_sites(net, SHAPE)
+    kept = [l1_kept(net, sites.named(choice.site), choice.units - choice.pruned) for choice in SPACE.sites]
+    parts = [SiteMask(site=c.site, units=c.units, kept=units) for c, units in zip(SPACE.sites, kept, strict=True)]
     return SPACE.rank(Mask(rank=0, sites=tuple(parts)))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
+from trueoracle.data import Split
 from trueoracle.errors import StoreError
 from trueoracle.nets import build
 from trueoracle.oracle import Exact, PrunedLosses, Sums, accumulate, exact, loss_table, pruned_column
@@ -24,26 +24,27 @@ class Means:
     masks_at_once = 10
     images_at_once = 512
 
-    def sums(self, ranks: Sequence[int], images_BCHW: Tensor, labels_B: Tensor) -> Sums:
-        total = images_BCHW.double().sum().item()
-        right = int((labels_B == 1).sum())
+    def sums(self, ranks: Sequence[int], examples: Split) -> Sums:
+        total = examples.images_NCHW.double().sum().item()
+        right = int((examples.labels_N == 1).sum())
         return Sums(loss_M=np.array(ranks) * total, correct_M=np.full(len(ranks), right))
 
 
-def pixels(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    return torch.rand(count, 1, 1, 1, generator=torch.Generator().manual_seed(seed)), torch.arange(count) % 4
+def pixels(count: int, seed: int = 0) -> Split:
+    images = torch.rand(count, 1, 1, 1, generator=torch.Generator().manual_seed(seed))
+    return Split(images_NCHW=images, labels_N=torch.arange(count) % 4)
 
 
-def losses(evaluator: Any, ranks: Sequence[int], images: tuple[Tensor, Tensor], **how: Any) -> PrunedLosses:
+def losses(evaluator: Any, ranks: Sequence[int], images: Split, **how: Any) -> PrunedLosses:
     threads = how.pop("threads", 2)
-    return accumulate(evaluator, ranks, *images, run=Threads(threads).run, **how)
+    return accumulate(evaluator, ranks, images, run=Threads(threads).run, **how)
 
 
 def test_means_over_all_blocks() -> None:
     images = pixels(1300)
     told: list[int] = []
     found = losses(Means(), range(1, 4), images, advance=told.append)
-    mean = images[0].double().mean().item()
+    mean = images.images_NCHW.double().mean().item()
     np.testing.assert_allclose(found.loss_M, [mean, 2 * mean, 3 * mean])
     np.testing.assert_array_equal(found.accuracy_M, [0.25] * 3)
     np.testing.assert_array_equal(found.standard_error_M, [0] * 3)
@@ -65,16 +66,17 @@ def test_a_larger_part_of_the_split_is_surer_than_its_size_says() -> None:
 
 
 @pytest.fixture(scope="module")
-def network() -> tuple[Exact, tuple[Tensor, Tensor]]:
+def network() -> tuple[Exact, Split]:
     shape = InputShape(channels=1, height=32, width=32, classes=10)
     space = MaskSpace((SiteChoice(site="conv1", units=10, pruned=5),))
     oracle = exact(build("lenet5-mini", shape, seed=3), space, shape)
     assert isinstance(oracle, Exact)
     noise = torch.Generator().manual_seed(0)
-    return oracle, (torch.randn(900, 1, 32, 32, generator=noise), torch.randint(0, 10, (900,), generator=noise))
+    images, labels = torch.randn(900, 1, 32, 32, generator=noise), torch.randint(0, 10, (900,), generator=noise)
+    return oracle, Split(images_NCHW=images, labels_N=labels)
 
 
-def test_threads_change_nothing(network: tuple[Exact, tuple[Tensor, Tensor]]) -> None:
+def test_threads_change_nothing(network: tuple[Exact, Split]) -> None:
     one, two, four = (losses(network[0], range(252), network[1], threads=n) for n in (1, 2, 4))
     for other in (two, four):
         np.testing.assert_array_equal(one.loss_M, other.loss_M)
@@ -87,12 +89,12 @@ class Breaking(Means):
     def __init__(self, blocks: int) -> None:
         self.left, self.images = blocks, 0
 
-    def sums(self, ranks: Sequence[int], images_BCHW: Tensor, labels_B: Tensor) -> Sums:
+    def sums(self, ranks: Sequence[int], examples: Split) -> Sums:
         if not self.left:
             raise KeyboardInterrupt
         self.left -= 1
-        self.images += len(labels_B)
-        return super().sums(ranks, images_BCHW, labels_B)
+        self.images += len(examples)
+        return super().sums(ranks, examples)
 
 
 @pytest.mark.parametrize("blocks", [1, 3, 20])
@@ -141,5 +143,5 @@ def test_ranks_beyond_64_bits_are_text_in_numeric_order() -> None:
 class Nothing(Means):
     """No mask loses anything."""
 
-    def sums(self, ranks: Sequence[int], images_BCHW: Tensor, labels_B: Tensor) -> Sums:  # noqa: ARG002
+    def sums(self, ranks: Sequence[int], examples: Split) -> Sums:  # noqa: ARG002
         return Sums(loss_M=np.zeros(len(ranks)), correct_M=np.zeros(len(ranks), dtype=np.int64))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trueoracle.data import Split
 from trueoracle.errors import ModelError, SpecError
 from trueoracle.nets import build, evaluate, find_sites, remove
 from trueoracle.nets.vgg import CifarVGG
@@ -21,6 +22,10 @@ from trueoracle.space import MaskSpace, SiteChoice
 GREY = InputShape(channels=1, height=32, width=32, classes=10)
 COLOUR = InputShape(channels=3, height=32, width=32, classes=10)
 SMALL = InputShape(channels=3, height=12, width=12, classes=5)
+
+
+def split(images: Tensor, labels: Tensor) -> Split:
+    return Split(images_NCHW=images, labels_N=labels)
 
 
 class Stage(nn.Module):
@@ -161,20 +166,20 @@ def test_batched_equals_the_loop_in_float64(case: str) -> None:
     fast = batched(net, space, shape)
     assert fast.path == "batched"
     ranks = space.draw(8, seed=1)
-    wanted = in_float64(net, space, shape).sums(ranks, images.double(), labels)
+    wanted = in_float64(net, space, shape).sums(ranks, split(images.double(), labels))
     assert np.unique(wanted.loss_M).size > 1
-    assert_equal(fast.sums(ranks, images, labels), wanted)
+    assert_equal(fast.sums(ranks, split(images, labels)), wanted)
     # The two ways to sum over units, each taken wherever it can be.
     for worthwhile in (1, 10**9):
-        assert_equal(replace(fast, worthwhile=worthwhile).sums(ranks, images, labels), wanted)
+        assert_equal(replace(fast, worthwhile=worthwhile).sums(ranks, split(images, labels)), wanted)
 
 
 def test_a_whole_space_in_order_of_rank() -> None:
     net = seeded(lambda: build("lenet5-mini", GREY, 1))
     space = half_pruned(net, GREY, "conv2")
     images, labels = images_of(GREY, 5)
-    found = batched(net, space, GREY).sums(range(space.count), images, labels)
-    assert_equal(found, in_float64(net, space, GREY).sums(range(space.count), images.double(), labels))
+    found = batched(net, space, GREY).sums(range(space.count), split(images, labels))
+    assert_equal(found, in_float64(net, space, GREY).sums(range(space.count), split(images.double(), labels)))
 
 
 def test_neither_the_budget_nor_the_blocks_of_images_change_a_result() -> None:
@@ -182,12 +187,13 @@ def test_neither_the_budget_nor_the_blocks_of_images_change_a_result() -> None:
     space = half_pruned(net, SMALL, "one.conv1", "three.conv1")
     images, labels = images_of(SMALL, 9)
     fast = batched(net, space, SMALL)
-    whole = fast.sums(range(space.count), images, labels)
+    whole = fast.sums(range(space.count), split(images, labels))
     starved = replace(fast, budget=40_000)
     with ThreadPoolExecutor(3) as threads:
         parts = list(
             threads.map(
-                lambda part: starved.sums(range(space.count), *part), zip(images.split(3), labels.split(3), strict=True)
+                lambda part: starved.sums(range(space.count), split(*part)),
+                zip(images.split(3), labels.split(3), strict=True),
             )
         )
     np.testing.assert_allclose(sum(part.loss_M for part in parts), whole.loss_M, rtol=1e-6)
@@ -200,8 +206,8 @@ def test_a_space_beyond_64_bits() -> None:
     assert space.count > 2**64
     images, labels = images_of(COLOUR, 2)
     ranks = space.draw(4, seed=0)
-    found = batched(net, space, COLOUR).sums(ranks, images, labels)
-    assert_equal(found, in_float64(net, space, COLOUR).sums(ranks, images.double(), labels))
+    found = batched(net, space, COLOUR).sums(ranks, split(images, labels))
+    assert_equal(found, in_float64(net, space, COLOUR).sums(ranks, split(images.double(), labels)))
 
 
 def test_dead_units_and_large_logits() -> None:
@@ -216,7 +222,10 @@ def test_dead_units_and_large_logits() -> None:
     fast = batched(net, space, GREY)
     logits_MBK = fast.logits(ranks, images)
     assert (logits_MBK.amax(2) - logits_MBK.amin(2)).max() > 100
-    assert_equal(fast.sums(ranks, images, labels), in_float64(net, space, GREY).sums(ranks, images.double(), labels))
+    assert_equal(
+        fast.sums(ranks, split(images, labels)),
+        in_float64(net, space, GREY).sums(ranks, split(images.double(), labels)),
+    )
 
 
 def test_images_that_tie_count_for_the_first_class() -> None:
@@ -226,7 +235,7 @@ def test_images_that_tie_count_for_the_first_class() -> None:
             parameter.zero_()
     space = half_pruned(net, GREY, "conv1")
     images, _ = images_of(GREY, 3)
-    found = batched(net, space, GREY).sums(range(5), images, torch.tensor([0, 1, 0]))
+    found = batched(net, space, GREY).sums(range(5), split(images, torch.tensor([0, 1, 0])))
     assert found.correct_M.tolist() == [2] * 5
     np.testing.assert_allclose(found.loss_M, 3 * np.log(10), rtol=1e-12)
 
@@ -237,7 +246,7 @@ def test_the_network_is_left_as_it_was() -> None:
     images, labels = images_of(SMALL, 3)
     expected = deepcopy(net)(images)
     fast = batched(net, half_pruned(net, SMALL, "stem"), SMALL)
-    fast.sums(range(4), images, labels)
+    fast.sums(range(4), split(images, labels))
     torch.testing.assert_close(net(images), expected, rtol=0, atol=0)
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert next(net.parameters()).requires_grad
@@ -315,8 +324,9 @@ def test_what_cannot_be_batched_says_why_and_takes_the_loop(case: str) -> None:
 
 def test_one_site_by_two_names_is_refused() -> None:
     net = seeded(Residual)
-    with pytest.raises(CannotBatch, match=r"`stem` and `one\.conv2` are pruned together"):
-        batched(net, half_pruned(net, SMALL, "stem", "one.conv2"), SMALL)
+    twins = MaskSpace(tuple(SiteChoice(site=name, units=6, pruned=3) for name in ("stem", "one.conv2")))
+    with pytest.raises(ModelError, match=r"`one\.conv2` is no site: its units are those of the site `stem`"):
+        batched(net, twins, SMALL)
 
 
 def test_a_refused_network_is_evaluated_by_the_loop() -> None:
@@ -325,8 +335,8 @@ def test_a_refused_network_is_evaluated_by_the_loop() -> None:
     images, labels = images_of(SMALL, 4)
     chosen: Evaluator = evaluator(net, space, SMALL)
     assert chosen.path == ("loop: `softmax` (softmax) mixes the units of `conv` in a way that is no sum")
-    found = chosen.sums(range(space.count), images, labels)
-    wanted = [evaluate(remove(net, mask, SMALL), images, labels) for mask in space]
+    found = chosen.sums(range(space.count), split(images, labels))
+    wanted = [evaluate(remove(net, mask, find_sites(net, SMALL)), split(images, labels)) for mask in space]
     np.testing.assert_allclose(found.loss_M / 4, [mask.loss for mask in wanted], rtol=1e-6)
     assert found.correct_M.tolist() == [mask.accuracy * 4 for mask in wanted]
 

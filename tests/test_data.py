@@ -65,8 +65,33 @@ def test_a_damaged_cache_is_read_anew(folder: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("TRUEORACLE_CACHE", str(tmp_path / "cache"))
     first = load("mnist", folder)
     (kept,) = (tmp_path / "cache").iterdir()
-    kept.write_bytes(kept.read_bytes()[:100])
-    assert load("mnist", folder).fingerprint == first.fingerprint
+    assert sorted(p.name for p in kept.iterdir()) == [
+        "facts.json", "test.labels", "test.pixels", "train.labels", "train.pixels"
+    ]  # fmt: skip
+    for file in kept.iterdir():
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        assert load("mnist", folder).fingerprint == first.fingerprint
+        assert file.read_bytes() == whole
+
+
+def test_a_broken_image_leaves_nothing_in_the_cache(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUEORACLE_CACHE", str(tmp_path / "cache"))
+    write_split(folder / "mnist", "test", [png(PIXELS[0]), {"bytes": b"no picture", "path": None}], [0, 1])
+    with pytest.raises(DataError, match=r"row 2 of `.*test-00000-of-00001.parquet` is no image of a known format"):
+        load("mnist", folder)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_do(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("TRUEORACLE_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match="cannot be kept in `.*` .*: name another folder by .* TRUEORACLE_CACHE"):
+        load("mnist", folder)
 
 
 def test_other_pixels_have_another_fingerprint(folder: Path) -> None:
@@ -108,6 +133,23 @@ def broken_image(folder: Path) -> None:
     write_split(folder / "mnist", "train", [{"bytes": b"no picture", "path": None}], [0])
 
 
+def broken_off(folder: Path) -> None:
+    content = png(PIXELS[0])["bytes"]
+    write_split(folder / "mnist", "train", [{"bytes": content[:300], "path": None}], [0])  # type: ignore[index]
+
+
+def colour(folder: Path) -> None:
+    write_split(folder / "mnist", "train", [png(np.zeros((28, 28, 3), np.uint8))], [0])
+
+
+def deep(folder: Path) -> None:
+    write_split(folder / "mnist", "train", [png(np.full((28, 28), 1000, np.uint16))], [0])
+
+
+def no_label(folder: Path) -> None:
+    write_split(folder / "mnist", "train", [png(PIXELS[0]), png(PIXELS[1])], [0, None])  # type: ignore[list-item]
+
+
 def wrong_size(folder: Path) -> None:
     write_split(folder / "mnist", "train", [png(np.zeros((30, 28), np.uint8))], [0])
 
@@ -117,7 +159,9 @@ def wrong_label(folder: Path) -> None:
 
 
 def no_rows(folder: Path) -> None:
-    write_split(folder / "mnist", "train", [png(PIXELS[0])][:0], [])
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    empty = pa.table({"image": pa.array([], kind), "label": pa.array([], pa.int64())})
+    pq.write_table(empty, folder / "mnist" / "train-00000-of-00001.parquet")
 
 
 def other_columns(folder: Path) -> None:
@@ -132,11 +176,15 @@ def no_test_split(folder: Path) -> None:
     ("spoil", "message"),
     [
         (broken_parquet, "train-00000-of-00001.parquet` cannot be read"),
-        (broken_image, "train-00000-of-00001.parquet` cannot be read: cannot identify image file"),
-        (wrong_size, "`mnist` holds an image of 28x30 pixels, not 28x28"),
-        (wrong_label, "holds label 10, but `mnist` has 10 classes"),
-        (no_rows, "train-00000-of-00001.parquet"),
-        (other_columns, "there is no column `image` or `img`; there are picture, label"),
+        (broken_image, "row 1 of `.*train-00000-of-00001.parquet` is no image of a known format"),
+        (broken_off, "row 1 of `.*train-00000-of-00001.parquet` cannot be read"),
+        (wrong_size, "row 1 of `.*train-00000-of-00001.parquet` has 28x30 pixels, not 28x28"),
+        (colour, "row 1 of `.*train-00000-of-00001.parquet` has colours, but this is a set of grey images"),
+        (deep, "row 1 of `.*train-00000-of-00001.parquet` has more than 8 bits a pixel and channel"),
+        (wrong_label, "row 1 of `.*train-00000-of-00001.parquet` holds label 10, but there are 10 classes"),
+        (no_label, "row 2 of `.*train-00000-of-00001.parquet` has no label"),
+        (no_rows, "the train split of `mnist` holds no images"),
+        (other_columns, "holds no column `image` or `img`; it holds picture, label"),
         (no_test_split, r"holds no test\*.parquet"),
     ],
 )

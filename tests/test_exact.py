@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trueoracle.data import load_dataset
+from trueoracle.data import Split, load_dataset
 from trueoracle.errors import ModelError
 from trueoracle.fleet import train
 from trueoracle.nets import build, evaluate, find_sites, l1_kept, remove
@@ -48,6 +48,10 @@ def made(net: nn.Module, space: MaskSpace, removal: str = "aligned", shape: Inpu
     return found
 
 
+def split(images: Tensor, labels: Tensor) -> Split:
+    return Split(images_NCHW=images, labels_N=labels)
+
+
 def stretched(model: str, shape: InputShape = SHAPE, seed: int = 2, factor: float = 3) -> nn.Module:
     """A random network with weights large enough that its masks differ."""
     net = build(model, shape, seed=seed)
@@ -69,14 +73,14 @@ def check_against_loop(
     compared: int = 40,
 ) -> None:
     """Losses against a float64 loop, right answers against the loop in float32, but for counted near ties."""
-    sums = made(net, space, removal, shape).sums(ranks, images, labels)
+    sums = made(net, space, removal, shape).sums(ranks, split(images, labels))
     chosen = range(len(ranks))
     if len(ranks) > compared:
         chosen = sorted(np.random.default_rng(0).choice(len(ranks), compared, replace=False))
     for place in chosen:
-        pruned = remove(net, space.unrank(ranks[place]), shape, removal)  # type: ignore[arg-type]
-        answers = evaluate(pruned, images, labels).accuracy * len(labels)
-        expected = evaluate(pruned.double(), images.double(), labels)
+        pruned = remove(net, space.unrank(ranks[place]), find_sites(net, shape), removal)  # type: ignore[arg-type]
+        answers = evaluate(pruned, split(images, labels)).accuracy * len(labels)
+        expected = evaluate(pruned.double(), split(images.double(), labels))
         assert sums.loss_M[place] / len(labels) == pytest.approx(expected.loss, rel=1e-6)
         assert sums.correct_M[place] == round(answers)
 
@@ -140,9 +144,9 @@ def test_a_list_a_range_and_the_whole_space_agree(digits: tuple[Tensor, Tensor])
     net = stretched("lenet5-mini")
     space = space_of(net, {"conv1": 0.5, "conv2": 0.2})
     oracle = made(net, space)
-    whole = oracle.sums(range(space.count), *digits)
+    whole = oracle.sums(range(space.count), split(*digits))
     for ranks in (range(1000, 2500), space.draw(700, seed=1), tuple(range(5, 3000, 2)), [11339], []):
-        some = oracle.sums(ranks, *digits)
+        some = oracle.sums(ranks, split(*digits))
         np.testing.assert_allclose(some.loss_M, whole.loss_M[list(ranks)], rtol=1e-6)
         np.testing.assert_array_equal(some.correct_M, whole.correct_M[list(ranks)])
 
@@ -152,8 +156,8 @@ def test_the_order_of_the_sites_is_that_of_the_space(digits: tuple[Tensor, Tenso
     there, back = (space_of(net, dict(sites)) for sites in (PAIR, PAIR[::-1]))
     ranks = there.draw(50, seed=4)
     turned = [back.rank(type(mask)(rank=0, sites=mask.sites[::-1])) for mask in map(there.unrank, ranks)]
-    one = made(net, there).sums(ranks, *digits)
-    other = made(net, back).sums(sorted(turned), *digits)
+    one = made(net, there).sums(ranks, split(*digits))
+    other = made(net, back).sums(sorted(turned), split(*digits))
     np.testing.assert_array_equal(one.loss_M, other.loss_M[np.argsort(np.argsort(turned))])
 
 
@@ -178,7 +182,7 @@ def test_tiny_losses_keep_their_relative_accuracy(digits: tuple[Tensor, Tensor])
         net.get_submodule("fc2").bias[3] += 9
     labels = torch.full_like(digits[1], 3)
     space = space_of(net, {"conv3": 0.5})
-    sums = made(net, space).sums(range(252), digits[0], labels)
+    sums = made(net, space).sums(range(252), split(digits[0], labels))
     assert sums.loss_M.max() / IMAGES < 2e-3
     check_against_loop(net, space, range(252), digits[0], labels)
 
@@ -193,7 +197,7 @@ def test_dead_units_and_images_that_tie(digits: tuple[Tensor, Tensor]) -> None:
         bias[[2, 5]] = 0.5
     space = space_of(net, {"conv2": 0.5, "conv3": 0.5})
     ranks = space.draw(20, seed=0)
-    sums = made(net, space).sums(ranks, *digits)
+    sums = made(net, space).sums(ranks, split(*digits))
     assert set(sums.correct_M.tolist()) == {int((digits[1] == 2).sum())}
     check_against_loop(net, space, ranks, *digits)
 
@@ -211,15 +215,17 @@ def test_what_is_not_a_number_stays_so(digits: tuple[Tensor, Tensor]) -> None:
     net = stretched("lenet5-mini")
     images = digits[0].clone()
     images[17, 0, 16, 16] = float("nan")
-    sums = made(net, space_of(net, {"conv3": 0.5})).sums(range(252), images, digits[1])
+    sums = made(net, space_of(net, {"conv3": 0.5})).sums(range(252), split(images, digits[1]))
     assert np.isnan(sums.loss_M).all()
 
 
 def test_released_is_aligned_for_the_l1_mask_alone(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     space = space_of(trained, {"conv2": 0.5})
-    aligned, released = (made(trained, space, removal).sums(range(252), *digits) for removal in ("aligned", "released"))
+    aligned, released = (
+        made(trained, space, removal).sums(range(252), split(*digits)) for removal in ("aligned", "released")
+    )
     same = np.isclose(aligned.loss_M, released.loss_M, rtol=1e-9)
-    kept = l1_kept(trained, "conv2", 5)
+    kept = l1_kept(trained, find_sites(trained, SHAPE)["conv2"], 5)
     assert [space.unrank(int(place)).sites[0].kept for place in np.flatnonzero(same)] == [kept]
 
 
@@ -229,15 +235,15 @@ def test_l1_kept_prefers_the_lower_of_equal_units() -> None:
     with torch.no_grad():
         weight.fill_(-1)
         weight[[3, 8]] = 2
-    assert l1_kept(net, "conv1", 4) == (0, 1, 3, 8)
+    assert l1_kept(net, find_sites(net, SHAPE)["conv1"], 4) == (0, 1, 3, 8)
 
 
 def test_blocks_of_images_add_up(digits: tuple[Tensor, Tensor]) -> None:
     net = stretched("lenet5-mini")
     oracle = made(net, space_of(net, {"conv1": 0.5}))
     images, labels = (torch.cat([tensor] * 7) for tensor in digits)
-    whole = oracle.sums(range(252), images, labels)
-    parts = [oracle.sums(range(252), images[a:b], labels[a:b]) for a, b in pairwise((0, 17, 600, 1050))]
+    whole = oracle.sums(range(252), split(images, labels))
+    parts = [oracle.sums(range(252), split(images[a:b], labels[a:b])) for a, b in pairwise((0, 17, 600, 1050))]
     np.testing.assert_allclose(sum(part.loss_M for part in parts), whole.loss_M, rtol=1e-6)
     np.testing.assert_array_equal(sum(part.correct_M for part in parts), whole.correct_M)
 
@@ -274,6 +280,7 @@ def test_bad_input_gets_one_clear_line() -> None:
 
 ON_A_TARGET = """
 import sys, time, numpy, torch
+from trueoracle.data import Split
 from trueoracle.nets import build
 from trueoracle.oracle.exact import exact
 from trueoracle.progress import Quiet
@@ -289,7 +296,7 @@ noise = torch.Generator().manual_seed(0)
 began = time.process_time()
 oracle = exact(net, space, shape, progress=Told())
 print(time.process_time() - began)
-sums = oracle.sums(range(2000), torch.randn(40, 1, 32, 32, generator=noise), torch.arange(40) % 10)
+sums = oracle.sums(range(2000), Split(images_NCHW=torch.randn(40, 1, 32, 32, generator=noise), labels_N=torch.arange(40) % 10))
 numpy.savez(sys.argv[1], loss=sums.loss_M, correct=sums.correct_M)
 code = next(iter(next(sys.modules[f] for f in sys.modules if f.startswith("trueoracle_exact")).leaves_by_table.inspect_asm().values()), "")
 print(*(register for register in ("zmm", "ymm", "vfmadd") if register in code))

@@ -4,23 +4,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trueoracle.analysis import Relation, analyze_table
-    from trueoracle.api import Study, doctor, pruned_losses, studies
+    from trueoracle.analysis import CellAnalysis, analyze_table
+    from trueoracle.api import Study, doctor, pruned_losses, sites, studies
     from trueoracle.errors import TrueOracleError
     from trueoracle.spec import StudySpec
 
 _HOMES = {
-    "Relation": "analysis",
+    "CellAnalysis": "analysis",
     "Study": "api",
     "StudySpec": "spec",
     "TrueOracleError": "errors",
     "analyze_table": "analysis",
     "doctor": "api",
     "pruned_losses": "api",
+    "sites": "api",
     "studies": "api",
 }
 
-__all__ = ["Relation", "Study", "StudySpec", "TrueOracleError", "analyze_table", "doctor", "pruned_losses", "studies"]
+__all__ = [
+    "CellAnalysis",
+    "Study",
+    "StudySpec",
+    "TrueOracleError",
+    "analyze_table",
+    "doctor",
+    "pruned_losses",
+    "sites",
+    "studies",
+]
 
 
 def __getattr__(name: str) -> Any:

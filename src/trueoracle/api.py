@@ -2,25 +2,28 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from trueoracle import analysis
-from trueoracle.analysis import Relation
+from trueoracle.analysis import CellAnalysis, PooledCell
 from trueoracle.errors import SpecError, StoreError, TableError, unknown
 from trueoracle.progress import Bars, Progress
-from trueoracle.report import write_report
+from trueoracle.report import write_figures, write_report
 from trueoracle.spec import StudySpec, parse_spec
 from trueoracle.store import DEFAULT_URL, Status, Store, store_exists
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from trueoracle.fleet import Backend
     from trueoracle.nets import Removal
+    from trueoracle.shape import Shape
     from trueoracle.study.landscape import Question
 
 
@@ -49,14 +52,15 @@ def studies() -> dict[str, StudySpec]:
 class Study:
     """A study: run it, look at it, report on it.
 
-    `source` is a built-in name, a path of a YAML file or a `StudySpec`; `set` changes it by paths such as
-    `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes` or `loop`. Raises `SpecError` and its kin, before anything is written, for bad input.
+    `source` is a built-in name, a path of a YAML file or a `StudySpec`; `scale` (tiny, small or paper) shrinks it as its
+    file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes` or `loop`. Raises `SpecError` and its kin, before anything is written, for bad input.
     """
 
     def __init__(
         self,
         source: str | StudySpec,
         *,
+        scale: str = "paper",
         set: Mapping[str, Any] | None = None,  # noqa: A002 - the command line's word
         store: str = DEFAULT_URL,
         data_dir: str | Path | None = None,
@@ -66,15 +70,15 @@ class Study:
         backend: str = "auto",
         progress: Progress | None = None,
     ) -> None:
-        from trueoracle.study import changed, load_spec, plan
+        from trueoracle.study import at_scale, changed, load_spec, plan
 
         changes = dict(set or {})
         if base_weights is not None:
             changes["base_weights"] = str(base_weights)
         if isinstance(source, StudySpec):
-            self.spec = changed(source.facts(), changes, source.name)
+            self.spec = changed(at_scale(source.facts(), scale, source.name), changes, source.name)
         else:
-            self.spec = load_spec(source, changes)
+            self.spec = load_spec(source, changes, scale)
         self.plan = plan(self.spec)
         self.store_url = store
         self._data_dir = Path(data_dir) if data_dir is not None else default_data_dir()
@@ -95,13 +99,16 @@ class Study:
         The store is made only once the data has been read, so that bad input leaves nothing behind.
         """
         from trueoracle.data import load_dataset
-        from trueoracle.study import conduct
+        from trueoracle.study import conduct, drawn_questions, study_data
         from trueoracle.study.executor import Threads
 
         status = self.stored_status()
         if status is not None and not status.left:
             return status
-        data = load_dataset(self.spec.data, self._data_dir, find_device(self._device), self._progress)
+        whole = load_dataset(
+            self.spec.data, self._data_dir, find_device(self._device), self._progress, drawn=drawn_questions(self.spec)
+        )
+        data = study_data(self.plan, whole)
         store = Store(self.store_url, create=True)
         return conduct(self.plan, data, store, Threads(self._threads), self._progress, self._backend)
 
@@ -123,20 +130,35 @@ class Study:
         """A row an epoch of a trial."""
         return self._store.curve_table(self.plan.digest)
 
-    def base_weights(self) -> bytes:
-        """The base network's weights as the bytes of a safetensors file; `StoreError` before it is trained."""
-        base = self._store.base(self.plan.digest)
+    def base_weights(self, number: int = 0) -> bytes:
+        """A base network's weights as the bytes of a safetensors file; `StoreError` before it is trained."""
+        if not 0 <= number < self.spec.base_networks:
+            raise SpecError(f"`number` must lie in [0, {self.spec.base_networks}), but got {number}")
+        base = self._store.base(self.plan.digest, number)
         if base is None:
             raise StoreError(f"the base network of `{self.spec.name}` is not trained yet: run the study")
         return base.weights
 
-    def analyze(self, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[Relation]:
-        """The relation of `x` before with `y` after retraining, one a cell."""
-        return analysis.analyze_study(self._store, self.plan.digest, x, y)
+    def analyze(
+        self,
+        x: str | Sequence[str] = "pruned_train_loss",
+        y: str = "final_test_accuracy",
+        options: analysis.Options | None = None,
+    ) -> list[CellAnalysis]:
+        """The analysis of `x` before with `y` after retraining, one a cell; of several `x` the first is judged."""
+        return analysis.analyze_study(self._store, self.plan.digest, x, y, options)
 
-    def report(self, path: str | Path) -> None:
-        """Write the report, one HTML file."""
-        write_report(self._store, self.plan.digest, Path(path))
+    def pooled(self, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[PooledCell]:
+        """Each cell over all base networks of the study; empty where there is one."""
+        return analysis.pool(self.analyze(x, y), self._store.cells(self.plan.digest))
+
+    def report(self, path: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> None:
+        """Write the report, one HTML file: the predictor `x` judged against `y`, all others ranked."""
+        write_report(self._store, self.plan.digest, Path(path), x, y, self._progress)
+
+    def figures(self, folder: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[Path]:
+        """Write the figures for a manuscript, each as PDF and SVG; the paths written."""
+        return write_figures(self._store, self.plan.digest, Path(folder), x, y, self._progress)
 
     @property
     def _store(self) -> Store:
@@ -164,9 +186,71 @@ def find_backend(name: str) -> "Backend":
     raise SpecError(unknown("backend", name, BACKENDS))
 
 
+def sites(
+    model: "str | nn.Module",
+    data: str | None = None,
+    *,
+    shape: "Shape | None" = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """The sites of a network: a row each, in the order of its modules.
+
+    Columns `site, kind, units`; `parameters_per_unit` and `operations_per_unit`, what the whole network saves by losing
+    one unit (operations are multiply-accumulates for one image); `coupled`, the other layers that shrink with it.
+    `model` is a name as in a study, or a module. The images are those of the dataset `data`, or of `shape`; without
+    either, the ones that a built-in network is known for.
+    """
+    from trueoracle.nets import find_sites, unit_costs, usual_shape
+
+    if data is not None:
+        shape = _shape_of(data)
+    elif shape is None and isinstance(model, str):
+        shape = usual_shape(model)
+    if shape is None:
+        raise SpecError(
+            f"which images `{_name_of(model)}` takes is not known: name a dataset, such as qa: for a language model"
+        )
+    net = _network(model, None, shape, as_it_is=False)
+    found = find_sites(net, shape)
+    rows = []
+    with (progress or Bars()).task("what a unit costs", len(found), "sites") as advance:
+        for site, saved in unit_costs(net, found, shape):
+            rows.append((site.name, site.kind.value, site.units, saved.parameters, saved.macs, list(site.coupled)))
+            advance(1)
+    columns = ["site", "kind", "units", "parameters_per_unit", "operations_per_unit", "coupled"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _shape_of(data: str) -> "Shape":
+    from trueoracle.data import dataset_shape
+
+    return dataset_shape(data)
+
+
+def _name_of(model: "str | nn.Module") -> str:
+    return model if isinstance(model, str) else type(model).__name__
+
+
+def _network(model: "str | nn.Module", weights: str | Path | None, shape: "Shape", *, as_it_is: bool) -> "nn.Module":
+    """A network of its own with these weights, or with those that it comes with; a module is copied.
+
+    `as_it_is` says that without `weights` those that it comes with must be trained on these classes.
+    """
+    from trueoracle.nets import build, check_forward, load_weights
+
+    if isinstance(model, str):
+        net = build(model, shape, trained=as_it_is and weights is None)
+    else:
+        net = deepcopy(model).eval()
+        check_forward(net, shape, _name_of(model))
+    if weights is not None:
+        load_weights(net, Path(weights))
+    return net
+
+
 def ask_oracle(
-    model: str,
-    weights: str | Path,
+    model: "str | nn.Module",
+    weights: str | Path | None,
     data: str,
     prune: Mapping[str, float],
     *,
@@ -180,26 +264,28 @@ def ask_oracle(
     progress: Progress | None = None,
 ) -> "Question":
     """The question that `pruned_losses` answers, checked, with the network and the data loaded."""
-    from trueoracle.data import find_dataset, load_dataset
-    from trueoracle.nets import build, find_sites, load_weights
+    from trueoracle.data import Drawn, load_dataset
+    from trueoracle.nets import find_sites, try_removal
     from trueoracle.study.landscape import ask
     from trueoracle.study.plan import mask_space
 
-    shape = find_dataset(data).shape
-    net = build(model, shape)
-    load_weights(net, Path(weights))
-    space = mask_space(dict(prune), find_sites(net, shape))
+    shape = _shape_of(data)
+    net = _network(model, weights, shape, as_it_is=True)
+    known = find_sites(net, shape)
+    space = mask_space(dict(prune), known)
+    try_removal(net, space.unrank(0), known, shape)
     place = find_device(device)
     progress = progress or Bars()
-    loaded = load_dataset(data, Path(data_dir) if data_dir is not None else default_data_dir(), place, progress)
+    folder = Path(data_dir) if data_dir is not None else default_data_dir()
+    loaded = load_dataset(data, folder, place, progress, drawn=Drawn(model=_name_of(model)))
     return ask(
         net.to(place), space, loaded, progress, sample=sample, seed=seed, removal=removal, path=path, images=images
     )
 
 
 def pruned_losses(
-    model: str,
-    weights: str | Path,
+    model: "str | nn.Module",
+    weights: str | Path | None,
     data: str,
     prune: Mapping[str, float],
     *,
@@ -208,6 +294,9 @@ def pruned_losses(
     **how: Any,
 ) -> pd.DataFrame:
     """The pruned train loss of every mask, or of `sample` drawn ones: a row a mask, in order of `mask`.
+
+    `model` is a name as in a study, or a module; `weights` a safetensors file, or None for a module and for a model of
+    the hub, which have their own. `prune` has a ratio for each site, by name or glob.
 
     Columns `mask, pruned, pruned_train_loss` (nats, whole train split) and `pruned_train_accuracy`. `how` is what
     `ask_oracle` takes: `sample` and `seed` draw masks; `images` draws images instead of taking the whole split and adds
@@ -224,12 +313,61 @@ def pruned_losses(
     return losses_frame(question, Threads(threads_or_all(threads)), progress)
 
 
-def check_table_path(path: Path) -> None:
+def check_table_path(path: Path, endings: Sequence[str] = (".parquet", ".csv")) -> None:
     """`TableError` where no table can be written to `path`: better said before the work than after."""
-    if path.suffix not in (".parquet", ".csv"):
-        raise TableError(f"`{path}` must end in .parquet or .csv")
+    if path.suffix not in endings:
+        raise TableError(f"`{path}` must end in {', '.join(endings[:-1])} or {endings[-1]}")
     if not path.parent.is_dir():
         raise TableError(f"the folder of `{path}` does not exist")
+
+
+def plan_claim(
+    claim: analysis.Claim,
+    *,
+    pilot: str | None = None,
+    tau: float | None = None,
+    repeats: Sequence[int] = (1, 2, 3, 5),
+    reliability: float | None = None,
+    units: Sequence[int] = (),
+    trial_seconds: float | None = None,
+    margin: float = 0.1,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    store: str = DEFAULT_URL,
+) -> list[tuple[str, analysis.Need]]:
+    """(cell, what the claim takes) for each cell of the pilot, or for assumed noise, and each number of repeats.
+
+    What is given (`reliability` of one repeat, `units` of each site, core-`trial_seconds`) outranks the pilot.
+    """
+    if tau is None:
+        tau = 0.2 if claim is analysis.Claim.RELATION else 0.0
+    effects = sum(units) - len(units) if units else None
+    given = {"margin": margin, "alpha": alpha, "power": power}
+    if pilot is None:
+        if reliability is None:
+            raise SpecError("name a pilot study, or give `--reliability`, the correlation of two repeats over masks")
+        assumed = analysis.Assumptions(tau=tau, reliability=reliability, effects=effects, **given)
+        seconds = analysis.Absent(why="give `--trial-seconds`") if trial_seconds is None else trial_seconds
+        return [("", need) for need in analysis.needs(claim, assumed, repeats, seconds)]
+    opened = Store(store)
+    rates = analysis.trial_seconds(opened, pilot)
+    found = []
+    for cell in analysis.analyze_study(opened, pilot):
+        assumed = analysis.from_pilot(cell, tau, reliability=reliability, effects=effects, **given)
+        seconds = rates[cell.group] if trial_seconds is None else trial_seconds
+        found += [(cell.group, need) for need in analysis.needs(claim, assumed, repeats, seconds)]
+    return found
+
+
+ANALYSIS_ENDINGS = (".csv", ".parquet", ".tex")
+
+
+def write_analyses(found: Sequence[CellAnalysis], path: Path) -> None:
+    """Write analyses, a row a group with every figure, or as a LaTeX table in the paper's form, by the file's ending."""
+    check_table_path(path, ANALYSIS_ENDINGS)
+    if path.suffix != ".tex":
+        return write_table(analysis.as_table(found), path)
+    return _write_whole(path, lambda partial: partial.write_text(analysis.as_latex(found)))
 
 
 def doctor(store: str = DEFAULT_URL, data_dir: str | Path | None = None) -> dict[str, str]:
@@ -278,12 +416,18 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     if "mask" in table and len(table) and max(table["mask"]) >= 2**63:
         digits = len(str(max(table["mask"])))
         table = table.assign(mask=[str(rank).zfill(digits) for rank in table["mask"]])
+    _write_whole(
+        path,
+        lambda partial: (
+            table.to_csv(partial, index=False) if path.suffix == ".csv" else table.to_parquet(partial, index=False)
+        ),
+    )
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
-        if path.suffix == ".csv":
-            table.to_csv(partial, index=False)
-        else:
-            table.to_parquet(partial, index=False)
+        write(partial)
         partial.replace(path)
     except OSError as error:
         raise TableError(f"`{path}` cannot be written: {error.strerror or error}") from None

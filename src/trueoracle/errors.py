@@ -28,6 +28,10 @@ class TableError(TrueOracleError):
     """A table cannot be read, or cannot bear the statistics asked of it."""
 
 
+class ReportError(TrueOracleError):
+    """A page or a figure cannot be written."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """One line saying that `name` is no `kind`, with the nearest known name and then all of them."""
     names = sorted(known)

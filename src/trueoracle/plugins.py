@@ -1,6 +1,9 @@
 """Names that a spec may use: what trueoracle brings, and what other installed packages add by entry points."""
 
+import os
+import sys
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -20,6 +23,17 @@ def look_up(kind: str, name: str, known: Mapping[str, T], error: type[TrueOracle
     if name not in known:
         raise error(unknown(kind, name, known))
     return known[name]
+
+
+def imported(name: str, error: type[TrueOracleError]) -> Any:
+    """What `package.module:thing` names, or `error`; modules of the working folder are found, as with `python -m`."""
+    module, _, thing = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return getattr(import_module(module), thing)
+    except Exception as problem:  # whatever the module raises
+        raise error(f"`{name}` cannot be imported: {problem}") from problem
 
 
 def _load(point: EntryPoint) -> Any:

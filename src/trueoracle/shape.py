@@ -1,4 +1,4 @@
-"""What goes into a network and how many classes come out."""
+"""What goes into a network: images, of which it tells the class, or text, which it goes on with."""
 
 from dataclasses import dataclass
 
@@ -14,3 +14,14 @@ class InputShape:
 
     def __str__(self) -> str:
         return f"{self.channels}x{self.height}x{self.width} images of {self.classes} classes"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextShape:
+    """Text, with pictures or without, in whatever tokens the network's own tokenizer makes of it."""
+
+    def __str__(self) -> str:
+        return "text"
+
+
+Shape = InputShape | TextShape

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trueoracle.errors import SpecError, unknown
-from trueoracle.trial import FinalProtocol
+from trueoracle.trial import FinalProtocol, Scale
 
 SCHEMA: Literal[1] = 1
 
@@ -26,12 +26,58 @@ class _Facts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class RandAugment(_Facts):
+    """RandAugment (arXiv 1909.13719): `operations` random changes of each image, of strength `magnitude` out of 30."""
+
+    operations: Positive
+    magnitude: int = Field(ge=1, le=29)
+
+
+class Augmentation(_Facts):
+    """Random changes of the images that are trained on, in the order of these keys; what is evaluated never changes.
+
+    `crop_padding` cuts the image's own size out of it with so many black pixels on each side. `resized_crop` cuts out
+    a part of at least this share of the area, of aspect 3:4 to 4:3, and scales it to the network's size. `flip`
+    mirrors every second image, left to right.
+    """
+
+    crop_padding: int = Field(default=0, ge=0)
+    resized_crop: float | None = Field(default=None, gt=0, le=1)
+    flip: bool = False
+    rand_augment: RandAugment | None = None
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> Self:
+        if self.crop_padding and self.resized_crop is not None:
+            raise ValueError("`crop_padding` and `resized_crop` are two ways to crop: give one")
+        return self
+
+
+class LowRank(_Facts):
+    """LoRA (arXiv 2106.09685): instead of a weight, a product of two matrices of this rank is trained and added to it.
+
+    `targets` are the ends of the names of the linear layers that are trained so, such as `q_proj`; all other weights
+    stay as they are. The product is scaled by `alpha` / `rank`.
+    """
+
+    rank: Positive
+    alpha: Positive
+    targets: tuple[str, ...] = Field(min_length=1)
+
+
 class Recipe(_Facts):
-    """How a network is trained or retrained: plain mini-batches, no augmentation, cross-entropy.
+    """How a network is trained or retrained: mini-batches of shuffled images, cross-entropy.
 
     `lr` holds from the first epoch. With `schedule: step` it is multiplied by `factor` from each epoch in
     `milestones` on (epochs count from 0); with `cosine` it falls from `lr` to 0 along half a cosine, a step
-    an epoch. `keep` says which epoch's weights come out of the training.
+    an epoch. In the first `warmup_epochs` it rises linearly instead, and the cosine begins after them.
+    `keep` says which epoch's weights come out of the training. `steps` ends it earlier, after so
+    many steps of the optimiser; the curve then ends there.
+
+    `label_smoothing` gives this share of every target to all classes alike. `mixup` and `cutmix` mix each batch with
+    itself in another order, at a share drawn from Beta(a, a) for the number a given; with both, each batch takes one
+    of them at random. `gradient_clipping` is the largest norm that the gradient of all weights together may have.
+    `lora` trains few numbers instead of all weights.
     """
 
     optimiser: Literal["sgd", "adamw"]
@@ -39,11 +85,20 @@ class Recipe(_Facts):
     epochs: Positive
     batch_size: Positive
     momentum: float = Field(default=0.0, ge=0, lt=1)
+    nesterov: bool = False
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["constant", "step", "cosine"] = "constant"
     milestones: tuple[Positive, ...] = ()
     factor: float = Field(default=0.1, gt=0, le=1)
+    warmup_epochs: int = Field(default=0, ge=0)
+    gradient_clipping: float | None = Field(default=None, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    augmentation: Augmentation = Augmentation()
+    mixup: float | None = Field(default=None, gt=0)
+    cutmix: float | None = Field(default=None, gt=0)
+    lora: LowRank | None = None
     keep: Literal["last", "best_on_test"] = "last"
+    steps: Positive | None = None
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
@@ -53,7 +108,22 @@ class Recipe(_Facts):
             raise ValueError(f"`milestones` must rise, but got {list(self.milestones)}")
         if self.optimiser == "adamw" and self.momentum:
             raise ValueError("`momentum` belongs to `optimiser: sgd`")
+        if self.nesterov and not self.momentum:
+            raise ValueError("`nesterov` needs a `momentum` above 0")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"`warmup_epochs` must lie below `epochs`, {self.epochs}, but got {self.warmup_epochs}")
         return self
+
+    def epochs_begun(self, images: int) -> int:
+        """How many epochs of so many images the training begins: all, or fewer where `steps` end it earlier."""
+        an_epoch = -(-images // self.batch_size)
+        return self.epochs if self.steps is None else min(self.epochs, -(-self.steps // an_epoch))
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """The keys in use that ask more of a step than plain batches, cross-entropy and the optimiser's own rule."""
+        keys = ("nesterov", "gradient_clipping", "label_smoothing", "augmentation", "mixup", "cutmix", "lora")
+        return tuple(key for key in keys if getattr(self, key) != type(self).model_fields[key].default)
 
 
 class CellSpec(_Facts):
@@ -78,19 +148,37 @@ class CellSpec(_Facts):
         return "+".join(f"{site}-{ratio:g}" for site, ratio in self.prune.items())
 
 
+def case_name(cell: str, base: int, bases: int) -> str:
+    """What a cell of one of `bases` base networks is called: as the cell where there is no other network."""
+    return f"{cell}, base {base}" if bases > 1 else cell
+
+
 def pruned_count(units: int, ratio: float) -> int:
     """floor(units x ratio), with the ratio read as the decimal that was written (0.29 of 100 is 29)."""
     return int(units * Fraction(str(ratio)))
 
 
 class StudySpec(_Facts):
-    """A whole study: a network on a dataset, how it is trained, pruned and retrained, and how often."""
+    """A whole study: a network on a dataset, how it is trained, pruned and retrained, and how often.
+
+    `width_factor` multiplies the network's filters. `train_images` and `test_images` take that many of a split, each
+    class in proportion; the data is whole without them. With `base_networks` above 1 the whole experiment is done
+    for so many networks that differ in their seeds.
+
+    Three keys have more measured of every mask before it is retrained. `recalibration_images`: the train loss after
+    the statistics of BatchNorm were taken anew from so many train images. `loss_after_steps`: the train loss after so
+    many steps of `retrain`. `early`: the final test accuracy after that recipe, a short form of `retrain`.
+    """
 
     schema_number: Literal[1] = Field(default=SCHEMA, alias="schema")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+*?\[\]!-]*$")
     description: str = ""
     model: str
     data: str
+    width_factor: float = Field(default=1.0, gt=0, le=1)
+    train_images: Positive | None = None
+    test_images: Positive | None = None
+    base_networks: Positive = 1
     base_weights: Path | None = None
     train: Recipe | None = None
     retrain: Recipe
@@ -98,12 +186,19 @@ class StudySpec(_Facts):
     repeats: Positive
     final: FinalProtocol
     removal: Literal["aligned", "released"] = "aligned"
+    recalibration_images: Positive | None = None
+    loss_after_steps: Positive | None = None
+    early: Recipe | None = None
     seed: int = 0
+    scale: Scale = Scale.PAPER
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.train is None and self.base_weights is None:
+        if self.train is None and self.base_weights is None and not self.model.startswith("hf:"):
             raise ValueError("`train` is missing: say how the base network is trained, or give `base_weights`")
+        if (self.base_weights is not None or self.train is None) and self.base_networks > 1:
+            given = "`base_weights` hold" if self.base_weights is not None else "a model that is not trained is"
+            raise ValueError(f"{given} one base network, but `base_networks` is {self.base_networks}")
         names = [cell.name for cell in self.cells]
         for name in names:
             if names.count(name) > 1:
@@ -117,10 +212,10 @@ class StudySpec(_Facts):
     def canonical(self) -> str:
         """The JSON that identifies the study: what changes a result and nothing else, in sorted order.
 
-        The name and the description are left out, and so is the training of a base network that is given:
-        the content of its weights stands in their place.
+        The name, the description and the scale (what it changed stands in other keys) are left out, and so is the
+        training of a base network that is given: the content of its weights stands in their place.
         """
-        left_out = {"name", "description", "base_weights"}
+        left_out = {"name", "description", "scale", "base_weights"}
         if self.base_weights is not None:
             left_out.add("train")
         facts = self.model_dump(mode="json", exclude_defaults=True, exclude=left_out, by_alias=True)
@@ -173,6 +268,15 @@ def _first_problem(error: ValidationError) -> str:
 
 def _keys_at(parents: list[int | str]) -> list[str]:
     """The keys that the spec tree knows below `parents`."""
-    owners: dict[str, type[_Facts]] = {"train": Recipe, "retrain": Recipe, "cells": CellSpec}
-    owner = owners[str(parents[0])] if parents else StudySpec
+    owners: dict[str, type[_Facts]] = {
+        "train": Recipe,
+        "retrain": Recipe,
+        "early": Recipe,
+        "augmentation": Augmentation,
+        "lora": LowRank,
+        "rand_augment": RandAugment,
+        "cells": CellSpec,
+    }
+    named = [parent for parent in parents if isinstance(parent, str)]
+    owner = owners[named[-1]] if named else StudySpec
     return [field.alias or name for name, field in owner.model_fields.items()]

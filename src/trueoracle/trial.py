@@ -32,6 +32,26 @@ class FinalProtocol(Enum):
         }[self]
 
 
+class Scale(Enum):
+    """How large a study is beside the published one it was made from."""
+
+    TINY = "tiny"
+    SMALL = "small"
+    PAPER = "paper"
+
+    @property
+    def caveat(self) -> str:
+        """What a study of this scale cannot support, in the words of a report; empty where nothing was shrunk."""
+        return {
+            Scale.TINY: "This is the study at scale `tiny`: a few masks, images and epochs, so that every step is run in "
+            "minutes. Its numbers show that it runs, and nothing about pruning.",
+            Scale.SMALL: "This is the study at scale `small`: fewer masks, images and epochs, for some networks fewer "
+            "filters, as its specification below says. It can show a relation in this smaller setting; "
+            "it neither confirms nor refutes a figure published for the full one.",
+            Scale.PAPER: "",
+        }[self]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figures:
     """Losses (mean cross-entropy, nats) and accuracies (in [0, 1]) on whole splits, eval mode."""

@@ -1,8 +1,37 @@
 """Numbers from stored trials or from any table: does x, known before retraining, predict y after it? No torch."""
 
-from trueoracle.analysis.cells import analyze_study
-from trueoracle.analysis.relation import Relation, relate
+from trueoracle.analysis.analyze import Options
+from trueoracle.analysis.cells import analyze_study, trial_seconds
+from trueoracle.analysis.export import as_latex, as_table
+from trueoracle.analysis.masks import CellMasks
+from trueoracle.analysis.null import LossFunction
+from trueoracle.analysis.planning import Assumptions, Claim, Need, from_pilot, needs
+from trueoracle.analysis.pooled import PooledCell, pool
+from trueoracle.analysis.result import Absent, CellAnalysis, Interval
 from trueoracle.analysis.table import analyze_table, read_table
-from trueoracle.analysis.verdict import Verdict
+from trueoracle.analysis.verdict import Answer, Caveat, Verdict
 
-__all__ = ["Relation", "Verdict", "analyze_study", "analyze_table", "read_table", "relate"]
+__all__ = [
+    "Absent",
+    "Answer",
+    "Assumptions",
+    "Caveat",
+    "CellAnalysis",
+    "CellMasks",
+    "Claim",
+    "Interval",
+    "LossFunction",
+    "Need",
+    "Options",
+    "PooledCell",
+    "Verdict",
+    "analyze_study",
+    "analyze_table",
+    "as_latex",
+    "as_table",
+    "from_pilot",
+    "needs",
+    "pool",
+    "read_table",
+    "trial_seconds",
+]

@@ -1,49 +1,117 @@
-"""A stored study cell by cell: repeats of a mask averaged, trials without figures counted and left out."""
+"""A stored study cell by cell: every mask with its repeats, trials without figures counted and left out."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 
-from trueoracle.analysis.relation import Relation, relate
-from trueoracle.errors import TableError
-from trueoracle.store import Store
+from trueoracle.analysis.analyze import Options, analyze_cells
+from trueoracle.analysis.masks import CellMasks
+from trueoracle.analysis.result import CellAnalysis
+from trueoracle.errors import TableError, unknown
+from trueoracle.progress import Progress
+from trueoracle.store import TRIAL_COLUMNS, CellRecord, Store
 from trueoracle.trial import Outcome
 
 X, Y = "pruned_train_loss", "final_test_accuracy"
 
 
-def analyze_study(store: Store, study: str, x: str = X, y: str = Y) -> list[Relation]:
-    """The relation of `x` and `y` in every cell of the study (by name or digest) that has trials.
+def analyze_study(
+    store: Store,
+    study: str,
+    x: str | Sequence[str] = X,
+    y: str = Y,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> list[CellAnalysis]:
+    """The analysis of `x` and `y` in every cell of the study (by name or digest) that has trials.
 
-    `x` is a column of the trials or a criterion's score. A mask's y is the mean over its finished repeats.
+    `x` is a column of the trials or a criterion's score, or several of them: the first is judged, all are ranked. Where
+    one `x` is named, every criterion that the study scored its masks by is ranked with it.
     """
-    return analyze_trials(scored_trials(store, study), x, y)
+    xs = [x] if isinstance(x, str) else list(x)
+    return analyze_cells(study_masks(store, study, xs, y), xs, options, progress)
+
+
+def study_masks(store: Store, study: str, xs: Sequence[str], y: str) -> list[CellMasks]:
+    """The masks of each cell of a stored study, with what the store knows beyond its trial table."""
+    digest = store.find(study).digest
+    records = {record.name: record for record in store.cells(digest)}
+    trials = scored_trials(store, study)
+    ranked = list(dict.fromkeys([*xs, *(_criteria(trials) if len(xs) == 1 else ())]))
+    return [_known(cell, records[cell.group], store, digest) for cell in trial_masks(trials, xs, y, ranked)]
+
+
+def _criteria(trials: pd.DataFrame) -> list[str]:
+    """The pruned train loss and the columns of criteria."""
+    return [X, *(str(column) for column in trials.columns if column not in TRIAL_COLUMNS)]
+
+
+def _known(cell: CellMasks, record: CellRecord, store: Store, digest: str) -> CellMasks:
+    base = store.base(digest, record.base)
+    cell = replace(cell, units={site: units for site, (units, _) in record.sites.items()})
+    if base is None:
+        return cell
+    return replace(
+        cell,
+        classes=base.classes,
+        parameters_kept=record.parameters / base.parameters,
+        operations_kept=record.macs / base.macs,
+    )
 
 
 def scored_trials(store: Store, study: str) -> pd.DataFrame:
-    """The trial table with each criterion's score of the mask beside it."""
-    digest = store.find(study).digest
-    trials, masks = store.trial_table(digest), store.mask_table(digest)
+    """The trial table of a study that has trials."""
+    trials = store.trial_table(store.find(study).digest)
     if trials.empty:
         raise TableError(f"study `{study}` has no trials yet: run it first")
-    scores = masks.drop(columns=["pruned", "pruned_train_loss", "pruned_train_accuracy"])
-    return trials.merge(scores, on=["cell", "mask"], how="left")
+    return trials
 
 
-def analyze_trials(trials: pd.DataFrame, x: str, y: str) -> list[Relation]:
-    """The relation of `x` and `y` over the masks of each cell of a trial table."""
-    relations = []
-    for cell, rows in trials.groupby("cell", sort=False):
-        masks, excluded = mean_over_repeats(rows, x, y)
-        relations.append(
-            relate(masks[x].to_numpy(float), masks[y].to_numpy(float), group=str(cell), names=(x, y), excluded=excluded)
-        )
-    return relations
+def trial_masks(
+    trials: pd.DataFrame, xs: Sequence[str], y: str, ranked: Sequence[str] | None = None
+) -> list[CellMasks]:
+    """The masks of each cell of a trial table, in order of mask.
+
+    Of the predictors to be `ranked`, those not among `xs` are left out of a cell where they cannot correlate (one
+    value for all masks, or missing): that is an error only for what was asked for.
+    """
+    for column in (*xs, y):
+        if column not in trials.columns:
+            raise TableError(unknown("column", column, map(str, trials.columns)))
+    return [_masks(str(cell), rows, xs, y, ranked or xs) for cell, rows in trials.groupby("cell", sort=False)]
+
+
+def _masks(cell: str, rows: pd.DataFrame, xs: Sequence[str], y: str, ranked: Sequence[str]) -> CellMasks:
+    finished = rows[rows["outcome"] == Outcome.FINISHED.value]
+    firsts = finished.groupby("mask", sort=True).first()
+    repeats = finished.pivot(index="mask", columns="repeat", values=y).sort_index()
+    columns = {x: firsts[x].to_numpy(float) for x in ranked}
+    return CellMasks(
+        group=cell,
+        x={x: values for x, values in columns.items() if x in xs or (np.isfinite(values).all() and np.ptp(values) > 0)},
+        y_name=y,
+        y_nR=repeats.to_numpy(float) if len(repeats) else np.empty((0, 1)),
+        excluded=len(rows) - len(finished),
+        mask=tuple(int(mask) for mask in firsts.index),
+        pruned=tuple(firsts["pruned"]) if "pruned" in firsts else None,
+        loss=firsts[X].to_numpy(float) if X in firsts else None,
+    )
+
+
+def trial_seconds(store: Store, study: str) -> dict[str, float]:
+    """Core-seconds that a finished trial of each cell took on average."""
+    trials = store.trial_table(store.find(study).digest)
+    finished = trials[trials["outcome"] == Outcome.FINISHED.value]
+    return {str(cell): float(mean) for cell, mean in finished.groupby("cell", sort=False)["seconds"].mean().items()}
 
 
 def mean_over_repeats(rows: pd.DataFrame, x: str, y: str) -> tuple[pd.DataFrame, int]:
     """A row a mask, in order of mask, with `pruned`, x and the mean of y; and how many trials were left out."""
     for column in (x, y):
         if column not in rows.columns:
-            raise TableError(f"there is no column `{column}`; there are {', '.join(map(str, rows.columns))}")
+            raise TableError(unknown("column", column, map(str, rows.columns)))
     finished = rows[rows["outcome"] == Outcome.FINISHED.value]
     masks = finished.groupby("mask", sort=True).agg({"pruned": "first", x: "first", y: "mean"}).reset_index()
     return masks, len(rows) - len(finished)

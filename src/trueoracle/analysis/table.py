@@ -1,13 +1,18 @@
-"""Any table that a user brings: two columns correlated, in each group of a third."""
+"""Any table that a user brings: a row a mask, in each group of a column."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from trueoracle.analysis.cells import X, Y, analyze_trials
-from trueoracle.analysis.relation import Relation, relate
+from trueoracle.analysis.analyze import Options, analyze_cells
+from trueoracle.analysis.cells import X, Y, trial_masks
+from trueoracle.analysis.masks import CellMasks
+from trueoracle.analysis.result import CellAnalysis
 from trueoracle.errors import TableError, unknown
+from trueoracle.progress import Progress
 
 _TRIAL_COLUMNS = {"cell", "mask", "repeat", "outcome"}
 
@@ -24,19 +29,63 @@ def read_table(path: Path) -> pd.DataFrame:
         raise TableError(f"the table `{path}` cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def analyze_table(table: pd.DataFrame, x: str = X, y: str = Y, group: str | None = None) -> list[Relation]:
-    """The relation of columns `x` and `y`, a row a mask, in each group in order of appearance.
+def analyze_table(
+    table: pd.DataFrame,
+    x: str | Sequence[str] = X,
+    y: str = Y,
+    group: str | None = None,
+    classes: int | None = None,
+    classes_of: Mapping[str, int] | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> list[CellAnalysis]:
+    """The analysis of columns `x` and `y`, a row a mask, in each group in order of appearance.
 
     A trial table (with columns cell, mask, repeat, outcome) is read as one where no `group` is named: repeats
-    are averaged and unfinished trials left out. Raises `TableError` for what cannot bear statistics.
+    are averaged and unfinished trials left out. With several `x` the first is judged and all are ranked. The number
+    of classes is `classes`, or in some groups that of `classes_of`, or a column `classes` says it. Raises `TableError` for what cannot bear statistics.
     """
-    for column in filter(None, (x, y, group)):
+    xs = [x] if isinstance(x, str) else list(x)
+    cells = table_masks(table, xs, y, group)
+    exceptions = dict(classes_of or {})
+    for name in exceptions.keys() - {cell.group for cell in cells}:
+        raise TableError(unknown("group", name, [cell.group for cell in cells]))
+    known = [_with_classes(cell, exceptions.get(cell.group, classes)) for cell in cells]
+    return analyze_cells(known, xs, options, progress)
+
+
+def _with_classes(cell: CellMasks, classes: int | None) -> CellMasks:
+    if classes is None:
+        return cell
+    if classes < 2:
+        raise TableError(f"`classes` must be at least 2, but got {classes}")
+    return replace(cell, classes=classes)
+
+
+def table_masks(table: pd.DataFrame, xs: Sequence[str], y: str, group: str | None) -> list[CellMasks]:
+    """The masks of each group of a table."""
+    for column in filter(None, (*xs, y, group)):
         if column not in table.columns:
             raise TableError(unknown("column", column, map(str, table.columns)))
-    for column in (x, y):
+    for column in (*xs, y):
         if not is_numeric_dtype(table[column]):
             raise TableError(f"column `{column}` must hold numbers, but holds {table[column].dtype}")
     if group is None and set(table.columns) >= _TRIAL_COLUMNS:
-        return analyze_trials(table, x, y)
+        return trial_masks(table, xs, y)
     groups = [("", table)] if group is None else [(str(key), rows) for key, rows in table.groupby(group, sort=False)]
-    return [relate(rows[x].to_numpy(float), rows[y].to_numpy(float), group=key, names=(x, y)) for key, rows in groups]
+    return [_masks(key, rows, xs, y) for key, rows in groups]
+
+
+def _masks(group: str, rows: pd.DataFrame, xs: Sequence[str], y: str) -> CellMasks:
+    classes = list(rows["classes"].unique()) if "classes" in rows else []
+    if len(classes) > 1:
+        raise TableError(f"column `classes` must hold one number in group `{group}`, but holds {len(classes)}")
+    cell = CellMasks(
+        group=group,
+        x={x: rows[x].to_numpy(float) for x in xs},
+        y_name=y,
+        y_nR=rows[[y]].to_numpy(float),
+        pruned=tuple(rows["pruned"].astype(str)) if "pruned" in rows else None,
+        loss=rows[X].to_numpy(float) if X in rows else None,
+    )
+    return _with_classes(cell, int(classes[0])) if len(classes) else cell

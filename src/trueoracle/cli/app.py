@@ -10,8 +10,8 @@ import yaml
 
 from trueoracle import analysis, api
 from trueoracle.cli import show
-from trueoracle.errors import SpecError, StoreError, TrueOracleError
-from trueoracle.progress import Bars
+from trueoracle.errors import SpecError, StoreError, TableError, TrueOracleError
+from trueoracle.progress import Bars, Quiet
 from trueoracle.spec import parse_spec
 from trueoracle.store import DEFAULT_URL, Store, StudyRecord
 
@@ -47,6 +47,9 @@ def studies() -> None:
 @app.command()
 def run(
     study: Annotated[str, typer.Argument(help="A built-in study, NAME-CELL for one cell of it, or a YAML file.")],
+    scale: Annotated[
+        str, typer.Option(help="tiny, small or paper: minutes, about an hour, or as published.")
+    ] = "paper",
     store: StoreUrl = DEFAULT_URL,
     data_dir: DataDir = None,
     base_weights: Annotated[Path | None, typer.Option(help="A safetensors file: no base network is trained.")] = None,
@@ -60,6 +63,7 @@ def run(
 
     wanted = api.Study(
         study,
+        scale=scale,
         set=dict(_change(text) for text in changes or []),
         store=store,
         data_dir=data_dir,
@@ -78,7 +82,11 @@ def run(
         show.say(f"stopped; what was finished is kept in {store}. To resume, give the same command again")
         sys.exit(130)
     show.status(wanted.spec.name, wanted.status())
-    show.relations(wanted.analyze())
+    try:
+        show.analyses(wanted.analyze())
+        show.pooled(wanted.pooled())
+    except TableError as problem:  # a tiny study's masks may all end alike; that the study ran is not changed by it
+        show.say(f"the trials are kept, but cannot be analysed: {problem}")
 
 
 @app.command()
@@ -108,10 +116,11 @@ def trials(
 def base(
     study: StudyName,
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
+    number: Annotated[int, typer.Option(help="Which one, where the study has several; from 0.")] = 0,
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
     """Write the weights of a study's base network, for `oracle` or for `run --base-weights`."""
-    content = api.Study.stored(study, store=store).base_weights()
+    content = api.Study.stored(study, store=store).base_weights(number)
     try:
         output.write_bytes(content)
     except OSError as error:
@@ -120,12 +129,21 @@ def base(
 
 
 @app.command()
+def sites(
+    model: Annotated[str, typer.Argument(help="A network: a name, package.module:factory, or hf:HUB-ID.")],
+    data: Annotated[str | None, typer.Option(help="A dataset, for its images; a built-in network has its own.")] = None,
+) -> None:
+    """What can be pruned of a network, and what a unit of it costs."""
+    show.sites(api.sites(model, data))
+
+
+@app.command()
 def oracle(
-    model: Annotated[str, typer.Option(help="A network by name.")],
-    weights: Annotated[Path, typer.Option(help="Its weights, a safetensors file.")],
+    model: Annotated[str, typer.Option(help="A network: a name, package.module:factory, or hf:HUB-ID.")],
     data: Annotated[str, typer.Option(help="A dataset by name.")],
-    prune: Annotated[list[str], typer.Option(help="SITE=RATIO; again for a joint space.")],
+    prune: Annotated[list[str], typer.Option(help="SITE=RATIO, by name or glob; again for a joint space.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet or .csv file.")],
+    weights: Annotated[Path | None, typer.Option(help="A safetensors file; hf: models have their own.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, help="Draw so many masks instead of taking all.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws of masks and images.")] = 0,
     images: Annotated[int | None, typer.Option(help="Draw so many train images instead of taking all.")] = None,
@@ -159,36 +177,121 @@ def oracle(
 @app.command()
 def analyze(
     source: Annotated[str, typer.Argument(help="A stored study, or a .parquet or .csv file.")],
-    x: Annotated[str, typer.Option(help="The predictor, known before retraining.")] = "pruned_train_loss",
+    x: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A predictor, known before retraining; again to rank several, the first is judged. [default: pruned_train_loss]"
+        ),
+    ] = None,
     y: Annotated[str, typer.Option(help="The result after it.")] = "final_test_accuracy",
     group: Annotated[str | None, typer.Option(help="Column of a table: one line for each of its values.")] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(help="Number of classes of a table's task; again as GROUP=N for groups of another task."),
+    ] = None,
+    margin: Annotated[float, typer.Option(help="|tau| below it does not matter.")] = 0.1,
+    alpha: Annotated[float, typer.Option(help="Level of the tests.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Seed of resamples and relabellings.")] = 0,
+    resamples: Annotated[
+        int | None, typer.Option(help="Resamples and relabellings. [default: 9,999, fewer for over 4,000 masks]")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A .csv, .parquet or .tex file to write.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A list with an object a group.")] = False,
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
-    """Does x predict y?"""
+    """Does x predict y? What every column means: docs/statistics.md; what a verdict means: docs/verdicts.md."""
+    if output is not None:
+        api.check_table_path(output, api.ANALYSIS_ENDINGS)
+    xs = x or ["pruned_train_loss"]
+    progress = Quiet() if as_json else Bars()
+    options = analysis.Options(margin=margin, alpha=alpha, seed=seed, resamples=resamples)
     if source.endswith((".parquet", ".csv")):
-        found = analysis.analyze_table(analysis.read_table(Path(source)), x, y, group)
-    elif group is not None:
-        raise SpecError("`--group` is for tables; a study is grouped by its cells")
+        table = analysis.read_table(Path(source))
+        found = analysis.analyze_table(table, xs, y, group, *_classes(classes or []), options, progress)
+    elif group is not None or classes is not None:
+        raise SpecError("`--group` and `--classes` are for tables; a stored study knows its cells and classes")
     else:
-        found = analysis.analyze_study(Store(store), source, x, y)
+        found = analysis.analyze_study(Store(store), source, xs, y, options, progress)
+    if output is not None:
+        api.write_analyses(found, output)
     if as_json:
-        print(json.dumps([relation.as_dict() for relation in found], indent=2))
+        print(json.dumps([cell.as_dict() for cell in found], indent=2))
+        return
+    show.analyses(found)
+    if not source.endswith((".parquet", ".csv")):
+        opened = Store(store)
+        show.pooled(analysis.pool(found, opened.cells(opened.find(source).digest)))
+
+
+@app.command()
+def plan(
+    pilot: Annotated[
+        str | None, typer.Argument(help="A stored study whose noise, units and rate are taken over.")
+    ] = None,
+    tau: Annotated[
+        float | None,
+        typer.Option(help="tau between x and what masks end with on average. [default: 0.2, for equivalence 0]"),
+    ] = None,
+    claim: Annotated[analysis.Claim, typer.Option(help="What is to be shown.")] = analysis.Claim.RELATION,
+    repeats: Annotated[
+        list[int] | None, typer.Option(help="Repeats a mask; again for several. [default: 1 2 3 5]")
+    ] = None,
+    reliability: Annotated[
+        float | None, typer.Option(help="Without a pilot: correlation of two repeats over masks.")
+    ] = None,
+    units: Annotated[
+        list[int] | None, typer.Option(help="Without a pilot: units of a site; again for each site.")
+    ] = None,
+    trial_seconds: Annotated[float | None, typer.Option(help="Without a pilot: core-seconds a trial.")] = None,
+    margin: Annotated[float, typer.Option(help="|tau| below it does not matter.")] = 0.1,
+    alpha: Annotated[float, typer.Option(help="Level of the test.")] = 0.05,
+    power: Annotated[float, typer.Option(help="Chance of showing the claim if it holds.")] = 0.8,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A list with an object a cell and number of repeats.")
+    ] = False,
+    store: StoreUrl = DEFAULT_URL,
+) -> None:
+    """How many masks and repeats a claim takes, and what they cost. How it is computed: docs/statistics.md."""
+    found = api.plan_claim(
+        claim, pilot=pilot, tau=tau, repeats=repeats or (1, 2, 3, 5), reliability=reliability, units=units or (),
+        trial_seconds=trial_seconds, margin=margin, alpha=alpha, power=power, store=store,
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps([{"cell": cell, **need.as_dict()} for cell, need in found], indent=2))
     else:
-        show.relations(found)
+        show.needs(claim, found)
 
 
 @app.command()
 def report(
     study: StudyName,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
+    x: Annotated[str, typer.Option(help="The predictor that is judged; all others are ranked.")] = "pruned_train_loss",
+    y: Annotated[str, typer.Option(help="The result after retraining.")] = "final_test_accuracy",
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
     """Write a study's report, one self-contained page."""
     from trueoracle.report import write_report
 
-    write_report(Store(store), study, output)
+    write_report(Store(store), study, output, x, y, Bars())
     show.say(f"report written to {output}")
+
+
+@app.command()
+def figures(
+    study: StudyName,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write into.")] = Path("figures"),
+    x: Annotated[str, typer.Option(help="The predictor.")] = "pruned_train_loss",
+    y: Annotated[str, typer.Option(help="The result after retraining.")] = "final_test_accuracy",
+    store: StoreUrl = DEFAULT_URL,
+) -> None:
+    """Write a study's figures for a manuscript, as PDF and SVG."""
+    from trueoracle.report import write_figures
+
+    written = write_figures(Store(store), study, output, x, y, Bars())
+    show.say(f"{len(written)} files written to {output}")
 
 
 @app.command()
@@ -214,6 +317,20 @@ def _change(text: str) -> tuple[str, Any]:
         return path, yaml.safe_load(value)
     except yaml.YAMLError:
         raise SpecError(f"`--set {path}`: the value `{value}` is no YAML") from None
+
+
+def _classes(texts: list[str]) -> tuple[int | None, dict[str, int]]:
+    """The number for all groups, and those of some."""
+    everywhere, somewhere = None, {}
+    for text in texts:
+        group, equals, number = text.rpartition("=")
+        if not number.isdecimal() or (equals and not group):
+            raise SpecError(f"`--classes` takes N or GROUP=N, but got `{text}`")
+        if equals:
+            somewhere[group] = int(number)
+        else:
+            everywhere = int(number)
+    return everywhere, somewhere
 
 
 def _removal(name: str) -> Any:

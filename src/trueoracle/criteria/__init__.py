@@ -1,7 +1,7 @@
 """Pruning criteria: how much each unit of a site matters, judged without retraining.
 
-A criterion takes the base network and a site's layer and returns one importance a unit, higher for a unit
-to keep. Others add theirs through the entry-point group `trueoracle.criteria`.
+A criterion takes the base network and a site and returns one importance a unit, higher for a unit to keep, or None for
+a site that it cannot judge. Others add theirs through the entry-point group `trueoracle.criteria`.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,25 +10,54 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.mask import Mask
+from trueoracle.nets import Role, Site, unit_weights
 from trueoracle.plugins import with_plugins
+from trueoracle.seeding import derive_seed
 
-Criterion = Callable[[nn.Module, str], Tensor]
-
-
-def l1(net: nn.Module, site: str) -> Tensor:
-    """Mean absolute weight of each unit, bias left out (Li et al., arXiv 1608.08710); float64, one a unit."""
-    weight: Tensor = net.get_submodule(site).weight  # type: ignore[assignment]
-    return weight.detach().double().abs().flatten(1).mean(1).cpu()
+Criterion = Callable[[nn.Module, Site], Tensor | None]
 
 
-CRITERIA: dict[str, Criterion] = {"l1": l1}
+def l1(net: nn.Module, site: Site) -> Tensor:
+    """Mean absolute weight of each unit, biases left out (Li et al., arXiv 1608.08710); float64, one a unit."""
+    return unit_weights(net, site).abs().mean(1)
 
 
-def importances(net: nn.Module, sites: tuple[str, ...]) -> dict[str, dict[str, Tensor]]:
-    """For every known criterion, the importance of each unit of each site."""
-    known = with_plugins("criteria", CRITERIA)
+def l2(net: nn.Module, site: Site) -> Tensor:
+    """Root mean square weight of each unit, biases left out; float64, one a unit."""
+    return unit_weights(net, site).square().mean(1).sqrt()
+
+
+def bn_scale(net: nn.Module, site: Site) -> Tensor | None:
+    """Absolute scale of the BatchNorm behind each filter (network slimming, arXiv 1708.06519); None without one.
+
+    Where several follow the same filters, their scales are summed.
+    """
+    scales = [
+        layer.weight.detach().double().cpu().abs()[torch.from_numpy(cut.channels_UC)].sum(1)
+        for cut in site.cuts
+        if cut.role is Role.FOLLOWER and isinstance(layer := net.get_submodule(cut.layer), nn.BatchNorm2d)
+    ]
+    return torch.stack(scales).sum(0) if scales else None
+
+
+def random(net: nn.Module, site: Site) -> Tensor:  # noqa: ARG001 - a criterion that looks at nothing
+    """A fixed random number for each unit: what a criterion must beat."""
+    generator = torch.Generator().manual_seed(derive_seed("criterion random", site.name))
+    return torch.rand(site.units, generator=generator, dtype=torch.float64)
+
+
+CRITERIA: dict[str, Criterion] = {"l1": l1, "l2": l2, "bn_scale": bn_scale, "random": random}
+
+
+def importances(net: nn.Module, sites: Mapping[str, Site]) -> dict[str, dict[str, Tensor]]:
+    """For every known criterion that can judge all of these sites, the importance of each unit of each site."""
+    found: dict[str, dict[str, Tensor]] = {}
     with torch.no_grad():
-        return {name: {site: criterion(net, site) for site in sites} for name, criterion in known.items()}
+        for name, criterion in with_plugins("criteria", CRITERIA).items():
+            judged = {site.name: criterion(net, site) for site in sites.values()}
+            if all(units is not None for units in judged.values()):
+                found[name] = judged  # type: ignore[assignment]
+    return found
 
 
 def score(mask: Mask, importance: Mapping[str, Tensor]) -> float:

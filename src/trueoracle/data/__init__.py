@@ -1,7 +1,37 @@
-"""Datasets: found by name, decoded once, each split one tensor on the device."""
+"""Datasets: found by name or path, decoded once; what is small lies on the device, the rest is read a batch at a time."""
 
+from trueoracle.data.augment import Augmenter
 from trueoracle.data.catalogue import DATASETS, find_dataset
+from trueoracle.data.chance import torch_seeded
+from trueoracle.data.hub import HubData
+from trueoracle.data.load import load_dataset
+from trueoracle.data.normalisation import Normalisation
+from trueoracle.data.pictures import Pixels
+from trueoracle.data.question_sets import Drawn, dataset_shape
+from trueoracle.data.questions import Questions
 from trueoracle.data.source import RawData, RawSplit, Source
-from trueoracle.data.split import Dataset, Split, load_dataset
+from trueoracle.data.split import Dataset, Split
+from trueoracle.data.stored import StoredSplit, images_of
+from trueoracle.data.subset import subset
 
-__all__ = ["DATASETS", "Dataset", "RawData", "RawSplit", "Source", "Split", "find_dataset", "load_dataset"]
+__all__ = [
+    "DATASETS",
+    "Augmenter",
+    "Dataset",
+    "Drawn",
+    "HubData",
+    "Normalisation",
+    "Pixels",
+    "Questions",
+    "RawData",
+    "RawSplit",
+    "Source",
+    "Split",
+    "StoredSplit",
+    "dataset_shape",
+    "find_dataset",
+    "images_of",
+    "load_dataset",
+    "subset",
+    "torch_seeded",
+]

@@ -6,13 +6,17 @@ from pathlib import Path
 
 from torch import Tensor
 
+from trueoracle.data.normalisation import Normalisation
 from trueoracle.progress import Progress
 from trueoracle.shape import InputShape
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawSplit:
-    """Pixels `images_NCHW` (uint8, 0-255, already at the network's size) and classes `labels_N` (int64)."""
+    """Pixels `images_NCHW` (uint8, 0-255) and classes `labels_N` (int64); both may be mapped from disk.
+
+    Images have the network's size or a larger one, of which a network sees the middle and augmentation the whole.
+    """
 
     images_NCHW: Tensor
     labels_N: Tensor
@@ -20,20 +24,24 @@ class RawSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class RawData:
-    """The two splits of a dataset as its authors cut them."""
+    """The two splits of a dataset as its authors cut them.
+
+    `fingerprint` and `normalisation` (of the train pixels) are there where they were found already.
+    """
 
     train: RawSplit
     test: RawSplit
+    fingerprint: str | None = None
+    normalisation: Normalisation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """A dataset by its facts: the shape it has for a network, and per channel the mean and deviation of
-    its pixels (of 0 ... 1) by which it is normalised. `read(data_dir, progress)` brings the pixels;
-    `data_dir` is the folder that the user named, if any.
+    its pixels (of 0 ... 1) by which it is normalised; None for those of the train pixels. `read(data_dir, progress)`
+    brings the pixels; `data_dir` is the folder that the user named, if any.
     """
 
     shape: InputShape
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
     read: Callable[[Path | None, Progress], RawData]
+    normalisation: Normalisation | None = None

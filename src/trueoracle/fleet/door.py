@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import nn
 
-from trueoracle.data import Dataset
+from trueoracle.data import Dataset, Split
 from trueoracle.errors import ModelError
 from trueoracle.fleet.chain import Chain, NotAChain, Size, find_chain
 from trueoracle.fleet.lanes import LaneFleet, kernels, train_in_lanes
@@ -120,6 +120,8 @@ def figures_alone(
 def _chain(net: nn.Module, data: Dataset) -> Chain:
     if data.device.type != "cpu":
         raise NotAChain(f"is trained on the device {data.device.type}")
+    if not isinstance(data.train, Split):
+        raise NotAChain("is trained on other examples than images to be classified")
     channels, height, width = data.train.images_NCHW.shape[1:]
     size: Size = (channels, height, width)
     return find_chain(net, size)

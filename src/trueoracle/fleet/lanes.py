@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from trueoracle.data import Dataset, Split
+from trueoracle.data import Dataset, Split, images_of
 from trueoracle.fleet.chain import Chain, Product
 from trueoracle.fleet.kernels import Layout, lay_out, padded, source
-from trueoracle.fleet.loop import Stopped, Trained, learning_rate, order_of_epoch
+from trueoracle.fleet.loop import Stopped, Trained, learning_rate, orders
 from trueoracle.fleet.optimisers import Floats, optimiser
 from trueoracle.lanes import LANES, aligned, build
 from trueoracle.nets import channels_last
@@ -91,8 +91,9 @@ class LaneFleet:
         self.gradients: Floats = aligned(len(self.weights))
         self._floats = aligned(self._at.floats)
         self._integers = aligned(self._at.integers, np.int32)
-        background_C = _background(data.train.images_NCHW)
-        self._train, self._test = (_images(split, background_C, self._at) for split in (data.train, data.test))
+        train, test = images_of(data.train), images_of(data.test)
+        background_C = _background(train.images_NCHW)
+        self._train, self._test = (_images(split, background_C, self._at) for split in (train, test))
         self._background = _blank_image(background_C, self._at)
 
     def set_gradients(self, order: NDArray[np.int64], stop: Stop) -> None:
@@ -176,9 +177,8 @@ def train_in_lanes(
     done: list[Trained | None] = [None] * len(nets)
     kept = [fleet.lane(lane) for lane in range(len(nets))]
     with np.errstate(all="ignore"):  # a diverging lane may overflow
-        for epoch in range(recipe.epochs):
+        for epoch, order in orders(recipe, len(data.train), order_seed):
             rate = _spread([learning_rate(r, epoch) for r in recipes], len(fleet.weights), code.layout.lone)
-            order = order_of_epoch(len(data.train), order_seed, epoch)
             for first in range(0, len(order), recipe.batch_size):
                 fleet.set_gradients(order[first : first + recipe.batch_size], stop)
                 method.step(fleet.weights, fleet.gradients, rate, decay)

@@ -1,20 +1,21 @@
 """The training loop, one network at a time: data on the device, shuffled each epoch, evaluated each epoch.
 
-Letters: N images, C channels, H x W pixels, B batch.
+Letters: B batch.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trueoracle.data import Dataset, Split
+from trueoracle.data import Dataset, torch_seeded
+from trueoracle.fleet.lora import merge_adapters, put_adapters
+from trueoracle.fleet.objective import TrainLoss, objective
 from trueoracle.nets import channels_last, evaluate
 from trueoracle.spec import Recipe
 from trueoracle.trial import Figures, Outcome, best_epoch
@@ -41,50 +42,61 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> Trained:
-    """Train a copy of `net`; the order of the images depends on `order_seed` and the epoch alone.
+    """Train a copy of `net`; the order of the examples depends on `order_seed` and the epoch alone.
 
+    Augmentation, mixing and dropout depend on these and the number of the batch: what else runs changes nothing.
     A network whose loss is no longer finite is `DIVERGED` and keeps the curve up to there. `stop` is asked
     before every step; where it says yes, `Stopped` is raised.
     """
     net = channels_last(deepcopy(net))
-    optimiser = _optimiser(net, recipe)
+    if recipe.lora is not None:
+        put_adapters(net, recipe.lora, order_seed)
+    optimiser, on_batch = _optimiser(net, recipe), objective(recipe, data)
+    draws = True  # whether the network draws random numbers, as dropout does: until a step has shown otherwise
     curve: list[Figures] = []
     kept = net
-    for epoch in range(recipe.epochs):
+    for epoch, order in orders(recipe, len(data.train), order_seed):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, epoch)
         net.train()
-        for batch_B in shuffled_batches(data.train, recipe.batch_size, order_seed, epoch):
+        for number, batch_B in enumerate(batches(order, recipe.batch_size, data.device), 1):
             if stop():
                 raise Stopped
-            loss = F.cross_entropy(net(data.train.images_NCHW[batch_B]), data.train.labels_N[batch_B])
+            chance = np.random.default_rng([order_seed, epoch, number])
+            batch = on_batch(batch_B, chance)
+            loss, draws = _seeded_loss(batch, net, chance) if draws else (batch.train_loss(net), False)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if recipe.gradient_clipping is not None:
+                nn.utils.clip_grad_norm_(net.parameters(), recipe.gradient_clipping)
             optimiser.step()
         figures = figures_of(net, data)
         if not figures.finite():
-            return Trained(net=net.eval(), curve=tuple(curve), outcome=Outcome.DIVERGED)
+            return Trained(net=_whole(net, recipe), curve=tuple(curve), outcome=Outcome.DIVERGED)
         curve.append(figures)
         if recipe.keep == "best_on_test" and best_epoch(curve) == epoch:
             kept = deepcopy(net)
         on_epoch()
-    return Trained(net=kept.eval(), curve=tuple(curve), outcome=Outcome.FINISHED)
+    return Trained(net=_whole(kept, recipe), curve=tuple(curve), outcome=Outcome.FINISHED)
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:
     """The rate of one epoch, counted from 0."""
+    if epoch < recipe.warmup_epochs:
+        return recipe.lr * (epoch + 1) / recipe.warmup_epochs
     match recipe.schedule:
         case "constant":
             return recipe.lr
         case "step":
             return recipe.lr * recipe.factor ** sum(epoch >= milestone for milestone in recipe.milestones)
         case "cosine":
-            return recipe.lr * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
+            gone, all_in_all = epoch - recipe.warmup_epochs, recipe.epochs - recipe.warmup_epochs
+            return recipe.lr * (1 + math.cos(math.pi * gone / all_in_all)) / 2
 
 
 def figures_of(net: nn.Module, data: Dataset) -> Figures:
     """Losses and accuracies on both splits, eval mode."""
-    train, test = (evaluate(net, split.images_NCHW, split.labels_N) for split in (data.train, data.test))
+    train, test = (evaluate(net, split) for split in (data.train, data.test))
     return Figures(
         train_loss=train.loss,
         train_accuracy=train.accuracy,
@@ -93,18 +105,44 @@ def figures_of(net: nn.Module, data: Dataset) -> Figures:
     )
 
 
-def order_of_epoch(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """In which order an epoch, counted from 0, goes through the images."""
-    return np.random.default_rng([seed, epoch]).permutation(images)
+def order_of_epoch(examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """In which order an epoch, counted from 0, goes through the examples."""
+    return np.random.default_rng([seed, epoch]).permutation(examples)
 
 
-def shuffled_batches(split: Split, size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
-    """The images of one epoch, shuffled, in batches; the last may be smaller."""
-    order = torch.from_numpy(order_of_epoch(len(split), seed, epoch))
-    return torch.split(order.to(split.labels_N.device), size)
+def orders(recipe: Recipe, images: int, seed: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each epoch, counted from 0, and the order of its images; the last is cut where `recipe.steps` end the training."""
+    an_epoch = -(-images // recipe.batch_size)
+    for epoch in range(recipe.epochs_begun(images)):
+        order = order_of_epoch(images, seed, epoch)
+        yield epoch, order if recipe.steps is None else order[: (recipe.steps - epoch * an_epoch) * recipe.batch_size]
+
+
+def batches(order_N: NDArray[np.int64], size: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Places of images in batches; the last may be smaller."""
+    return torch.split(torch.from_numpy(order_N).to(device), size)
+
+
+def _whole(net: nn.Module, recipe: Recipe) -> nn.Module:
+    """The network as it is handed back: in eval mode, its adapters, if it has any, merged into its weights."""
+    if recipe.lora is not None:
+        merge_adapters(net)
+    return net.eval()
+
+
+def _seeded_loss(batch: TrainLoss, net: nn.Module, chance: np.random.Generator) -> tuple[Tensor, bool]:
+    """The loss, by random numbers of this step alone, and whether there were any."""
+    with torch_seeded(int(chance.integers(2**63))) as drawn:
+        return batch.train_loss(net), drawn()
 
 
 def _optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimiser == "adamw":
         return torch.optim.AdamW(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    return torch.optim.SGD(net.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        net.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from trueoracle.data import Dataset, Split
-from trueoracle.fleet.loop import Stopped, Trained, learning_rate, shuffled_batches
+from trueoracle.data import Dataset, Split, images_of
+from trueoracle.fleet.loop import Stopped, Trained, batches, learning_rate, orders
 from trueoracle.spec import Recipe
 from trueoracle.trial import Figures, Outcome, best_epoch
 
@@ -41,15 +41,16 @@ def train_stacked(
     A member whose loss is no longer finite is `DIVERGED` and its weights stay as they were; the others go on as
     if it were not there.
     """
+    train = images_of(data.train)
     stack = _Stack(nets, recipe)
     curves: list[list[Figures]] = [[] for _ in nets]
     kept: list[nn.Module | None] = [None for _ in nets]
-    for epoch in range(recipe.epochs):
+    for epoch, order in orders(recipe, len(data.train), order_seed):
         stack.lr.fill_(learning_rate(recipe, epoch))
-        for batch_B in shuffled_batches(data.train, recipe.batch_size, order_seed, epoch):
+        for batch_B in batches(order, recipe.batch_size, data.device):
             if stop():
                 raise Stopped
-            stack.step(data.train.images_NCHW[batch_B], data.train.labels_N[batch_B])
+            stack.step(train.images_NCHW[batch_B], train.labels_N[batch_B])
         for member, figures in enumerate(stack.figures(data)):
             if not stack.alive_N[member]:
                 continue
@@ -99,7 +100,7 @@ class _Stack:
 
     def figures(self, data: Dataset) -> Iterator[Figures]:
         """Losses and accuracies of each member on both splits, eval mode."""
-        splits = [self._evaluate(split) for split in (data.train, data.test)]
+        splits = [self._evaluate(images_of(split)) for split in (data.train, data.test)]
         for (train_loss, train_accuracy), (test_loss, test_accuracy) in zip(*splits, strict=True):
             yield Figures(
                 train_loss=train_loss,

@@ -1,28 +1,49 @@
 """Networks: the built-in ones, their prunable sites, physical removal, evaluation, weights and costs."""
 
-from trueoracle.nets.catalogue import MODELS, build
-from trueoracle.nets.cost import Cost, cost
+from trueoracle.nets.catalogue import MODELS, build, check_forward, classes_of, has_weights, usual_shape
+from trueoracle.nets.cost import Cost, cost, unit_costs
 from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
+from trueoracle.nets.finding import find_sites
+from trueoracle.nets.language import save_language_model
+from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
 from trueoracle.nets.removal import REMOVALS, Removal, check_removal, l1_kept, remove
-from trueoracle.nets.sites import Site, find_sites
+from trueoracle.nets.sites import HEADS, Cut, Kind, Role, Site, Sites
+from trueoracle.nets.trial import silenced, try_removal
+from trueoracle.nets.weighing import unit_weights
 from trueoracle.nets.weights import load_weights, state_bytes, weights_from_bytes
 
 __all__ = [
+    "HEADS",
     "MODELS",
     "REMOVALS",
     "Cost",
+    "Cut",
     "Evaluation",
+    "Kind",
     "Removal",
+    "Role",
     "Site",
+    "Sites",
     "build",
     "channels_last",
+    "check_forward",
     "check_removal",
+    "classes_of",
     "cost",
     "evaluate",
     "find_sites",
+    "has_batchnorm",
+    "has_weights",
     "l1_kept",
     "load_weights",
+    "recalibrate",
     "remove",
+    "save_language_model",
+    "silenced",
     "state_bytes",
+    "try_removal",
+    "unit_costs",
+    "unit_weights",
+    "usual_shape",
     "weights_from_bytes",
 ]

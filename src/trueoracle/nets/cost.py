@@ -1,25 +1,45 @@
 """What a network costs: its parameters and its multiply-accumulates for one image."""
 
-from copy import deepcopy
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch_pruning as tp
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from trueoracle.shape import InputShape
+from trueoracle.mask import Mask, SiteMask
+from trueoracle.nets.probe import logits_of_noise
+from trueoracle.nets.removal import remove
+from trueoracle.nets.sites import Site, Sites
+from trueoracle.shape import Shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """Parameters, and multiply-accumulates of one image's forward pass."""
+    """Parameters, and multiply-accumulates of the forward pass of one image or, for a language model, one token."""
 
     parameters: int
     macs: int
 
 
-def cost(net: nn.Module, shape: InputShape) -> Cost:
-    """The cost of `net`, counted by torch-pruning on one image."""
-    example = torch.zeros(1, shape.channels, shape.height, shape.width)
-    macs, parameters = tp.utils.count_ops_and_params(deepcopy(net).float().cpu(), example)
-    return Cost(parameters=int(parameters), macs=int(macs))
+def cost(net: nn.Module, shape: Shape) -> Cost:
+    """The cost of `net` for one image, or for one token without others before it.
+
+    Counted are the multiply-accumulates of convolutions, linear layers and attention's products, as is customary;
+    biases, normalisations, activations and poolings are not.
+    """
+    counter = FlopCounterMode(display=False)
+    # Fused attention is opaque to the counter on a CPU; the plain one is a product it knows.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        logits_of_noise(net, shape, 1, tokens=1)
+    return Cost(parameters=sum(p.numel() for p in net.parameters()), macs=counter.get_total_flops() // 2)
+
+
+def unit_costs(net: nn.Module, sites: Sites, shape: Shape) -> Iterator[tuple[Site, Cost]]:
+    """What the whole network saves by losing one unit of a site, in the order of the sites."""
+    whole = cost(net, shape)
+    for site in sites.values():
+        one = SiteMask(site=site.name, units=site.units, kept=tuple(range(1, site.units)))
+        left = cost(remove(net, Mask(rank=0, sites=(one,)), sites), shape)
+        yield site, Cost(parameters=whole.parameters - left.parameters, macs=whole.macs - left.macs)

@@ -1,6 +1,5 @@
 """Physical removal: the network that is left when a mask's units are gone, smaller in every coupled layer."""
 
-from collections.abc import Iterator
 from copy import deepcopy
 from typing import Literal
 
@@ -10,39 +9,42 @@ from torch import Tensor, nn
 
 from trueoracle.errors import ModelError
 from trueoracle.mask import Mask
-from trueoracle.nets.sites import dependency_graph, prunes_outputs, removal_group
-from trueoracle.shape import InputShape
+from trueoracle.nets.sites import HEADS, Cut, Role, Site, Sites
+from trueoracle.nets.weighing import unit_weights
 
 Removal = Literal["aligned", "released"]
 """How the layers that follow a pruned one are cut.
 
-`aligned`: they lose the inputs that the removed units fed. `released`: as the paper's released code does, they keep
-the inputs of the units of largest L1 norm, as many as the mask keeps, whichever mask it is; only the L1 mask
-itself is then removed as it should be.
+`aligned`: they lose the channels that the removed units fed. `released`: as the paper's released code does, they keep
+the channels of the units of largest L1 norm, as many as the mask keeps, whichever mask it is; only the L1 mask
+itself is then removed as it should be. That holds for every kind of unit: a following BatchNorm keeps the statistics
+and affine parameters of the L1 mask's filters, an output projection the inputs of the L1 mask's heads.
 """
 
 REMOVALS: tuple[Removal, ...] = ("aligned", "released")
 
+# What attention modules call numbers that are proportional to their heads.
+_HEAD_COUNTS = ("num_heads", "num_attention_heads", "num_key_value_heads", "all_head_size", "split_size", "embed_dim")
 
-def remove(net: nn.Module, mask: Mask, shape: InputShape, removal: Removal = "aligned") -> nn.Module:
-    """A copy of `net` without the units that `mask` prunes; `net` itself is untouched.
+
+def remove(net: nn.Module, mask: Mask, sites: Sites, removal: Removal = "aligned") -> nn.Module:
+    """A copy of `net`, whose sites are `sites`, without the units that `mask` prunes; `net` itself is untouched.
 
     Aligned, the consumers of a removed unit lose the inputs that it fed, so what is left computes exactly what the
     whole network computes with those units' outputs at zero. Released, see `Removal`.
     """
     check_removal(removal)
     pruned = deepcopy(net).eval()
-    graph = dependency_graph(pruned, shape)
     for part in mask.sites:
-        module = pruned.get_submodule(part.site)
-        group = removal_group(graph, module, part.pruned)
-        if removal == "aligned":
-            group.prune()
-            continue
-        l1 = l1_kept(net, part.site, len(part.kept))
-        of_l1 = removal_group(graph, module, tuple(unit for unit in range(part.units) if unit not in l1))
-        for dependency, units in list(_released(group, of_l1)):
-            dependency(units)
+        site = sites.named(part.site)
+        gone = gone_after = part.pruned
+        if removal == "released":
+            l1 = l1_kept(net, site, len(part.kept))
+            gone_after = tuple(unit for unit in range(part.units) if unit not in l1)
+        for cut in site.cuts:
+            _remove_channels(pruned, cut, cut.channels(gone if cut.role is Role.PRODUCER else gone_after))
+        if site.kind in HEADS:
+            _count_heads(pruned.get_submodule(site.name), len(part.kept), site.units)
     return pruned
 
 
@@ -52,15 +54,41 @@ def check_removal(removal: str) -> None:
         raise ModelError(f"`removal` must be one of {', '.join(REMOVALS)}, but got {removal!r}")
 
 
-def l1_kept(net: nn.Module, site: str, kept: int) -> tuple[int, ...]:
-    """The `kept` units of largest mean absolute weight (bias left out), rising; ties go to the lower unit."""
-    weight: Tensor = net.get_submodule(site).weight  # type: ignore[assignment]
-    importance = weight.detach().double().abs().flatten(1).mean(1).cpu()
+def l1_kept(net: nn.Module, site: Site, kept: int) -> tuple[int, ...]:
+    """The `kept` units of largest mean absolute weight (see `unit_weights`), rising; ties go to the lower unit."""
+    importance = unit_weights(net, site).abs().mean(1)
     best = torch.argsort(importance, descending=True, stable=True)[:kept]
     return tuple(sorted(best.tolist()))
 
 
-def _released(group: tp.Group, of_l1: tp.Group) -> Iterator[tuple[tp.Dependency, list[int]]]:
-    """The mask's units where a layer loses outputs, the L1 mask's wherever something follows it."""
-    for (dependency, units), (_, l1_units) in zip(group, of_l1, strict=True):
-        yield dependency, units if prunes_outputs(dependency) else l1_units
+def _remove_channels(net: nn.Module, cut: Cut, channels: list[int]) -> None:
+    parent, _, last = cut.layer.rpartition(".")
+    layer = getattr(net.get_submodule(parent), last)
+    if isinstance(layer, nn.Parameter):
+        pruner = tp.pruner.function.ParameterPruner(cut.dim)
+        setattr(net.get_submodule(parent), last, pruner.prune_out_channels(layer, channels))
+    elif type(layer).__name__ == "Conv1D":
+        _of_conv1d(layer, cut.role, channels)
+    else:
+        pruner = tp.pruner.function.PrunerBox[tp.ops.module2type(layer)]
+        (pruner.prune_in_channels if cut.role is Role.CONSUMER else pruner.prune_out_channels)(layer, channels)
+
+
+def _of_conv1d(layer: nn.Module, role: Role, channels: list[int]) -> None:
+    """GPT-2's linear layer, whose weight lies transposed: (inputs, outputs)."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    dim = 0 if role is Role.CONSUMER else 1
+    kept = torch.tensor(sorted(set(range(weight.shape[dim])) - set(channels)), device=weight.device)
+    layer.weight = nn.Parameter(weight.detach().index_select(dim, kept))
+    if role is Role.CONSUMER:
+        layer.nx = len(kept)  # type: ignore[assignment]
+    else:
+        layer.bias = nn.Parameter(layer.bias.detach()[kept])  # type: ignore[operator]
+        layer.nf = len(kept)  # type: ignore[assignment]
+
+
+def _count_heads(attention: nn.Module, kept: int, units: int) -> None:
+    """Tell the module how many heads are left, for its forward pass."""
+    for name in _HEAD_COUNTS:
+        if isinstance(count := getattr(attention, name, None), int):
+            setattr(attention, name, count * kept // units)

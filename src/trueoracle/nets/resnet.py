@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trueoracle.errors import ModelError
+from trueoracle.nets.width import scaled
 from trueoracle.shape import InputShape
 
 _WIDTHS = (16, 32, 64)
@@ -46,19 +47,21 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """A 3x3 convolution, three stages of `blocks` basic blocks with 16, 32, 64 filters, average, linear head.
 
-    State-dict keys: `conv1`, `bn1`, `layer1.0.conv1` ... `layer3.<blocks - 1>.bn2`, `linear`.
+    `width_factor` multiplies the filters. State-dict keys: `conv1`, `bn1`, `layer1.0.conv1` ...
+    `layer3.<blocks - 1>.bn2`, `linear`.
     """
 
-    def __init__(self, shape: InputShape, *, blocks: int) -> None:
+    def __init__(self, shape: InputShape, *, blocks: int, width_factor: float = 1.0) -> None:
         super().__init__()
         if (shape.height, shape.width) != (32, 32):
             raise ModelError(f"resnet{6 * blocks + 2} takes 32x32 images, but got {shape}")
-        self.conv1 = nn.Conv2d(shape.channels, _WIDTHS[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(_WIDTHS[0])
-        self.layer1 = _stage(_WIDTHS[0], _WIDTHS[0], 1, blocks)
-        self.layer2 = _stage(_WIDTHS[0], _WIDTHS[1], 2, blocks)
-        self.layer3 = _stage(_WIDTHS[1], _WIDTHS[2], 2, blocks)
-        self.linear = nn.Linear(_WIDTHS[2], shape.classes)
+        first, second, third = (scaled(width, width_factor) for width in _WIDTHS)
+        self.conv1 = nn.Conv2d(shape.channels, first, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.layer1 = _stage(first, first, 1, blocks)
+        self.layer2 = _stage(first, second, 2, blocks)
+        self.layer3 = _stage(second, third, 2, blocks)
+        self.linear = nn.Linear(third, shape.classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -1,93 +1,129 @@
-"""Sites: sets of coupled units that can be removed together, found by torch-pruning's dependency graph."""
+"""What a site is: units that go together, and what every layer loses with each of them.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+Letters: U units of a site, C channels of a layer that one unit owns.
+"""
 
-import torch
-import torch_pruning as tp
-from torch import nn
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from enum import StrEnum
+from fnmatch import fnmatchcase
 
-from trueoracle.errors import ModelError, unknown
-from trueoracle.shape import InputShape
+import numpy as np
+from numpy.typing import NDArray
 
-_OUTPUT_PRUNERS = {
-    nn.Conv2d: tp.prune_conv_out_channels,
-    nn.Linear: tp.prune_linear_out_channels,
-}
+from trueoracle.errors import ModelError
+
+_LISTED = 12  # so many names still make one readable line
+
+
+class Kind(StrEnum):
+    """What the units of a site are."""
+
+    FILTER = "filter"
+    NEURON = "neuron"
+    HEAD = "head"
+    HEAD_GROUP = "head group"
+    """The query heads that share one key/value head, with it (grouped-query attention)."""
+
+
+HEADS = (Kind.HEAD, Kind.HEAD_GROUP)
+
+
+class Role(StrEnum):
+    """What a layer has to do with the units of a site."""
+
+    PRODUCER = "producer"
+    """The units are its outputs: a convolution's filters, the rows of a linear layer or of a projection."""
+    FOLLOWER = "follower"
+    """It works on each unit by itself: BatchNorm, a depthwise convolution, a parameter of one number a unit."""
+    CONSUMER = "consumer"
+    """It sums over the units: they are inputs of a convolution or a linear layer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """What one layer loses: with unit u of the site go its channels `channels_UC[u]`.
+
+    `layer` is the name of a module, or of a bare parameter, whose dimension `dim` then holds the channels.
+    """
+
+    layer: str
+    role: Role
+    channels_UC: NDArray[np.int64]
+    dim: int = -1
+
+    def channels(self, units: tuple[int, ...]) -> list[int]:
+        """The channels of these units, rising."""
+        return sorted(self.channels_UC[list(units)].ravel().tolist())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Site:
-    """A prunable layer by its module name, its number of units, and the layers that shrink with it."""
+    """Coupled units that are pruned together.
+
+    Its name is the first layer whose outputs the units are; for attention heads it is the attention module.
+    """
 
     name: str
+    kind: Kind
     units: int
-    coupled: tuple[str, ...]
+    cuts: tuple[Cut, ...]
+
+    @property
+    def coupled(self) -> tuple[str, ...]:
+        """The other layers that shrink with it."""
+        return tuple(dict.fromkeys(cut.layer for cut in self.cuts if cut.layer != self.name))
 
 
-def find_sites(net: nn.Module, shape: InputShape) -> dict[str, Site]:
-    """Every site of `net`, in forward order.
+@dataclass(frozen=True)
+class Sites(Mapping[str, Site]):
+    """The sites of a network by name, in the order of its modules; `refused` says of other layers why they are none."""
 
-    No site is a layer whose removal would change the output, nor one coupled with only a part of another layer's
-    outputs, as across a shortcut that pads channels: what belongs together cannot be told there.
-    """
-    graph = dependency_graph(net, shape)
-    names = {module: name for name, module in net.named_modules()}
-    sites: dict[str, Site] = {}
-    for name, module in net.named_modules():
-        if type(module) not in _OUTPUT_PRUNERS:
-            continue
-        units = int(module.weight.shape[0])
-        group = removal_group(graph, module, tuple(range(units)))
-        coupled = tuple(names[m] for m in _layers(group) if m in names and m is not module)
-        if any(_loses_inputs(dependency) for dependency, _ in group) and _loses_whole_outputs(group):
-            sites[name] = Site(name=name, units=units, coupled=coupled)
-    return sites
+    found: Mapping[str, Site]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
+    def __getitem__(self, name: str) -> Site:
+        return self.found[name]
 
-def dependency_graph(net: nn.Module, shape: InputShape) -> tp.DependencyGraph:
-    """The graph of which channels of `net` must go together; `ModelError` if it cannot be traced."""
-    parameter = next(net.parameters())
-    example = torch.zeros(1, shape.channels, shape.height, shape.width, dtype=parameter.dtype, device=parameter.device)
-    try:
-        with torch.enable_grad():
-            return tp.DependencyGraph().build_dependency(net, example_inputs=example)
-    except Exception as error:
-        raise ModelError(f"{type(net).__name__} cannot be traced for its sites: {error}") from error
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.found)
 
+    def __len__(self) -> int:
+        return len(self.found)
 
-def removal_group(graph: tp.DependencyGraph, module: nn.Module, units: tuple[int, ...]) -> tp.Group:
-    """Everything that has to go when these output units of `module` go."""
-    return graph.get_pruning_group(module, _OUTPUT_PRUNERS[type(module)], idxs=list(units))
+    def named(self, name: str) -> Site:
+        """The site of this name; `ModelError` says why there is none."""
+        if name in self.found:
+            return self.found[name]
+        if name in self.refused:
+            raise ModelError(f"`{name}` is no site: {self.refused[name]}; {self._known()}")
+        nearest = get_close_matches(name, self.found, n=1, cutoff=0.6)
+        hint = f"did you mean `{nearest[0]}`? " if nearest else ""
+        raise ModelError(f"unknown site `{name}`: {hint}{self._known()}")
 
+    def matching(self, pattern: str) -> tuple[str, ...]:
+        """The names that a name or a glob stands for, in order; `*` runs over dots too. `ModelError` for none."""
+        if not any(character in pattern for character in "*?["):
+            return (self.named(pattern).name,)
+        names = tuple(name for name in self.found if fnmatchcase(name, pattern))
+        if not names:
+            raise ModelError(f"no site is called `{pattern}`: {self._known()}")
+        return names
 
-def prunes_outputs(dependency: tp.Dependency) -> bool:
-    """Whether this part of a group takes outputs from a convolution or linear layer."""
-    return dependency.handler in (tp.prune_conv_out_channels, tp.prune_linear_out_channels)
+    def expanded(self, prune: Mapping[str, float]) -> dict[str, float]:
+        """A ratio for each site, from names and globs; `ModelError` where two of them name the same site."""
+        ratios: dict[str, float] = {}
+        chosen_by: dict[str, str] = {}
+        for pattern, ratio in prune.items():
+            for name in self.matching(pattern):
+                if name in ratios:
+                    raise ModelError(f"the site `{name}` is chosen twice: by `{chosen_by[name]}` and by `{pattern}`")
+                ratios[name], chosen_by[name] = ratio, pattern
+        return ratios
 
-
-def site_module(net: nn.Module, site: str, known: Mapping[str, Site]) -> nn.Module:
-    """The layer that a site is named after; `ModelError` for an unknown site."""
-    if site not in known:
-        raise ModelError(unknown("site", site, known))
-    return net.get_submodule(site)
-
-
-def _layers(group: tp.Group) -> list[nn.Module]:
-    return list(dict.fromkeys(dependency.target.module for dependency, _ in group))
-
-
-def _loses_inputs(dependency: tp.Dependency) -> bool:
-    pruner = tp.pruner.function
-    return dependency.handler in (
-        pruner.prune_conv_in_channels,
-        pruner.prune_linear_in_channels,
-    )
-
-
-def _loses_whole_outputs(group: tp.Group) -> bool:
-    return all(
-        sorted(set(channels)) == list(range(dependency.target.module.weight.shape[0]))
-        for dependency, channels in group
-        if type(dependency.target.module) in _OUTPUT_PRUNERS and not _loses_inputs(dependency)
-    )
+    def _known(self) -> str:
+        names = list(self.found)
+        if len(names) <= _LISTED:
+            return f"known are {', '.join(names) or 'none'}"
+        return f"there are {len(names)}, from `{names[0]}` to `{names[-1]}`; `trueoracle sites` lists them"

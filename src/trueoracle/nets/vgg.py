@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trueoracle.errors import ModelError
+from trueoracle.nets.width import scaled
 from trueoracle.shape import InputShape
 
 # Filters of each convolution, a tuple for each block; a max-pooling stands between two blocks.
@@ -14,9 +15,12 @@ class CifarVGG(nn.Module):
     """Blocks of 3x3 convolutions without bias, each with BatchNorm and ReLU, then the average and a linear head.
 
     2x2 max-pooling follows every block but the last. State-dict keys: `features.<place>`, `classifier`.
+    `width_factor` multiplies the filters.
     """
 
-    def __init__(self, shape: InputShape, *, blocks: tuple[tuple[int, ...], ...] = _VGG19) -> None:
+    def __init__(
+        self, shape: InputShape, *, blocks: tuple[tuple[int, ...], ...] = _VGG19, width_factor: float = 1.0
+    ) -> None:
         super().__init__()
         if (shape.height, shape.width) != (32, 32):
             raise ModelError(f"vgg19 takes 32x32 images, but got {shape}")
@@ -24,7 +28,7 @@ class CifarVGG(nn.Module):
         channels = shape.channels
         for block in blocks:
             layers += [nn.MaxPool2d(2)] if layers else []
-            for filters in block:
+            for filters in (scaled(width, width_factor) for width in block):
                 layers += [nn.Conv2d(channels, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU()]
                 channels = filters
         self.features = nn.Sequential(*layers)

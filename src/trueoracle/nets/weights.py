@@ -10,8 +10,14 @@ from trueoracle.errors import ModelError
 
 
 def state_bytes(net: nn.Module) -> bytes:
-    """The state dict of `net` as the bytes of a safetensors file."""
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()})
+    """The state dict of `net` as the bytes of a safetensors file; tied weights stand there under each of their names."""
+    tensors: dict[str, Tensor] = {}
+    written: set[int] = set()
+    for name, tensor in net.state_dict().items():
+        content = tensor.detach().cpu().contiguous()
+        tensors[name] = content.clone() if content.data_ptr() in written else content
+        written.add(content.data_ptr())
+    return save(tensors)
 
 
 def load_weights(net: nn.Module, path: Path) -> None:

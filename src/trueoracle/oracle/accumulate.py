@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from torch import Tensor
 
 from trueoracle.errors import StoreError
+from trueoracle.examples import Examples
 from trueoracle.oracle.evaluator import Evaluator, Sums
 from trueoracle.progress import Advance
 
@@ -84,8 +84,7 @@ class _Total:
 def accumulate(
     evaluator: Evaluator,
     ranks: Sequence[int],
-    images_NCHW: Tensor,
-    labels_N: Tensor,
+    examples: Examples,
     *,
     run: Run,
     advance: Advance = lambda _images: None,
@@ -93,22 +92,22 @@ def accumulate(
     keep: Path | None = None,
     identity: str = "",
 ) -> PrunedLosses:
-    """The pruned losses of the masks of `ranks` over these images; `advance` is told of images as they are done.
+    """The pruned losses of the masks of `ranks` over these examples; `advance` is told of them as they are done.
 
-    `population` is the size of the train split that the images were drawn from, if they are a part of it. With
+    `population` is the size of the train split that the examples were drawn from, if they are a part of it. With
     `keep`, the sums so far are written to that file now and then (it takes a fiftieth of the time), when interrupted
-    and at the end, whole or not at all, and what the file holds is gone on from. `identity` is whatever determines the sums beside the ranks and the
-    evaluator's path; `StoreError` where the file holds those of another. Memory: 24 bytes a mask, and 16 a mask for
-    every block in work or waiting.
+    and at the end, whole or not at all, and what the file holds is gone on from. `identity` is whatever determines
+    the sums beside the ranks and the evaluator's path; `StoreError` where the file holds those of another. Memory:
+    24 bytes a mask, and 16 a mask for every block in work or waiting.
     """
-    blocks = _blocks(len(labels_N), len(ranks), evaluator.images_at_once)
+    blocks = _blocks(len(examples), len(ranks), evaluator.images_at_once)
     sizes = [block.stop - block.start for block in blocks]
-    identity = f"{identity} {evaluator.path} {ranks[0]}-{ranks[-1]} of {len(ranks)} on {len(labels_N)} by {sizes[0]}"
+    identity = f"{identity} {evaluator.path} {ranks[0]}-{ranks[-1]} of {len(ranks)} on {len(examples)} by {sizes[0]}"
     total = _resumed(keep, identity, len(ranks))
     advance(sum(sizes[: total.blocks]))
 
     def work(number: int, _stop: Stop) -> tuple[int, Sums]:
-        return number, evaluator.sums(ranks, images_NCHW[blocks[number]], labels_N[blocks[number]])
+        return number, evaluator.sums(ranks, examples.take(blocks[number]))
 
     next_save = monotonic() + _SECONDS_A_SAVE
     try:
@@ -120,7 +119,7 @@ def accumulate(
     finally:
         if keep is not None:
             _save(keep, total, identity)
-    count = len(labels_N)
+    count = len(examples)
     return PrunedLosses(
         ranks=ranks,
         loss_M=total.loss_M / count,

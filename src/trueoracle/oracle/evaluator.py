@@ -1,4 +1,4 @@
-"""What every path to a pruned loss has in common: sums over a block of images, for masks named by rank."""
+"""What every path to a pruned loss has in common: sums over a block of examples, for masks named by rank."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,12 +6,13 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+from trueoracle.examples import Examples
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sums:
-    """Over a block of images, for M masks: the sum of cross-entropies (nats) and the number of right answers."""
+    """Over a block of examples, for M masks: the sum of losses (nats) and the number of right answers."""
 
     loss_M: NDArray[np.float64]
     correct_M: NDArray[np.int64]
@@ -20,7 +21,7 @@ class Sums:
 class Evaluator(Protocol):
     """One path to the pruned train loss of the masks of one space of one network.
 
-    Sums of disjoint blocks of images add up to those of all images, on every path. One evaluator may serve several
+    Sums of disjoint blocks of examples add up to those of all, on every path. One evaluator may serve several
     threads.
     """
 
@@ -36,9 +37,9 @@ class Evaluator(Protocol):
 
     @property
     def images_at_once(self) -> int:
-        """How many images a call is best given."""
+        """How many examples a call is best given."""
         ...
 
-    def sums(self, ranks: Sequence[int], images_BCHW: Tensor, labels_B: Tensor) -> Sums:
+    def sums(self, ranks: Sequence[int], examples: Examples) -> Sums:
         """The sums of the masks of these ranks (rising; a `range` for whole spaces), in the order of `ranks`."""
         ...

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
-from trueoracle.nets import Removal, channels_last, evaluate, remove
+from trueoracle.examples import Examples
+from trueoracle.nets import Removal, Sites, channels_last, evaluate, find_sites, remove
 from trueoracle.oracle.evaluator import Sums
-from trueoracle.shape import InputShape
+from trueoracle.shape import Shape
 from trueoracle.space import MaskSpace
 
 
@@ -16,24 +18,29 @@ from trueoracle.space import MaskSpace
 class Loop:
     """The path that every other one must equal: physically pruned networks, one after the other.
 
-    Forward passes run in the precision of `net` and the images, cross-entropy and sums in float64. `path` says why
+    Forward passes run in the precision of `net` and the examples, sums in float64. `path` says why
     this path was taken where another had been wished for.
     """
 
     net: nn.Module
     space: MaskSpace
-    shape: InputShape
+    shape: Shape
     removal: Removal = "aligned"
     path: str = "loop"
     masks_at_once: int = 16
     images_at_once: int = 4096
 
-    def sums(self, ranks: Sequence[int], images_BCHW: Tensor, labels_B: Tensor) -> Sums:
+    @cached_property
+    def sites(self) -> Sites:
+        """The network's sites, found once."""
+        return find_sites(self.net, self.shape)
+
+    def sums(self, ranks: Sequence[int], examples: Examples) -> Sums:
         """The sums of the masks of these ranks; one copy of the network is held at a time."""
-        count = len(labels_B)
+        count = len(examples)
         loss_M, correct_M = np.zeros(len(ranks)), np.zeros(len(ranks), dtype=np.int64)
         for place, rank in enumerate(ranks):
-            pruned = remove(self.net, self.space.unrank(rank), self.shape, self.removal)
-            found = evaluate(channels_last(pruned), images_BCHW, labels_B)
+            pruned = remove(self.net, self.space.unrank(rank), self.sites, self.removal)
+            found = evaluate(channels_last(pruned), examples)
             loss_M[place], correct_M[place] = found.loss * count, round(found.accuracy * count)
         return Sums(loss_M=loss_M, correct_M=correct_M)

@@ -9,16 +9,17 @@ from trueoracle.oracle.evaluator import Evaluator
 from trueoracle.oracle.exact import exact
 from trueoracle.oracle.loop import Loop
 from trueoracle.progress import Progress, Quiet
-from trueoracle.shape import InputShape
+from trueoracle.shape import InputShape, Shape
 from trueoracle.space import MaskSpace
 
+_NO_IMAGES = "it takes {}, not images to be classified"
 PATHS = ("auto", "exact", "batched", "loop")
 
 
 def evaluator(
     net: nn.Module,
     space: MaskSpace,
-    shape: InputShape,
+    shape: Shape,
     removal: Removal = "aligned",
     path: str = "auto",
     progress: Progress | None = None,
@@ -46,14 +47,16 @@ def evaluator(
         return Loop(net=net, space=space, shape=shape, removal=removal, path=f"loop: {reason}")
 
 
-def _batched(net: nn.Module, space: MaskSpace, shape: InputShape, removal: Removal) -> Evaluator:
+def _batched(net: nn.Module, space: MaskSpace, shape: Shape, removal: Removal) -> Evaluator:
     if removal != "aligned":
         raise CannotBatch(f"many masks at once are evaluated with removal aligned, not {removal}")
+    if not isinstance(shape, InputShape):
+        raise CannotBatch(_NO_IMAGES.format(shape))
     return batched(net, space, shape)
 
 
-def _exact(
-    net: nn.Module, space: MaskSpace, shape: InputShape, removal: Removal, progress: Progress
-) -> Evaluator | str:
+def _exact(net: nn.Module, space: MaskSpace, shape: Shape, removal: Removal, progress: Progress) -> Evaluator | str:
+    if not isinstance(shape, InputShape):
+        return _NO_IMAGES.format(shape)
     device = next(net.parameters()).device.type
     return exact(net, space, shape, removal, progress) if device == "cpu" else f"it computes on a CPU, not on {device}"

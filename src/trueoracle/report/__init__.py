@@ -1,5 +1,6 @@
-"""What a study found, as one self-contained HTML page. Reads only the store."""
+"""What a study found, as one self-contained HTML page or as figures for a manuscript. Reads only the store."""
 
+from trueoracle.report.figures import write_figures
 from trueoracle.report.page import write_report
 
-__all__ = ["write_report"]
+__all__ = ["write_figures", "write_report"]

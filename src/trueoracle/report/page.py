@@ -1,72 +1,168 @@
-"""The report: one HTML file that needs no network, written whole or not at all."""
+"""The report: one HTML file that needs no network. Its pictures are drawn here; its script only lets one walk in them."""
 
-import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from plotly.offline import get_plotlyjs
+from markupsafe import Markup
 
-from trueoracle.analysis.cells import X, Y, analyze_trials, mean_over_repeats, scored_trials
-from trueoracle.errors import StoreError
-from trueoracle.report.scatter import scatter
-from trueoracle.spec import parse_spec
-from trueoracle.store import Store
+from trueoracle.analysis import Absent, CellAnalysis, Verdict
+from trueoracle.analysis.cells import X, Y
+from trueoracle.progress import Progress, Quiet
+from trueoracle.report import wording
+from trueoracle.report.curves import curves
+from trueoracle.report.embedding import masks_json
+from trueoracle.report.facts import Fact, tables
+from trueoracle.report.files import check_folder, write_whole
+from trueoracle.report.findings import CellFindings, Findings, find
+from trueoracle.report.forest import Line, forest
+from trueoracle.report.grid import grids
+from trueoracle.report.nulls import null_picture
+from trueoracle.report.scatter import noise_halfwidth, scatter
+from trueoracle.store import RunRecord, Store
+from trueoracle.trial import FinalProtocol
 
 
-def write_report(store: Store, study: str, path: Path) -> None:
-    """Write the report of a study (by name or digest) to `path`; `StoreError` if it cannot be written."""
-    record = store.find(study)
-    spec = parse_spec(json.loads(record.spec), record.name)
-    trials = scored_trials(store, study)
-    cells = store.cells(record.digest)
-    base = store.base(record.digest)
-    status = store.status(record.digest, spec.repeats * sum(cell.masks for cell in cells))
-    relations = analyze_trials(trials, X, Y)
-    shown = []
-    for relation, cell in zip(relations, (c for c in cells if c.name in set(trials["cell"])), strict=True):
-        masks, _ = mean_over_repeats(trials[trials["cell"] == cell.name], X, Y)
-        exact = cell.masks == cell.space
-        figure = scatter(masks, X, Y, f"{'exact' if exact else 'approximate'} oracle mask")
-        shown.append(
-            {
-                "name": cell.name,
-                "verdict": relation.verdict.value,
-                "figure": figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False}),
-            }
-        )
-    environment = Environment(
-        loader=PackageLoader("trueoracle.report", "."), autoescape=True, undefined=StrictUndefined
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What the page shows of one cell; `null` and `ranking` are empty where there is nothing to draw."""
+
+    cell: CellFindings
+    anchor: str
+    name: str
+    scatter: Markup
+    curves: Markup
+    null: Markup
+    ranking: Markup
+    tables: list[tuple[str, list[Fact]]]
+    noise: str
+    data: Markup
+
+
+def write_report(
+    store: Store, study: str, path: Path, x: str = X, y: str = Y, progress: Progress | None = None
+) -> None:
+    """Write the report of a study (by name or digest) to `path`: predictor `x` judged against result `y`.
+
+    `ReportError` where it cannot be written, `TableError` where there is too little to analyse.
+    """
+    check_folder(path.parent)
+    progress = progress or Quiet()
+    write_whole(path, render(find(store, study, progress, x, y), progress).encode())
+
+
+def render(study: Findings, progress: Progress) -> str:
+    """The page as text."""
+    with progress.task("drawing", len(study.cells), "cells") as advance:
+        sections = []
+        for cell in study.cells:
+            sections.append(_section(study, cell))
+            advance(1)
+    loader = PackageLoader("trueoracle.report", ".")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    environment.filters.update({name: getattr(wording, name) for name in _FILTERS})
+    return environment.get_template("page.html").render(
+        study=study,
+        sections=sections,
+        by_cell={section.cell.record.index: section for section in sections},
+        verdicts=_verdicts(study),
+        caveats=_caveats(study),
+        grids=grids(study.cells),
+        overview=_overview(study) if len(study.cells) > 1 else "",
+        runs=[_run(run) for run in study.runs],
+        spec=yaml.safe_dump(study.spec.facts(), sort_keys=False),
+        peeks=study.spec.final is FinalProtocol.BEST_ON_TEST,
+        Absent=Absent,
+        css=Markup(_own("page.css")),
+        js=Markup(_own("page.js")),
     )
-    html = environment.get_template("page.html").render(
-        name=record.name,
-        description=spec.description,
-        digest=record.digest,
-        model=spec.model,
-        data=spec.data,
-        final=spec.final.description,
-        repeats=spec.repeats,
-        spec=yaml.safe_dump(spec.facts(), sort_keys=False),
-        x=X.replace("_", " "),
-        y=Y.replace("_", " "),
-        cells=shown,
-        relations=relations,
-        records=cells,
-        base=base,
-        total=status.total,
-        finished=status.finished,
-        diverged=status.diverged,
-        failed=status.failed,
-        plotly_js=get_plotlyjs(),
+
+
+_FILTERS = ("signed", "interval", "probability", "share", "difference", "result", "column", "duration")
+
+
+def _own(name: str) -> str:
+    return (files("trueoracle.report") / name).read_text(encoding="utf-8")
+
+
+def _section(study: Findings, cell: CellFindings) -> Section:
+    drawn, (curves_svg, loss, accuracy) = scatter(study, cell), curves(cell)
+    null, half = cell.analysis.null, noise_halfwidth(cell)
+    return Section(
+        cell=cell,
+        anchor="cell-" + re.sub(r"[^A-Za-z0-9._-]+", "-", cell.analysis.group),
+        name=cell.analysis.group,
+        scatter=drawn.svg,
+        curves=curves_svg,
+        null=Markup("") if isinstance(null, Absent) else null_picture(cell, null),
+        ranking=_ranking(cell.analysis) if len(cell.analysis.predictors) > 1 else Markup(""),
+        tables=tables(cell),
+        noise="" if half is None else wording.difference(half, cell.analysis.y),
+        data=Markup(masks_json(cell, len(study.cells), drawn, loss, accuracy)),
     )
-    _write(path, html)
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        with NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            file.write(text)
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise StoreError(f"`{path}` cannot be written: {error.strerror}") from None
+def _verdicts(study: Findings) -> list[tuple[str, str, list[CellFindings]]]:
+    """Of every verdict that was given: its first words, the rest of its sentence, and the cells."""
+    found = []
+    for verdict in Verdict:
+        cells = [cell for cell in study.cells if cell.analysis.verdict is verdict]
+        if cells:
+            head, _, rest = verdict.value.partition(": ")
+            found.append((head, rest, cells))
+    return found
+
+
+def _caveats(study: Findings) -> list[tuple[str, list[CellFindings]]]:
+    """Every caveat with the cells that it is about."""
+    given = dict.fromkeys(caveat for cell in study.cells for caveat in cell.analysis.caveats)
+    return [(caveat.value, [c for c in study.cells if caveat in c.analysis.caveats]) for caveat in given]
+
+
+def _overview(study: Findings) -> Markup:
+    lines = [_line(cell.analysis.group, cell.analysis) for cell in study.cells]
+    return forest(lines, f"Kendall's tau of {study.spec.name}", "a cell")
+
+
+def _line(name: str, found: CellAnalysis) -> Line:
+    judged = next(score for score in found.predictors if score.x == found.x)
+    return Line(
+        name=name,
+        agreement=judged.agreement,
+        interval=judged.interval,
+        null_95=None if isinstance(found.null, Absent) else found.null.abs_tau_95,
+        ceiling=None if isinstance(found.ceiling, Absent) else found.ceiling.tau,
+    )
+
+
+def _ranking(found: CellAnalysis) -> Markup:
+    ceiling = None if isinstance(found.ceiling, Absent) else found.ceiling.tau
+    lines = [
+        Line(name=wording.column(score.x), agreement=score.agreement, interval=score.interval, ceiling=ceiling)
+        for score in found.predictors
+    ]
+    return forest(lines, f"Predictors of {wording.column(found.y)} in {found.group}", "a predictor, the best first")
+
+
+def _run(run: RunRecord) -> dict[str, Any]:
+    """A run in words; what has no column of its own stands under `others`."""
+    versions = dict(run.versions)
+    return {
+        "began": datetime.fromtimestamp(run.started, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "lasted": wording.duration(run.last - run.started),
+        "trials": run.trials,
+        "threads": run.threads,
+        "machine": _joined(versions, ("machine", "device")),
+        "software": ", ".join(f"{name} {versions.pop(name)}" for name in ("trueoracle", "torch", "python") if name in versions),
+        "others": [(wording.column(name), value) for name, value in versions.items()],
+    }  # fmt: skip
+
+
+def _joined(versions: dict[str, str], names: Iterable[str]) -> str:
+    return ", ".join(versions.pop(name) for name in names if name in versions)

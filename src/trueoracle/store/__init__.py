@@ -1,6 +1,17 @@
 """The store: studies, their base networks, cells, masks, trials and curves, in one database. No torch."""
 
-from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, Status, StudyRecord
-from trueoracle.store.sql import DEFAULT_URL, Store, store_exists
+from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord
+from trueoracle.store.sql import DEFAULT_URL, TRIAL_COLUMNS, Store, store_exists
 
-__all__ = ["DEFAULT_URL", "BaseRecord", "CellRecord", "MaskRecord", "Status", "Store", "StudyRecord", "store_exists"]
+__all__ = [
+    "DEFAULT_URL",
+    "TRIAL_COLUMNS",
+    "BaseRecord",
+    "CellRecord",
+    "MaskRecord",
+    "RunRecord",
+    "Status",
+    "Store",
+    "StudyRecord",
+    "store_exists",
+]

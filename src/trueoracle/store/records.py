@@ -80,3 +80,14 @@ class Status:
     def seconds_left(self) -> float | None:
         """At the latest rate; None where there is none yet."""
         return self.left / self.rate if self.rate else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRecord:
+    """A process that retrained: when it began and stored last (seconds since 1970), how many trials, what with."""
+
+    started: float
+    last: float
+    trials: int
+    threads: int
+    versions: dict[str, str]

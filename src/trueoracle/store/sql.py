@@ -4,20 +4,20 @@ Every method is one transaction: after a kill at any moment, what it wrote is wh
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import time
 
 import pandas as pd
-from sqlalchemy import Connection, Engine, create_engine, delete, func, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, func, insert, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from trueoracle.errors import StoreError, unknown
 from trueoracle.store import schema
-from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, Status, StudyRecord
+from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord
 from trueoracle.store.schema import bases, cells, curves, masks, meta, runs, studies, trials
 from trueoracle.trial import Outcome, Trial
 
@@ -121,6 +121,22 @@ class Store:
         with self._transaction() as connection:
             connection.execute(insert(masks), rows)
 
+    def unscored(self, study: str, cell: int, score: str) -> list[int]:
+        """The ranks of the cell's masks, rising, that have no score of this name yet."""
+        with self._transaction() as connection:
+            query = select(masks.c.rank, masks.c.scores).where(masks.c.study == study, masks.c.cell == cell)
+            rows = connection.execute(query.order_by(masks.c.rank))
+            return [int(row.rank) for row in rows if score not in json.loads(row.scores)]
+
+    def add_scores(self, study: str, cell: int, score: str, values: Mapping[int, float], digits: int) -> None:
+        """Keep one more score of masks that are kept already: `values` by rank."""
+        with self._transaction() as connection:
+            for rank, value in values.items():
+                key = (masks.c.study == study) & (masks.c.cell == cell) & (masks.c.rank == _text(rank, digits))
+                known = json.loads(connection.execute(select(masks.c.scores).where(key)).scalar_one())
+                text = json.dumps({**known, score: value})
+                connection.execute(update(masks).where(key).values(scores=text))
+
     def settled(self, study: str) -> set[tuple[int, int, int]]:
         """(cell, rank, repeat) of every trial that finished or diverged: these never change."""
         with self._transaction() as connection:
@@ -131,24 +147,27 @@ class Store:
 
     def put_trials(self, study: str, fleet: Sequence[Trial], digits: int, run: int) -> None:
         """Keep trials with their curves, all or none. Those that failed before are replaced, others raise `StoreError`."""
+        keys = [
+            {"study": study, "cell": trial.cell, "rank": _text(trial.mask, digits), "repeat": trial.repeat}
+            for trial in fleet
+        ]
+        rows = [
+            {**key, "seed": trial.seed, "outcome": trial.outcome.name, "error": trial.error, "seconds": trial.seconds,
+             **(asdict(trial.final) if trial.final else _NO_FIGURES)}
+            for key, trial in zip(keys, fleet, strict=True)
+        ]  # fmt: skip
+        points = [
+            {**key, "epoch": epoch, **asdict(figures)}
+            for key, trial in zip(keys, fleet, strict=True)
+            for epoch, figures in enumerate(trial.curve, start=1)
+        ]
+        same = [trials.c[name] == bindparam(f"old_{name}") for name in ("study", "cell", "rank", "repeat")]
+        failed = delete(trials).where(*same, trials.c.outcome == Outcome.FAILED.name)
         with self._transaction() as connection:
-            for trial in fleet:
-                key = {"study": study, "cell": trial.cell, "rank": _text(trial.mask, digits), "repeat": trial.repeat}
-                final = asdict(trial.final) if trial.final else {}
-                connection.execute(delete(trials).filter_by(**key).where(trials.c.outcome == Outcome.FAILED.name))
-                connection.execute(
-                    insert(trials).values(
-                        **key,
-                        seed=trial.seed,
-                        outcome=trial.outcome.name,
-                        error=trial.error,
-                        seconds=trial.seconds,
-                        **final,
-                    )
-                )
-                if trial.curve:
-                    points = [{**key, "epoch": epoch, **asdict(f)} for epoch, f in enumerate(trial.curve, start=1)]
-                    connection.execute(insert(curves), points)
+            connection.execute(failed, [{f"old_{name}": value for name, value in key.items()} for key in keys])
+            connection.execute(insert(trials), rows)
+            if points:
+                connection.execute(insert(curves), points)
             count = runs.c.trials + len(fleet)
             connection.execute(update(runs).where(runs.c.id == run).values(last=time(), trials=count))
 
@@ -168,6 +187,21 @@ class Store:
             )
             return int(result.inserted_primary_key[0])  # type: ignore[index]
 
+    def runs(self, study: str) -> list[RunRecord]:
+        """The runs of the study that stored trials, the first one first."""
+        with self._transaction() as connection:
+            rows = connection.execute(select(runs).where(runs.c.study == study, runs.c.trials > 0).order_by(runs.c.id))
+            return [
+                RunRecord(
+                    started=r.started,
+                    last=r.last,
+                    trials=r.trials,
+                    threads=r.threads,
+                    versions=json.loads(r.versions),
+                )
+                for r in rows
+            ]
+
     def status(self, study: str, total: int) -> Status:
         """How far the study of `total` trials is."""
         with self._transaction() as connection:
@@ -184,11 +218,11 @@ class Store:
         )
 
     def mask_table(self, study: str) -> pd.DataFrame:
-        """A row a mask, in order: `cell, mask, pruned, pruned_train_loss, pruned_train_accuracy`, and a column
-        for every criterion's score.
+        """A row a mask, in order: `base, cell, mask, pruned, pruned_train_loss, pruned_train_accuracy`, and a column
+        for every score.
         """
         query = (
-            select(cells.c.name.label("cell"), masks)
+            select(cells.c.base, cells.c.name.label("cell"), masks)
             .join(masks, (masks.c.study == cells.c.study) & (masks.c.cell == cells.c.cell))
             .where(masks.c.study == study)
             .order_by(masks.c.cell, masks.c.rank)
@@ -196,6 +230,7 @@ class Store:
         with self._transaction() as connection:
             rows = connection.execute(
                 query.with_only_columns(
+                    cells.c.base,
                     cells.c.name.label("cell"),
                     masks.c.rank,
                     masks.c.pruned,
@@ -205,19 +240,21 @@ class Store:
                 )
             ).all()
         table = pd.DataFrame(
-            [(r.cell, int(r.rank), r.pruned, r.loss, r.accuracy) for r in rows],
-            columns=["cell", "mask", "pruned", "pruned_train_loss", "pruned_train_accuracy"],
+            [(r.base, r.cell, int(r.rank), r.pruned, r.loss, r.accuracy) for r in rows],
+            columns=["base", "cell", "mask", "pruned", "pruned_train_loss", "pruned_train_accuracy"],
         )
-        scores = pd.DataFrame([json.loads(r.scores) for r in rows], index=table.index)
-        return pd.concat([table, scores], axis=1)
+        return _with_scores(table, [r.scores for r in rows])
 
     def trial_table(self, study: str) -> pd.DataFrame:
-        """A row a trial, in order of cell, mask and repeat; figures are missing where a trial did not finish."""
+        """A row a trial, in order of base, cell, mask and repeat, with a column for every score of its mask.
+
+        Figures are missing where a trial did not finish.
+        """
         query = (
             select(
-                studies.c.name.label("study"), cells.c.name.label("cell"), trials.c.rank, masks.c.pruned,
+                studies.c.name.label("study"), cells.c.base, cells.c.name.label("cell"), trials.c.rank, masks.c.pruned,
                 trials.c.repeat, trials.c.seed, masks.c.loss, masks.c.accuracy, trials.c.train_loss,
-                trials.c.test_loss, trials.c.test_accuracy, trials.c.outcome, trials.c.seconds,
+                trials.c.test_loss, trials.c.test_accuracy, trials.c.outcome, trials.c.seconds, masks.c.scores,
             )
             .join(studies, studies.c.digest == trials.c.study)
             .join(cells, (cells.c.study == trials.c.study) & (cells.c.cell == trials.c.cell))
@@ -230,24 +267,29 @@ class Store:
         )  # fmt: skip
         with self._transaction() as connection:
             rows = [list(row) for row in connection.execute(query)]
-        table = pd.DataFrame(rows, columns=list(TRIAL_COLUMNS))
+        table = pd.DataFrame([row[:-1] for row in rows], columns=list(TRIAL_COLUMNS))
         table["mask"] = [int(rank) for rank in table["mask"]]
         table["outcome"] = [Outcome[name].value for name in table["outcome"]]
         figures = ["final_train_loss", "final_test_loss", "final_test_accuracy"]
         table[figures] = table[figures].astype(float)
-        return table
+        return _with_scores(table, [row[-1] for row in rows])
 
-    def curve_table(self, study: str) -> pd.DataFrame:
-        """A row an epoch of a trial: `cell, mask, repeat, epoch` and the losses and accuracies after it."""
+    def curve_table(self, study: str, cell: int | None = None) -> pd.DataFrame:
+        """A row an epoch of a trial: `base, cell, mask, repeat, epoch` and the losses and accuracies after it.
+
+        Those of one cell, by its index, or of all.
+        """
         query = (
             select(
-                cells.c.name.label("cell"), curves.c.rank.label("mask"), curves.c.repeat, curves.c.epoch,
+                cells.c.base, cells.c.name.label("cell"), curves.c.rank.label("mask"), curves.c.repeat, curves.c.epoch,
                 curves.c.train_loss, curves.c.train_accuracy, curves.c.test_loss, curves.c.test_accuracy,
             )
             .join(cells, (cells.c.study == curves.c.study) & (cells.c.cell == curves.c.cell))
             .where(curves.c.study == study)
             .order_by(curves.c.cell, curves.c.rank, curves.c.repeat, curves.c.epoch)
         )  # fmt: skip
+        if cell is not None:
+            query = query.where(curves.c.cell == cell)
         with self._transaction() as connection:
             result = connection.execute(query)
             table = pd.DataFrame([list(row) for row in result], columns=list(result.keys()))
@@ -264,9 +306,18 @@ class Store:
 
 
 TRIAL_COLUMNS = (
-    "study", "cell", "mask", "pruned", "repeat", "seed", "pruned_train_loss", "pruned_train_accuracy",
+    "study", "base", "cell", "mask", "pruned", "repeat", "seed", "pruned_train_loss", "pruned_train_accuracy",
     "final_train_loss", "final_test_loss", "final_test_accuracy", "outcome", "seconds",
 )  # fmt: skip
+
+
+_NO_FIGURES = dict.fromkeys(("train_loss", "train_accuracy", "test_loss", "test_accuracy"))
+
+
+def _with_scores(table: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
+    """The table with a column for every name in the rows' `scores`, each a JSON object."""
+    columns = pd.DataFrame([json.loads(text) for text in scores], index=table.index)
+    return pd.concat([table, columns], axis=1)
 
 
 def _text(rank: int, digits: int) -> str:

@@ -1,7 +1,18 @@
 """Conducting a study: read its specification, check it whole, then train, prune, retrain and store."""
 
-from trueoracle.study.catalogue import builtin_studies, changed, load_spec
+from trueoracle.study.catalogue import at_scale, builtin_studies, changed, load_spec
 from trueoracle.study.conduct import Paused, conduct
-from trueoracle.study.plan import Plan, plan
+from trueoracle.study.plan import Plan, drawn_questions, plan, study_data
 
-__all__ = ["Paused", "Plan", "builtin_studies", "changed", "conduct", "load_spec", "plan"]
+__all__ = [
+    "Paused",
+    "Plan",
+    "at_scale",
+    "builtin_studies",
+    "changed",
+    "conduct",
+    "drawn_questions",
+    "load_spec",
+    "plan",
+    "study_data",
+]

@@ -13,13 +13,13 @@ from trueoracle.criteria import importances, score
 from trueoracle.data import Dataset
 from trueoracle.errors import StoreError
 from trueoracle.fleet import Backend, Choice, figures_alone, train_alone
-from trueoracle.nets import cost, remove, state_bytes, weights_from_bytes
+from trueoracle.nets import classes_of, cost, remove, state_bytes, weights_from_bytes
 from trueoracle.oracle import evaluator
 from trueoracle.progress import Progress
-from trueoracle.seeding import derive_seed
 from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Status, Store, StudyRecord
 from trueoracle.study.executor import Executor
 from trueoracle.study.plan import Plan, PlannedCell
+from trueoracle.study.predictors import Predictors
 from trueoracle.study.retrain import Retraining, choices, fleet_tasks
 from trueoracle.study.survey import survey
 from trueoracle.trial import Outcome
@@ -32,7 +32,7 @@ class Paused(Exception):
 def conduct(
     plan: Plan, data: Dataset, store: Store, executor: Executor, progress: Progress, backend: Backend = "auto"
 ) -> Status:
-    """Run what is left of the study, where the data lies, and return its status; `Paused` if interrupted.
+    """Run what is left of the study on its data (see `study_data`), where that lies; `Paused` if interrupted.
 
     A finished study is left alone. Nothing that finished is ever run again, so this is also how to resume.
     """
@@ -44,44 +44,51 @@ def conduct(
     try:
         if store.status(plan.digest, plan.trials).left:
             store.put_cells(plan.digest, _cell_records(plan))
-            base = _base(plan, store, data, backend, progress)
-            for cell in plan.cells:
-                _evaluate_masks(plan, cell, base, data, store, executor, progress)
-            _retrain(plan, base, data, backend, store, executor, progress)
+            bases = [_base(plan, number, store, data, backend, progress) for number in range(plan.spec.base_networks)]
+            made = choices(plan, bases, data, backend)
+            predictors = Predictors(
+                plan=plan, bases=bases, data=data, store=store, executor=executor, progress=progress
+            )
+            for cell, choice in zip(plan.cells, made, strict=True):
+                _evaluate_masks(plan, cell, bases[cell.base], data, store, executor, progress)
+                predictors.measure(cell, choice)
+            _retrain(plan, bases, made, data, store, executor, progress)
     except KeyboardInterrupt:
         raise Paused from None
     return store.status(plan.digest, plan.trials)
 
 
-def _base(plan: Plan, store: Store, data: Dataset, backend: Backend, progress: Progress) -> nn.Module:
-    """The base network: from the store, else given weights, else trained as a fleet of one."""
-    record = store.base(plan.digest)
+def _base(plan: Plan, number: int, store: Store, data: Dataset, backend: Backend, progress: Progress) -> nn.Module:
+    """A base network: from the store, else given weights, else trained as a fleet of one."""
+    record = store.base(plan.digest, number)
     if record is None:
-        record = _make_base(plan, data, backend, progress)
+        record = _make_base(plan, number, data, backend, progress)
         store.put_base(plan.digest, record)
     if record.data_fingerprint != data.fingerprint:
         raise StoreError(
             f"the study was begun on other data than `{plan.spec.data}` holds now "
             f"(fingerprint {record.data_fingerprint[:12]}, not {data.fingerprint[:12]})"
         )
-    weights_from_bytes(plan.net, record.weights, "of the stored base network")
-    return plan.net.to(data.device)
+    net = plan.nets[number]
+    weights_from_bytes(net, record.weights, "of the stored base network")
+    return net.to(data.device)
 
 
-def _make_base(plan: Plan, data: Dataset, backend: Backend, progress: Progress) -> BaseRecord:
+def _make_base(plan: Plan, number: int, data: Dataset, backend: Backend, progress: Progress) -> BaseRecord:
     begin = monotonic()
-    net = plan.net.to(data.device)
+    net = plan.nets[number].to(data.device)
     recipe = plan.spec.train
     if plan.spec.base_weights is None and recipe is not None:
-        with progress.task("training the base network", recipe.epochs, "epochs") as advance:
-            seed = derive_seed(plan.digest, "base order")
+        which = "the base network" if len(plan.nets) == 1 else f"base network {number + 1} of {len(plan.nets)}"
+        with progress.task(f"training {which}", recipe.epochs, "epochs") as advance:
+            seed = plan.seed("base order", number)
             trained = train_alone(net, data, recipe, seed, on_epoch=advance, backend=backend, progress=progress)
         net = trained.net
         if trained.outcome is not Outcome.FINISHED:
             raise StoreError(f"the base network {trained.outcome.value}: lower `train.lr`")
     figures, costs = figures_alone(net, data, backend=backend, progress=progress), cost(net, plan.shape)
     return BaseRecord(
-        base=0,
+        base=number,
         weights=state_bytes(net),
         train_loss=figures.train_loss,
         train_accuracy=figures.train_accuracy,
@@ -89,7 +96,7 @@ def _make_base(plan: Plan, data: Dataset, backend: Backend, progress: Progress) 
         test_accuracy=figures.test_accuracy,
         parameters=costs.parameters,
         macs=costs.macs,
-        classes=plan.shape.classes,
+        classes=classes_of(net, plan.shape),
         data_fingerprint=data.fingerprint,
         seconds=monotonic() - begin,
     )
@@ -97,10 +104,10 @@ def _make_base(plan: Plan, data: Dataset, backend: Backend, progress: Progress) 
 
 def _cell_records(plan: Plan) -> Iterator[CellRecord]:
     for cell in plan.cells:
-        costs = cost(remove(plan.net, next(cell.masks()), plan.shape), plan.shape)
+        costs = cost(remove(plan.nets[cell.base], next(cell.masks()), plan.sites), plan.shape)
         yield CellRecord(
             index=cell.index,
-            base=0,
+            base=cell.base,
             name=cell.name,
             sites={site.site: (site.units, site.units - site.pruned) for site in cell.space.sites},
             space=cell.space.count,
@@ -124,7 +131,7 @@ def _evaluate_masks(
     left = [rank for rank in cell.ranks if rank not in known] if known else cell.ranks
     if not left:
         return
-    importance = importances(base, tuple(choice.site for choice in cell.space.sites))
+    importance = importances(base, {choice.site: plan.sites[choice.site] for choice in cell.space.sites})
     path = evaluator(base, cell.space, plan.shape, plan.spec.removal, progress=progress)
     for found in survey(path, left, data.train, executor, progress, what=cell.name):
         masks = map(cell.space.unrank, found.ranks)
@@ -144,9 +151,9 @@ def _evaluate_masks(
 
 def _retrain(
     plan: Plan,
-    base: nn.Module,
+    bases: Sequence[nn.Module],
+    made: Sequence[Choice],
     data: Dataset,
-    backend: Backend,
     store: Store,
     executor: Executor,
     progress: Progress,
@@ -155,14 +162,13 @@ def _retrain(
     settled = store.settled(plan.digest)
     digits = {cell.index: cell.digits for cell in plan.cells}
     left = plan.trials - len(settled)
-    made = choices(plan, base, data, backend)
-    run = store.begin_run(plan.digest, executor.workers, versions(base, made))
-    epochs = plan.spec.retrain.epochs
-    with progress.task(f"retraining {left} pruned networks", left * epochs, "model-epochs") as advance:
-        retraining = Retraining(plan=plan, base=base, data=data, progress=progress, advance=advance)
+    run = store.begin_run(plan.digest, executor.workers, versions(bases[0], made))
+    recipe = plan.spec.retrain
+    with progress.task(f"retraining {left} pruned networks", left * recipe.epochs, "model-epochs") as advance:
+        retraining = Retraining(plan=plan, bases=bases, data=data, progress=progress, advance=advance, recipe=recipe)
         for trials in executor.run(retraining.run, fleet_tasks(plan, made, settled)):
             store.put_trials(plan.digest, trials, digits[trials[0].cell], run)
-            advance(sum(epochs - len(trial.curve) for trial in trials))
+            advance(sum(recipe.epochs - len(trial.curve) for trial in trials))
 
 
 def versions(base: nn.Module, made: Sequence[Choice]) -> dict[str, str]:

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import nn
 
-from trueoracle.data import Dataset, Split
+from trueoracle.data import Dataset
+from trueoracle.examples import Examples
 from trueoracle.nets import Removal, state_bytes
 from trueoracle.oracle import Evaluator, PrunedLosses, evaluator, loss_table
 from trueoracle.progress import Progress
@@ -40,7 +41,7 @@ class Question:
     space: MaskSpace
     ranks: Sequence[int]
     evaluator: Evaluator
-    images: Split
+    images: Examples
     population: int
     identity: str
 

@@ -1,25 +1,29 @@
 """A study checked whole before anything is trained: its network, sites, mask spaces and masks in play."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
-from trueoracle.data import find_dataset
-from trueoracle.errors import ModelError, SpecError, TrueOracleError, unknown
+from trueoracle.data import Dataset, Drawn, dataset_shape, subset
+from trueoracle.errors import SpecError, TrueOracleError
 from trueoracle.mask import Mask
-from trueoracle.nets import Site, build, find_sites, load_weights
+from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weights, try_removal
 from trueoracle.seeding import derive_seed
-from trueoracle.shape import InputShape
+from trueoracle.shape import Shape
 from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.spec import CellSpec, StudySpec
+from trueoracle.spec import CellSpec, StudySpec, case_name
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCell:
-    """A cell with its mask space; `drawn` holds the ranks in play, None where all of them are."""
+    """A cell of one base network with its mask space; `drawn` holds the ranks in play, None where all of them are.
+
+    `index` counts the cells of all base networks, as the store does, and `name` is unique among them.
+    """
 
     index: int
+    base: int
     name: str
     space: MaskSpace
     drawn: tuple[int, ...] | None
@@ -46,13 +50,22 @@ class PlannedCell:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that follows from a specification without training or data. `net` is the untrained base."""
+    """Everything that follows from a specification without training or data. `nets` are the untrained bases."""
 
     spec: StudySpec
     digest: str
-    shape: InputShape
-    net: nn.Module
+    shape: Shape
+    nets: tuple[nn.Module, ...]
+    sites: Sites
     cells: tuple[PlannedCell, ...]
+
+    def cells_of(self, base: int) -> tuple[PlannedCell, ...]:
+        """The cells of one base network."""
+        return tuple(cell for cell in self.cells if cell.base == base)
+
+    def seed(self, purpose: str, base: int, index: int = 0) -> int:
+        """The seed of one random purpose of one base network."""
+        return _seed(self.digest, purpose, base, index)
 
     @property
     def trials(self) -> int:
@@ -63,27 +76,68 @@ class Plan:
 def plan(spec: StudySpec) -> Plan:
     """Check `spec` against the networks and datasets there are; the first rule broken is raised.
 
-    With `base_weights` the plan's `net` already holds them.
+    With `base_weights` the plan's network already holds them.
     """
-    shape = find_dataset(spec.data).shape
+    shape = dataset_shape(spec.data)
     digest = spec.digest()
-    net = build(spec.model, shape, seed=derive_seed(digest, "initialisation"))
+    as_it_is = spec.train is None and spec.base_weights is None
+    nets = tuple(
+        build(spec.model, shape, _seed(digest, "initialisation", base), spec.width_factor, trained=as_it_is)
+        for base in range(spec.base_networks)
+    )
     if spec.base_weights is not None:
-        load_weights(net, spec.base_weights)
-    sites = find_sites(net, shape)
-    cells = tuple(_planned(index, cell, spec, digest, sites) for index, cell in enumerate(spec.cells))
-    return Plan(spec=spec, digest=digest, shape=shape, net=net, cells=cells)
+        load_weights(nets[0], spec.base_weights)
+    if spec.recalibration_images is not None and not has_batchnorm(nets[0]):
+        raise SpecError(f"`{spec.model}` has no BatchNorm to recalibrate: leave `recalibration_images` out")
+    sites = find_sites(nets[0], shape)
+    cells = [_planned(index, cell, spec, digest, sites) for index, cell in enumerate(spec.cells)]
+    first = {part.site: part for cell in cells for part in next(cell.masks()).sites}
+    try_removal(nets[0], Mask(rank=0, sites=tuple(first.values())), sites, shape)
+    of_all = (
+        replace(cell, base=base, index=base * len(cells) + cell.index, name=case_name(cell.name, base, len(nets)))
+        for base in range(len(nets))
+        for cell in cells
+    )
+    return Plan(spec=spec, digest=digest, shape=shape, nets=nets, sites=sites, cells=tuple(of_all))
 
 
-def mask_space(prune: dict[str, float], sites: dict[str, Site]) -> MaskSpace:
-    """The space of all masks that prune these sites at these ratios; errors name the site."""
-    for site in prune:
-        if site not in sites:
-            raise ModelError(unknown("site", site, sites))
-    return MaskSpace(tuple(SiteChoice.at_ratio(site, sites[site].units, ratio) for site, ratio in prune.items()))
+def drawn_questions(spec: StudySpec) -> Drawn:
+    """Which questions the study is about, where it is about questions."""
+    return Drawn(model=spec.model, train=spec.train_images, test=spec.test_images, seed=_subset_seed(spec))
 
 
-def _planned(index: int, cell: CellSpec, spec: StudySpec, digest: str, sites: dict[str, Site]) -> PlannedCell:
+def study_data(plan: Plan, data: Dataset) -> Dataset:
+    """The part of the data that the study is about, the same for every study of this dataset and `seed`.
+
+    `DataError` or `SpecError` where the study asks for more images than there are.
+    """
+    spec = plan.spec
+    part = subset(data, spec.train_images, spec.test_images, _subset_seed(spec))
+    images = spec.recalibration_images
+    if images is not None and not 2 <= images <= len(part.train):
+        raise SpecError(f"`recalibration_images` must lie in [2, {len(part.train)}], but got {images}")
+    return part
+
+
+def _subset_seed(spec: StudySpec) -> int:
+    return derive_seed(spec.data, "subset", spec.seed)
+
+
+def mask_space(prune: dict[str, float], sites: Sites) -> MaskSpace:
+    """The space of all masks that prune these sites at these ratios; errors name the site.
+
+    A pattern such as `layer*.conv1` stands for every site that it matches, in the order of the network's modules.
+    """
+    ratios = sites.expanded(prune)
+    return MaskSpace(tuple(SiteChoice.at_ratio(site, sites[site].units, ratio) for site, ratio in ratios.items()))
+
+
+def _seed(digest: str, purpose: str, base: int, index: int = 0) -> int:
+    """The first base network has the seeds of a study of one, so that adding others changes none of its results."""
+    return derive_seed(digest, f"{purpose} of base {base}" if base else purpose, index)
+
+
+def _planned(index: int, cell: CellSpec, spec: StudySpec, digest: str, sites: Sites) -> PlannedCell:
     try:
         space = mask_space(cell.prune, sites)
         drawn = None
@@ -91,4 +145,4 @@ def _planned(index: int, cell: CellSpec, spec: StudySpec, digest: str, sites: di
             drawn = space.draw(cell.draw, derive_seed(digest, "draw", index))
     except TrueOracleError as error:
         raise SpecError(f"cell `{cell.name}` of study `{spec.name}`: {error}") from None
-    return PlannedCell(index=index, name=cell.name, space=space, drawn=drawn)
+    return PlannedCell(index=index, base=0, name=cell.name, space=space, drawn=drawn)

@@ -1,6 +1,6 @@
 """Retraining: masks of one cell leave networks of one shape, so they are retrained together, a fleet at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from time import monotonic
@@ -13,7 +13,7 @@ from trueoracle.lanes import LANES
 from trueoracle.mask import Mask
 from trueoracle.nets import remove
 from trueoracle.progress import Advance, Progress
-from trueoracle.seeding import derive_seed
+from trueoracle.spec import Recipe
 from trueoracle.study.executor import Stop
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.trial import Outcome, Trial, final_figures
@@ -21,7 +21,7 @@ from trueoracle.trial import Outcome, Trial, final_figures
 
 @dataclass(frozen=True, kw_only=True)
 class FleetTask:
-    """Trials to be run together: masks of one cell, one repeat."""
+    """Networks to be trained together: masks of one cell, one repeat."""
 
     cell: PlannedCell
     masks: tuple[Mask, ...]
@@ -31,13 +31,15 @@ class FleetTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Retraining:
-    """What all fleets of a study share."""
+    """What all fleets of a study share: `bases` by their number, the recipe, and `purpose`, which names the seeds."""
 
     plan: Plan
-    base: nn.Module
+    bases: Sequence[nn.Module]
     data: Dataset
     progress: Progress
     advance: Advance
+    recipe: Recipe
+    purpose: str = "retraining order"
 
     def run(self, task: FleetTask, stop: Stop) -> list[Trial]:
         """Remove, retrain, sum up. What goes wrong with one trial is its outcome and stops no other."""
@@ -59,11 +61,11 @@ class Retraining:
         return [one for part in alone for one in self._together(part, stop)]
 
     def _train(self, task: FleetTask, masks: Sequence[Mask], stop: Stop) -> list[Trained]:
-        nets = [remove(self.base, mask, self.plan.shape, self.plan.spec.removal) for mask in masks]
+        nets = [remove(self.bases[task.cell.base], mask, self.plan.sites, self.plan.spec.removal) for mask in masks]
         return train_fleet(
             nets,
             self.data,
-            self.plan.spec.retrain,
+            self.recipe,
             self._seed(task),
             stop=stop,
             on_epoch=self.advance,
@@ -87,19 +89,25 @@ class Retraining:
         )
 
     def _seed(self, task: FleetTask) -> int:
-        return derive_seed(self.plan.digest, "retraining order", task.repeat)
+        return self.plan.seed(self.purpose, task.cell.base, task.repeat)
 
 
-def choices(plan: Plan, base: nn.Module, data: Dataset, backend: Backend) -> list[Choice]:
+def choices(plan: Plan, bases: Sequence[nn.Module], data: Dataset, backend: Backend) -> list[Choice]:
     """For each cell, which backend retrains its networks and why."""
-    pruned = (remove(base, next(cell.masks()), plan.shape) for cell in plan.cells)
+    pruned = (remove(bases[cell.base], next(cell.masks()), plan.sites) for cell in plan.cells)
     return [choose(net, data, backend) for net in pruned]
 
 
 def fleet_tasks(plan: Plan, made: Sequence[Choice], settled: set[tuple[int, int, int]]) -> Iterator[FleetTask]:
-    """Fleets of what is left, cell after cell; of one network where there is nothing to gain from more."""
+    """Fleets of what is left, cell after cell."""
     for cell, choice in zip(plan.cells, made, strict=True):
         for repeat in range(plan.spec.repeats):
             left = (mask for mask in cell.masks() if (cell.index, mask.rank, repeat) not in settled)
-            while masks := tuple(islice(left, LANES if choice.backend == "lanes" else 1)):
-                yield FleetTask(cell=cell, masks=masks, repeat=repeat, backend=choice)
+            yield from fleets(cell, left, repeat, choice)
+
+
+def fleets(cell: PlannedCell, masks: Iterable[Mask], repeat: int, choice: Choice) -> Iterator[FleetTask]:
+    """The masks in fleets, of one network where there is nothing to gain from more."""
+    left = iter(masks)
+    while together := tuple(islice(left, LANES if choice.backend == "lanes" else 1)):
+        yield FleetTask(cell=cell, masks=together, repeat=repeat, backend=choice)

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from trueoracle.data import Split
 from trueoracle.errors import SpecError
+from trueoracle.examples import Examples
 from trueoracle.oracle import Evaluator, PrunedLosses, accumulate
 from trueoracle.progress import Progress
 from trueoracle.study.executor import Executor
@@ -16,7 +15,7 @@ from trueoracle.study.executor import Executor
 def survey(
     evaluator: Evaluator,
     ranks: Sequence[int],
-    train: Split,
+    train: Examples,
     executor: Executor,
     progress: Progress,
     *,
@@ -47,8 +46,7 @@ def survey(
             yield accumulate(
                 evaluator,
                 group,
-                train.images_NCHW,
-                train.labels_N,
+                train,
                 run=executor.run,
                 advance=tell,
                 population=population,
@@ -57,12 +55,11 @@ def survey(
             )
 
 
-def part_of(train: Split, images: int | None, seed: int) -> Split:
+def part_of(train: Examples, images: int | None, seed: int) -> Examples:
     """`images` of the split drawn at random, or all of it for None; `SpecError` where it has fewer."""
     if images is None:
         return train
     if not 2 <= images <= len(train):
         raise SpecError(f"`images` must lie in [2, {len(train)}], but got {images}")
-    chosen: Tensor = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:images]
-    chosen = chosen.to(train.labels_N.device)
-    return Split(images_NCHW=train.images_NCHW[chosen], labels_N=train.labels_N[chosen])
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:images]
+    return train.take(chosen.to(train.device))

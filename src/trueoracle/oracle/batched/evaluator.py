@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trueoracle.nets import remove
+from trueoracle.data import images_of
+from trueoracle.examples import Examples
+from trueoracle.nets import Sites, find_sites, remove
 from trueoracle.oracle.batched.graph import Traced, trace
 from trueoracle.oracle.batched.layers import WORTHWHILE
 from trueoracle.oracle.batched.plan import Coupling, Plan, couplings, make_plan
@@ -50,12 +52,15 @@ class Batched:
     images_at_once: int = 1024
 
     @torch.inference_mode()
-    def sums(self, ranks: Sequence[int], images_BCHW: Tensor, labels_B: Tensor) -> Sums:
+    def sums(self, ranks: Sequence[int], examples: Examples) -> Sums:
         """The sums of the masks of these ranks; logits in the network's precision, the rest in float64."""
         loss_M = np.zeros(len(ranks), dtype=np.float64)
         correct_M = np.zeros(len(ranks), dtype=np.int64)
-        block = self._images_at_once(images_BCHW)
-        for images, labels in zip(torch.split(images_BCHW, block), torch.split(labels_B, block), strict=True):
+        split = images_of(examples)
+        block = self._images_at_once(split.images_NCHW)
+        for images, labels in zip(
+            torch.split(split.images_NCHW, block), torch.split(split.labels_N, block), strict=True
+        ):
             for start, stop, logits_MBK in self._logits(ranks, images):
                 loss, correct = _score(logits_MBK, labels)
                 loss_M[start:stop] += loss
@@ -110,10 +115,11 @@ def batched(net: nn.Module, space: MaskSpace, shape: InputShape) -> Batched:
     `CannotBatch` says why not, where an operation stands in the way or where a trial in float64 does not equal
     the physically pruned networks.
     """
-    sites = couplings(net, space, shape)
+    known = find_sites(net, shape)
+    sites = couplings(known, space)
     in_float64 = deepcopy(net).double()
     trial = _built(trace(in_float64, shape), sites, space)
-    _try_out(replace(trial, worthwhile=1), in_float64, shape)
+    _try_out(replace(trial, worthwhile=1), in_float64, known, shape)
     return _built(trace(net, shape), sites, space)
 
 
@@ -129,7 +135,7 @@ def _built(traced: Traced, sites: tuple[Coupling, ...], space: MaskSpace) -> Bat
     )
 
 
-def _try_out(candidate: Batched, net: nn.Module, shape: InputShape) -> None:
+def _try_out(candidate: Batched, net: nn.Module, sites: Sites, shape: InputShape) -> None:
     """A few masks on noise, all in float64: no rule can foresee what a user's forward pass does with a larger batch."""
     weight = next(net.parameters())
     noise = torch.randn(2, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(0))
@@ -137,7 +143,7 @@ def _try_out(candidate: Batched, net: nn.Module, shape: InputShape) -> None:
     space = candidate.space
     ranks = space.draw(min(3, space.count), seed=0)
     with torch.no_grad():
-        wanted_MBK = torch.stack([remove(net, space.unrank(rank), shape)(noise) for rank in ranks])
+        wanted_MBK = torch.stack([remove(net, space.unrank(rank), sites)(noise) for rank in ranks])
     try:
         found_MBK = candidate.logits(ranks, noise)
     except Exception as error:  # whatever a user's forward pass raises for a batch of another size

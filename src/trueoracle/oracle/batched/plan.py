@@ -9,16 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-import torch_pruning as tp
 from torch import fx, nn
 
-from trueoracle.errors import ModelError, unknown
-from trueoracle.nets import find_sites
-from trueoracle.nets.sites import dependency_graph, removal_group
+from trueoracle.errors import ModelError
+from trueoracle.nets import HEADS, Role, Site, Sites
 from trueoracle.oracle.batched.graph import Traced, name_of
 from trueoracle.oracle.batched.refusal import CannotBatch
 from trueoracle.oracle.batched.rules import is_depthwise, keeps_apart, may_overwrite
-from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace
 
 Bound = tuple[int, ...]
@@ -73,19 +70,19 @@ class Plan:
     output: fx.Node
 
 
-def couplings(net: nn.Module, space: MaskSpace, shape: InputShape) -> tuple[Coupling, ...]:
-    """What hangs together at each site of the space; `ModelError` for a site that is none or of other size."""
-    known = find_sites(net, shape)
-    graph = dependency_graph(net, shape)
-    names = {module: name for name, module in net.named_modules()}
+def couplings(known: Sites, space: MaskSpace) -> tuple[Coupling, ...]:
+    """What hangs together at each site of the space; `ModelError` for a site that is none or of other size.
+
+    `CannotBatch` for heads: they lie in no dimension by themselves.
+    """
     found = []
     for choice in space.sites:
-        if choice.site not in known:
-            raise ModelError(unknown("site", choice.site, known))
-        if known[choice.site].units != choice.units:
-            raise ModelError(f"`{choice.site}` has {known[choice.site].units} units, but its masks {choice.units}")
-        group = removal_group(graph, net.get_submodule(choice.site), tuple(range(choice.units)))
-        found.append(_coupling(choice.site, choice.units, group, names))
+        site = known.named(choice.site)
+        if site.units != choice.units:
+            raise ModelError(f"`{choice.site}` has {site.units} units, but its masks {choice.units}")
+        if site.kind in HEADS:
+            raise CannotBatch(f"the units of `{site.name}` are attention heads")
+        found.append(_coupling(site))
     return tuple(found)
 
 
@@ -108,16 +105,10 @@ def make_plan(traced: Traced, sites: tuple[Coupling, ...]) -> Plan:
     return Plan(levels=_levels(traced, numbered, steps, output), steps=steps, order=order, output=output)
 
 
-def _coupling(name: str, units: int, group: tp.Group, names: dict[nn.Module, str]) -> Coupling:
-    pruner = tp.pruner.function
-    consuming = (pruner.prune_conv_in_channels, pruner.prune_linear_in_channels)
-    parts = [(names[d.target.module], d.handler in consuming) for d, _ in group if d.target.module in names]
-    return Coupling(
-        name=name,
-        units=units,
-        producers=frozenset(part for part, consumes in parts if not consumes),
-        consumers=frozenset(part for part, consumes in parts if consumes),
-    )
+def _coupling(site: Site) -> Coupling:
+    consumers = frozenset(cut.layer for cut in site.cuts if cut.role is Role.CONSUMER)
+    producers = frozenset(cut.layer for cut in site.cuts if cut.role is not Role.CONSUMER)
+    return Coupling(name=site.name, units=site.units, producers=producers, consumers=consumers)
 
 
 def _forward_order(nodes: list[fx.Node], sites: tuple[Coupling, ...]) -> tuple[int, ...]:

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trueoracle.data import images_of
 from trueoracle.errors import ModelError, unknown
+from trueoracle.examples import Examples
 from trueoracle.lanes import LANES, aligned, build
-from trueoracle.nets import Removal, check_removal, l1_kept
+from trueoracle.nets import Removal, check_removal, find_sites, l1_kept
 from trueoracle.oracle.evaluator import Sums
 from trueoracle.oracle.exact.chain import Chain, find_chain
 from trueoracle.oracle.exact.images import by_lane, in_lanes, rival_weights
@@ -58,8 +60,11 @@ def exact(
             raise ModelError(unknown("site", choice.site, known))
         if choice.units != known[choice.site]:
             raise ModelError(f"`{choice.site}` has {known[choice.site]} units, but the space has {choice.units}")
-    kept = {choice.site: l1_kept(net, choice.site, choice.units - choice.pruned) for choice in space.sites}
-    return Exact(chain, space, kept if removal == "released" else None, progress or Quiet())
+    kept = None
+    if removal == "released":
+        sites = find_sites(net, shape)
+        kept = {choice.site: l1_kept(net, sites[choice.site], choice.units - choice.pruned) for choice in space.sites}
+    return Exact(chain, space, kept, progress or Quiet())
 
 
 class Exact:
@@ -97,18 +102,18 @@ class Exact:
         self._work: tuple[Sequence[int], Work] | None = None
         self._buffers = local()
 
-    def sums(self, ranks: Sequence[int], images_BCHW: Tensor, labels_B: Tensor) -> Sums:
+    def sums(self, ranks: Sequence[int], examples: Examples) -> Sums:
         """Sums of cross-entropies (nats) and of right answers of the masks of these ranks, in their order."""
         if not len(ranks):
             return Sums(loss_M=np.zeros(0), correct_M=np.zeros(0, dtype=np.int64))
         work = self._work_for(ranks)
         losses = np.zeros(work.tree.leaves)
         wrongs = np.zeros(work.tree.leaves, dtype=np.int64)
-        for begin in range(0, len(labels_B), _IMAGES_AT_ONCE):
-            images, labels = (tensor[begin : begin + _IMAGES_AT_ONCE] for tensor in (images_BCHW, labels_B))
-            self._add_block(work, images, labels, losses, wrongs)
+        for begin in range(0, len(examples), _IMAGES_AT_ONCE):
+            block = images_of(examples.take(slice(begin, begin + _IMAGES_AT_ONCE)))
+            self._add_block(work, block.images_NCHW, block.labels_N, losses, wrongs)
         chosen = work.tree.leaf_of
-        return Sums(loss_M=losses[chosen], correct_M=len(labels_B) - wrongs[chosen])
+        return Sums(loss_M=losses[chosen], correct_M=len(examples) - wrongs[chosen])
 
     def _work_for(self, ranks: Sequence[int]) -> Work:
         """The plan for these ranks; that of the last list is kept, since the next block of images asks for it again."""

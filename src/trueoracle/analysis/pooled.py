@@ -1,0 +1,68 @@
+"""Several base networks: each is one case, and what holds for all of them is judged over cases, not over masks."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from trueoracle.analysis.result import Absent, CellAnalysis, Interval
+from trueoracle.spec import case_name
+from trueoracle.store import CellRecord
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PooledCell:
+    """One cell of the specification over its base networks.
+
+    `taus` are Kendall's tau of each network, in the order of their numbers; `mean_tau` is their plain mean. `interval`
+    is Student's, with one degree of freedom less than there are networks: it speaks of networks that differ from
+    these by their seeds alone.
+    """
+
+    group: str
+    x: str
+    y: str
+    taus: tuple[float, ...]
+    mean_tau: float
+    interval: Interval | Absent
+
+
+def pool(analyses: Sequence[CellAnalysis], cells: Sequence[CellRecord]) -> list[PooledCell]:
+    """The cells that several base networks share, in order; none where the study has one base network."""
+    bases = sorted({cell.base for cell in cells})
+    if len(bases) == 1:
+        return []
+    found = {analysis.group: analysis for analysis in analyses}
+    pooled = []
+    for first in (cell for cell in cells if cell.base == bases[0]):
+        group = first.name.removesuffix(case_name("", first.base, len(bases)))
+        names = [case_name(group, base, len(bases)) for base in bases]
+        cases = [found[name] for name in names if name in found]
+        if cases:
+            pooled.append(_pooled(group, cases))
+    return pooled
+
+
+def _pooled(group: str, cases: Sequence[CellAnalysis]) -> PooledCell:
+    taus = tuple(case.kendall_tau for case in cases)
+    return PooledCell(
+        group=group,
+        x=cases[0].x,
+        y=cases[0].y,
+        taus=taus,
+        mean_tau=math.fsum(taus) / len(taus),
+        interval=_interval(taus),
+    )
+
+
+def _interval(taus: Sequence[float]) -> Interval | Absent:
+    """Student's interval of the mean, cut at -1 and 1."""
+    if len(taus) < 2:
+        return Absent(why="an interval over base networks needs at least two that are analysed")
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(taus) - 1)) * float(np.std(taus, ddof=1)) / math.sqrt(len(taus))
+    mean = math.fsum(taus) / len(taus)
+    return Interval(low=max(-1.0, mean - half), high=min(1.0, mean + half), level=LEVEL)

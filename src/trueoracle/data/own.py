@@ -1,0 +1,204 @@
+"""A user's own images, named where a dataset is: a folder of class folders, Parquet files, or a Python factory.
+
+What a catalogue says of a known set is found from the data here: classes, image size, channels. `PATH@SIZE` brings
+images of any size to SIZE x SIZE; without it all must have the size of the first.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trueoracle.data.cache import cached
+from trueoracle.data.files import files_key
+from trueoracle.data.hub import in_files, labels_in, parquet_files, values_in
+from trueoracle.data.pictures import Picture, Pictures, Pixels, is_grey, open_picture
+from trueoracle.data.source import RawData, Source
+from trueoracle.errors import DataError
+from trueoracle.plugins import imported
+from trueoracle.progress import Progress
+from trueoracle.shape import InputShape
+
+_HELD_OUT = 5  # one image of so many of a class is tested on where nobody says which
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """Pictures of both splits, sorted into classes; `key` changes with the files."""
+
+    train: Pictures
+    test: Pictures
+    classes: int
+    key: str
+
+
+def names_own_data(name: str) -> bool:
+    """Whether `name` is the path of a folder or file, or names something in a Python module."""
+    path, _ = _path_and_size(name)
+    return ":" in name or any(c in path for c in "/\\") or path.startswith((".", "~")) or path.endswith(".parquet")
+
+
+def own_source(name: str) -> Source:
+    """The images that `name` leads to: `FOLDER`, `FILE.parquet`, both with `@SIZE` or without, or `module:factory`."""
+    if ":" in name and not Path(name).exists():
+        return _made_by(name)
+    path, size = _path_and_size(name)
+    where = Path(path).expanduser()
+    found = _found(where)
+    pixels = _pixels(found, size, path)
+    side = (pixels.height, pixels.width) if size is None else (size, size)
+    shape = InputShape(channels=pixels.channels, height=side[0], width=side[1], classes=found.classes)
+
+    def read(_data_dir: Path | None, progress: Progress) -> RawData:
+        splits = {"train": found.train, "test": found.test}
+        return cached(f"own-{found.key}", pixels, splits, found.classes, progress, where.name)
+
+    return Source(shape=shape, read=read)
+
+
+def stored_size(size: int) -> int:
+    """How large images of any size are kept for a network that sees `size`: 256 for 224, as is customary."""
+    return size * 8 // 7
+
+
+def _path_and_size(name: str) -> tuple[str, int | None]:
+    path, at, size = name.rpartition("@")
+    return (path, int(size)) if at and size.isdigit() and int(size) > 0 else (name, None)
+
+
+def _made_by(name: str) -> Source:
+    made = imported(name, DataError)
+    source = made() if callable(made) else made
+    if not isinstance(source, Source):
+        raise DataError(
+            f"`{name}` must be a `trueoracle.data.Source` or a function that returns one, but gives a {type(source).__name__}"
+        )
+    return source
+
+
+def _found(where: Path) -> _Found:
+    if not where.exists():
+        raise DataError(f"the data `{where}` does not exist")
+    if where.is_file():
+        return _in_one_file(where)
+    if (where / "train").is_dir() and (where / "test").is_dir():
+        return _in_class_folders(where)
+    if any(where.rglob("*.parquet")):
+        return _in_parquet(where)
+    raise DataError(
+        f"`{where}` must hold the folders train and test with a folder for each class, or train*.parquet and "
+        f"test*.parquet; it holds {', '.join(sorted(p.name for p in where.iterdir())[:5]) or 'nothing'}"
+    )
+
+
+def _pixels(found: _Found, size: int | None, path: str) -> Pixels:
+    """The form of all pictures, by the first one and the size that was asked for."""
+    first = open_picture(next(found.train()[1]))
+    channels = 1 if is_grey(first) else 3
+    if size is None:
+        advice = f": name `{path}@SIZE` to bring all to one size"
+        return Pixels(channels=channels, height=first.height, width=first.width, native=first.size[::-1], advice=advice)
+    kept = stored_size(size)
+    return Pixels(channels=channels, height=kept, width=kept, native=None)
+
+
+def _in_class_folders(where: Path) -> _Found:
+    files = {split: _class_files(where / split) for split in ("train", "test")}
+    classes = _numbered([*files["train"]], [*files["test"]], f"`{where}`")
+    splits = {
+        split: [
+            Picture(content=file, label=classes[name], where=f"`{file}`") for name, own in there.items() for file in own
+        ]
+        for split, there in files.items()
+    }
+    every = [file for there in files.values() for own in there.values() for file in own]
+    return _Found(
+        train=lambda: (len(splits["train"]), iter(splits["train"])),
+        test=lambda: (len(splits["test"]), iter(splits["test"])),
+        classes=len(classes),
+        key=files_key(where, every),
+    )
+
+
+def _class_files(split: Path) -> dict[str, list[Path]]:
+    """The files of each class; hidden ones are left out, and every other one must be an image."""
+    files: dict[str, list[Path]] = {}
+    for folder in sorted(p for p in split.iterdir() if not p.name.startswith(".")):
+        if not folder.is_dir():
+            raise DataError(f"`{folder}` must be a folder with the images of one class")
+        files[folder.name] = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if not files[folder.name]:
+            raise DataError(f"`{folder}` holds no images")
+    if not files:
+        raise DataError(f"`{split}` holds no class folders")
+    return files
+
+
+def _in_parquet(where: Path) -> _Found:
+    train, test = parquet_files(where, "train"), parquet_files(where, "test")
+    train_labels, test_labels = ([label for file in files for label in labels_in(file)] for files in (train, test))
+    classes = _numbered(train_labels, test_labels, f"`{where}`")
+    return _Found(
+        train=in_files(train, classes.__getitem__),
+        test=in_files(test, classes.__getitem__),
+        classes=len(classes),
+        key=files_key(where, [*train, *test]),
+    )
+
+
+def _in_one_file(file: Path) -> _Found:
+    labels = labels_in(file)
+    tested = _tested(file, labels)
+    trained = [not one for one in tested]
+    classes = _numbered(list(compress(labels, trained)), list(compress(labels, tested)), f"`{file}`")
+    pictures = in_files([file], classes.__getitem__)
+    return _Found(
+        train=_chosen(pictures, trained),
+        test=_chosen(pictures, tested),
+        classes=len(classes),
+        key=files_key(file.parent, [file]),
+    )
+
+
+def _tested(file: Path, labels: Sequence[Any]) -> list[bool]:
+    """Which rows are tested on: those that a column `split` says, else a fifth of each class, always the same."""
+    splits = values_in(file, "split")
+    if splits is not None:
+        if others := set(splits) - {"train", "test"}:
+            raise DataError(
+                f"the column `split` of `{file}` must hold train or test, but holds {min(map(str, others))}"
+            )
+        return [split == "test" for split in splits]
+    tested = [False] * len(labels)
+    for label in dict.fromkeys(labels):
+        rows = [row for row, own in enumerate(labels) if own == label]
+        if len(rows) < 2:
+            raise DataError(f"`{file}` holds one image of class {label}: two are needed, one of them to test on")
+        for row in np.random.default_rng(0).permutation(rows)[: max(1, len(rows) // _HELD_OUT)]:
+            tested[row] = True
+    return tested
+
+
+def _numbered(train: Sequence[Any], test: Sequence[Any], where: str) -> dict[Any, int]:
+    """From a label to the number of its class: names in alphabetical order, numbers as they are."""
+    labels = set(train)
+    for there, here, split, other in ((labels, set(test), "train", "test"), (set(test), labels, "test", "train")):
+        if alone := there - here:
+            raise DataError(
+                f"class {min(alone, key=str)} of {where} is in the {split} split and not in the {other} split"
+            )
+    if len(labels) < 2:
+        raise DataError(f"{where} must hold two classes or more, but holds {len(labels)}")
+    if all(isinstance(label, str) for label in labels):
+        return {name: number for number, name in enumerate(sorted(labels))}
+    for number in range(len(labels)):
+        if number not in labels:
+            raise DataError(f"labels must be names, or numbers from 0 on, but {number} is none of {where}")
+    return {number: number for number in range(len(labels))}
+
+
+def _chosen(pictures: Pictures, chosen: Sequence[bool]) -> Pictures:
+    return lambda: (sum(chosen), compress(pictures()[1], chosen))

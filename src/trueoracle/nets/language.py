@@ -1,0 +1,148 @@
+"""Language models of `transformers`: with eyes, as the LLaVA family (TinyLLaVA among it), or without, as Llama, Qwen,
+Phi and GPT-2. What is pruned are the neurons and heads of the language model; eyes and the projection behind them stay.
+"""
+
+from copy import copy, deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trueoracle.errors import ModelError
+from trueoracle.llava_mini import llava_mini_config
+from trueoracle.mask import Mask, SiteMask
+from trueoracle.nets.sites import HEADS, Site, Sites
+from trueoracle.nets.weights import state_bytes, weights_from_bytes
+from trueoracle.shape import TextShape
+
+_SEES = "llava"
+# Where a configuration has no word for layers of several sizes, it says under this key how many units each site has.
+_UNITS = "trueoracle_units"
+
+
+def pretrained_language_model(source: str) -> nn.Module:
+    """The model with its weights from the hub, `OWNER/NAME` or `OWNER/NAME@REVISION`, or from a local folder.
+
+    Only safetensors are read and no code that comes with a model is run. Folders of `save_language_model` are read
+    too. `ModelError` for a model that cannot be had, or is neither of the LLaVA family nor a causal language model.
+    """
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    config = _loaded(transformers.AutoConfig, source)
+    if hasattr(config, "vision_config") and config.model_type != _SEES:
+        raise ModelError(
+            f"`hf:{source}` is of the kind `{config.model_type}`: of the models that see, the LLaVA family's alone are "
+            "known (kind `llava`)"
+        )
+    kind: Any = (
+        transformers.LlavaForConditionalGeneration if config.model_type == _SEES else transformers.AutoModelForCausalLM
+    )
+    if hasattr(config, _UNITS):
+        return _resized((kind._from_config if config.model_type == _SEES else kind.from_config)(config), source)
+    model, report = _loaded(kind, source, use_safetensors=True, output_loading_info=True, dtype=torch.float32)
+    for keys, fault in ((report["missing_keys"], "lack"), (report["mismatched_keys"], "have in another shape")):
+        if keys:
+            names = ", ".join(sorted(map(str, keys))[:3])
+            raise ModelError(f"the weights of `hf:{source}` {fault} {names}: another model's?")
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def llava_mini(_shape: object) -> nn.Module:
+    """LLaVA-Mini (see `trueoracle.llava_mini`), randomly initialised."""
+    from transformers import LlavaForConditionalGeneration
+
+    return LlavaForConditionalGeneration(llava_mini_config())
+
+
+def vocabulary(net: nn.Module) -> int:
+    """How many tokens a language model chooses among."""
+    return int(net.config.get_text_config().vocab_size)  # type: ignore[union-attr,operator]
+
+
+def decoder(net: nn.Module) -> str:
+    """The name of the part of a language model that is pruned; empty where that is all of it."""
+    return next((name for name, _ in net.named_modules() if name.rpartition(".")[2] == "language_model"), "")
+
+
+def save_language_model(net: nn.Module, folder: Path) -> None:
+    """Write configuration and weights, which `pretrained_language_model` reads back.
+
+    Where all layers are left with as many neurons and heads, the configuration says so and `transformers` reads the
+    folder too. Otherwise it has no words for it, and the folder is for trueoracle alone.
+    """
+    from trueoracle.nets.finding import find_sites
+
+    sites = find_sites(net, TextShape())
+    config = _even_config(net, sites)
+    if config is not None:
+        saved = copy(net)
+        saved.config = config
+        saved.save_pretrained(folder)  # type: ignore[operator]
+        return
+    config = deepcopy(net.config)
+    setattr(config, _UNITS, {name: site.units for name, site in sites.items()})
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(folder)  # type: ignore[operator,union-attr]
+    (folder / "model.safetensors").write_bytes(state_bytes(net))
+
+
+def _even_config(net: nn.Module, sites: Sites) -> Any | None:
+    """A configuration from which a model of exactly these shapes is made, or None if there is none."""
+    config: Any = deepcopy(net.config)
+    text = config.get_text_config()
+    neurons = {site.units for site in sites.values() if site.kind not in HEADS}
+    heads = {_heads(net, site) for site in sites.values() if site.kind in HEADS}
+    if len(neurons) > 1 or len(heads) > 1:
+        return None
+    for units in neurons:
+        setattr(text, "n_inner" if hasattr(text, "n_inner") else "intermediate_size", units)
+    for query, key in heads:
+        text.num_attention_heads = query
+        if hasattr(text, "num_key_value_heads"):
+            text.num_key_value_heads = key
+    try:
+        with torch.device("meta"):
+            made = type(net)._from_config(config)  # type: ignore[attr-defined]
+    except Exception:  # whatever a configuration raises that does not add up
+        return None
+    same = {name: p.shape for name, p in made.named_parameters()} == {
+        name: p.shape for name, p in net.named_parameters()
+    }
+    return config if same else None
+
+
+def _heads(net: nn.Module, site: Site) -> tuple[int, int]:
+    """Query heads and key/value heads of an attention module."""
+    return site.units * int(getattr(net.get_submodule(site.name), "num_key_value_groups", 1)), site.units
+
+
+def _resized(net: nn.Module, source: str) -> nn.Module:
+    """`net`, made from a configuration that says how many units each site has, in those sizes and with its weights."""
+    from trueoracle.nets.finding import find_sites
+    from trueoracle.nets.removal import remove
+
+    sites = find_sites(net, TextShape())
+    units: dict[str, int] = getattr(net.config, _UNITS)
+    parts = tuple(
+        SiteMask(site=name, units=sites.named(name).units, kept=tuple(range(kept))) for name, kept in units.items()
+    )
+    resized = remove(net, Mask(rank=0, sites=tuple(part for part in parts if part.pruned)), sites)
+    delattr(resized.config, _UNITS)
+    path = Path(source) / "model.safetensors"
+    try:
+        weights_from_bytes(resized, path.read_bytes(), str(path))
+    except OSError as error:
+        raise ModelError(f"the weights `{path}` cannot be read: {error.strerror}") from None
+    return resized.eval()
+
+
+def _loaded(kind: Any, source: str, **how: Any) -> Any:
+    name, _, revision = source.partition("@")
+    try:
+        return kind.from_pretrained(name, revision=revision or "main", trust_remote_code=False, **how)
+    except Exception as error:  # whatever the hub, the files or the configuration raise
+        problem = " ".join(str(error).split())[:300]
+        raise ModelError(f"the model `hf:{source}` cannot be loaded: {problem}") from error

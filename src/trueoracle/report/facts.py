@@ -1,0 +1,167 @@
+"""The figures of a cell as rows of a table: what it is called, its value, and what must be said beside it."""
+
+from dataclasses import dataclass
+
+from trueoracle.analysis import Absent, CellAnalysis
+from trueoracle.analysis.result import AtK
+from trueoracle.report.findings import CellFindings
+from trueoracle.report.wording import column, difference, interval, probability, result, share, signed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One row; `note` may be empty."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+def tables(cell: CellFindings) -> list[tuple[str, list[Fact]]]:
+    """The tables of a cell by their captions."""
+    return [
+        ("Does it predict?", relation(cell.analysis)),
+        (f"Choosing the mask of lowest {column(cell.analysis.x)}", choosing(cell)),
+        ("Under which conditions", conditions(cell)),
+    ]
+
+
+def relation(found: CellAnalysis) -> list[Fact]:
+    """The correlation, its null, its ceiling and the tests."""
+    a, decision = found.association, found.decision
+    tau = [
+        Fact(
+            name="Kendall's τ-b",
+            value=f"{signed(a.kendall_tau)} {interval(a.kendall_interval)}",
+            note=_why(a.kendall_interval) or "95% interval, bootstrap over masks with their repeats",
+        ),
+        Fact(name="Spearman's rho, Pearson's r", value=f"{signed(a.spearman_rho)}, {signed(a.pearson_r)}"),
+    ]
+    tests = [
+        Fact(name="p of no relation", value=probability(decision.zero_p), note=_null(found)),
+        Fact(
+            name="corrected over cells",
+            value=f"{probability(decision.zero_p_holm)} (Holm), {probability(decision.zero_p_bh)} (Benjamini-Hochberg)",
+            note=f"over {decision.cells} cells",
+        ),
+        Fact(name="naive p", value=probability(a.kendall_p), note="takes masks that share units for independent: too small"),
+        Fact(
+            name=f"p of a relation of {decision.margin:g} or more",
+            value=probability(decision.equivalence_p),
+            note=_why(decision.equivalence_p) or "small: whatever relation there is lies below the margin",
+        ),
+    ]  # fmt: skip
+    if decision.cells == 1:
+        tests = [test for test in tests if test.name != "corrected over cells"]
+    return [*tau, *tests, *_ceiling(found)]
+
+
+def choosing(cell: CellFindings) -> list[Fact]:
+    """What the oracle mask is worth after retraining."""
+    c, y = cell.analysis.choice, cell.analysis.y
+    in_noise = (
+        "" if isinstance(c.regret_in_noise, Absent) else f", {signed(c.regret_in_noise, 1)} deviations of a retraining"
+    )
+    held_out = (
+        "best mask picked by some repeats, measured by others"
+        if c.regret_held_out
+        else "against the observed best, so too high"
+    )
+    if not isinstance(c.regret_interval, Absent):
+        held_out += f"; 95% interval {_differences(c.regret_interval.low, c.regret_interval.high, y)}"
+    facts = [
+        Fact(
+            name=f"{'exact' if cell.exact else 'approximate'} oracle mask",
+            value=result(c.oracle_result, y),
+            note=f"{column(cell.analysis.x)} {c.oracle_x:.4g}; best of all masks {result(c.best_result, y)}",
+        ),
+        Fact(name="regret", value=difference(c.regret, y) + in_noise, note=held_out),
+        Fact(name="masks that end worse", value=share(c.percentile), note="ties counted half"),
+        Fact(
+            name="anomaly ratio",
+            value=f"{share(c.anomaly_ratio)} ({c.anomalies:,} masks)",
+            note=f"end strictly better than the oracle mask; {c.tied_with_oracle:,} tie with it",
+        ),
+    ]
+    facts += [_at_k(cell, at) for at in c.at[1:]]
+    if not isinstance(c.tenth_tau, Absent):
+        note = f"{c.tenth_n:,} masks, 95% interval {interval(c.tenth_interval)}"
+        facts.append(Fact(name="τ within the lowest tenth", value=signed(c.tenth_tau), note=note))
+    return facts
+
+
+def _at_k(cell: CellFindings, at: AtK) -> Fact:
+    n, low, high = cell.analysis.n, share(at.anomaly_ratio_low), share(at.anomaly_ratio_high)
+    return Fact(
+        name=f"the {at.k} of lowest {column(cell.analysis.x)}",
+        value=f"{share(at.precision, 0)} are among the {at.k} best",
+        note=f"at random {share(at.chance_precision)}; the best of them is number {at.best_rank:,} of {n:,}; "
+        f"anomaly ratio {share(at.anomaly_ratio)} on average, {low} to {high}",
+    )
+
+
+def conditions(cell: CellFindings) -> list[Fact]:
+    """The regime, the space, the costs, and what was left out."""
+    r, record = cell.analysis.regime, cell.record
+    chance = (
+        ""
+        if isinstance(r.chance_loss, Absent)
+        else f"pruned train loss above ln({cell.base.classes}) = {r.chance_loss:.3f}"
+    )
+    left_out = [
+        f"{count:,} {sentence}" for sentence, count in cell.outcomes.items() if count and sentence != "finished"
+    ]
+    return [
+        Fact(
+            name="masks",
+            value=f"{record.masks:,} of {record.space:,}",
+            note="the whole space: the oracle mask is exact" if cell.exact else "drawn at random: the oracle mask is the lowest of these",
+        ),
+        Fact(name="trials", value=f"{cell.analysis.trials:,} finished", note="; ".join(left_out) or "none left out"),
+        Fact(name="worse than guessing", value=share(r.collapsed_share), note=_why(r.collapsed_share) or chance),
+        Fact(
+            name="variance that single units explain",
+            value=f"{share(r.x_main_effects, 0)} of {column(cell.analysis.x)}, {share(r.y_main_effects, 0)} of {column(cell.analysis.y)}",
+            note=_why(r.x_main_effects),
+        ),
+        Fact(name="parameters kept", value=share(r.parameters_kept), note=f"{record.parameters:,} of {cell.base.parameters:,}"),
+        Fact(name="multiply-accumulates kept", value=share(r.operations_kept), note=f"{record.macs:,} of {cell.base.macs:,} an image"),
+    ]  # fmt: skip
+
+
+def _ceiling(found: CellAnalysis) -> list[Fact]:
+    ceiling = found.ceiling
+    if isinstance(ceiling, Absent):
+        return [Fact(name="noise ceiling", value="unknown", note=ceiling.why)]
+    relative = ceiling.relative_tau
+    return [
+        Fact(
+            name="noise ceiling",
+            value=f"{signed(ceiling.tau)} {interval(ceiling.interval)}",
+            note=f"the τ of a perfect predictor; reliability {ceiling.reliability:.2f}, "
+            f"one retraining deviates by {difference(ceiling.repeat_deviation, found.y)}",
+        ),
+        Fact(
+            name="τ relative to the ceiling",
+            value=f"{signed(relative)} {interval(ceiling.relative_interval)}" if not isinstance(relative, Absent) else "unknown",
+            note=_why(relative),
+        ),
+    ]  # fmt: skip
+
+
+def _null(found: CellAnalysis) -> str:
+    null = found.null
+    if isinstance(null, Absent):
+        return f"naive, too small: {null.why}" if found.decision.zero_p_naive else null.why
+    error = f", known to {null.p_error:.1g}" if null.p_error else ""
+    return (
+        f"{null.kind.value}; {null.relabellings:,} relabellings{error}; 95% of null |τ| at most {null.abs_tau_95:.2f}"
+    )
+
+
+def _differences(low: float, high: float, y: str) -> str:
+    return f"{difference(low, y)} to {difference(high, y)}"
+
+
+def _why(value: object) -> str:
+    return value.why if isinstance(value, Absent) else ""

@@ -1,0 +1,198 @@
+"""What a report shows of a study, as values: read from the store and analysed, not yet drawn.
+
+Letters: n masks, R repeats, E epochs.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from trueoracle.analysis import CellAnalysis, CellMasks
+from trueoracle.analysis.analyze import analyze_cells
+from trueoracle.analysis.cells import X, Y, study_masks
+from trueoracle.analysis.choice import better_than
+from trueoracle.errors import StoreError, TableError
+from trueoracle.progress import Progress
+from trueoracle.spec import StudySpec, parse_spec
+from trueoracle.store import BaseRecord, CellRecord, RunRecord, Status, Store, StudyRecord
+from trueoracle.trial import Outcome
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """The learning curves of a cell's masks, each the mean over the mask's finished repeats.
+
+    The train loss begins with that of the pruned network before retraining, so it has E + 1 entries; the test accuracy
+    has one after each of E epochs. `oracle_..._R...` are the oracle mask's repeats one by one.
+    """
+
+    train_loss_nE1: Values
+    test_accuracy_nE: Values
+    oracle_train_loss_RE1: Values
+    oracle_test_accuracy_RE: Values
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellFindings:
+    """One cell: what is stored of it, its masks with at least one finished trial, and their analysis.
+
+    `sites` and `ratio` say where it stands in the results grid; `outcomes` counts its trials by how they ended.
+    """
+
+    record: CellRecord
+    base: BaseRecord
+    sites: str
+    ratio: str
+    masks: CellMasks
+    analysis: CellAnalysis
+    curves: Curves
+    outcomes: Mapping[str, int]
+
+    @property
+    def x(self) -> Values:
+        """The predictor that is judged, of each mask: shape (n,)."""
+        return self.masks.x[self.analysis.x]
+
+    @property
+    def y(self) -> Values:
+        """The result of each mask, the mean of its repeats: shape (n,)."""
+        return self.masks.raw_y
+
+    @cached_property
+    def oracle(self) -> int:
+        """Where the oracle mask stands among the masks."""
+        return self.ranks.index(_oracle(self.analysis))
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The masks by their ranks."""
+        return self.masks.mask or ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether every mask of the space was evaluated, so that the oracle mask is the lowest of all."""
+        return self.record.masks == self.record.space
+
+    @cached_property
+    def anomalies(self) -> NDArray[np.bool_]:
+        """Which masks end strictly better than the oracle mask: shape (n,)."""
+        return better_than(self.masks.y_sign * self.masks.raw_y, self.oracle)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """A study: its cells with trials in order, its base networks, its runs; `waiting` are the cells without trials."""
+
+    record: StudyRecord
+    spec: StudySpec
+    bases: tuple[BaseRecord, ...]
+    cells: tuple[CellFindings, ...]
+    waiting: tuple[CellRecord, ...]
+    runs: tuple[RunRecord, ...]
+    status: Status
+    x: str
+    y: str
+
+
+def find(store: Store, study: str, progress: Progress, x: str = X, y: str = Y) -> Findings:
+    """Everything about a study (by name or digest) whose predictor `x` is judged against `y`; all others are ranked beside it.
+
+    `TableError` where there is too little to analyse.
+    """
+    record = store.find(study)
+    spec = parse_spec(json.loads(record.spec), record.name)
+    records = store.cells(record.digest)
+    trials = store.trial_table(record.digest)
+    if trials.empty:
+        raise TableError(f"study `{study}` has no trials yet: run it first")
+    bases = _bases(store, record.digest, records)
+    masks = study_masks(store, record.digest, [x], y)
+    analyses = analyze_cells(masks, [x], progress=progress)
+    begun = {record.name: record for record in records}
+    cells = []
+    with progress.task("reading learning curves", len(masks), "cells") as advance:
+        for cell, analysis in zip(masks, analyses, strict=True):
+            of_cell = trials[trials["cell"] == cell.group]
+            cells.append(_cell(store, record.digest, spec, begun[cell.group], bases, cell, analysis, of_cell))
+            advance(1)
+    shown = {cell.record.index for cell in cells}
+    return Findings(
+        record=record,
+        spec=spec,
+        bases=tuple(bases.values()),
+        cells=tuple(cells),
+        waiting=tuple(cell for cell in records if cell.index not in shown),
+        runs=tuple(store.runs(record.digest)),
+        status=store.status(record.digest, spec.repeats * sum(cell.masks for cell in records)),
+        x=x,
+        y=y,
+    )
+
+
+def _bases(store: Store, digest: str, cells: list[CellRecord]) -> dict[int, BaseRecord]:
+    found = {}
+    for number in sorted({cell.base for cell in cells}):
+        base = store.base(digest, number)
+        if base is None:
+            raise StoreError(f"base network {number} of study `{digest[:12]}` is not trained yet: run the study")
+        found[number] = base
+    return found
+
+
+def _cell(
+    store: Store,
+    digest: str,
+    spec: StudySpec,
+    record: CellRecord,
+    bases: Mapping[int, BaseRecord],
+    masks: CellMasks,
+    analysis: CellAnalysis,
+    trials: pd.DataFrame,
+) -> CellFindings:
+    sites, ratio = _place(spec, record)
+    finished = trials[trials["outcome"] == Outcome.FINISHED.value]
+    return CellFindings(
+        record=record,
+        base=bases[record.base],
+        sites=sites,
+        ratio=ratio,
+        masks=masks,
+        analysis=analysis,
+        curves=_curves(store.curve_table(digest, record.index), finished, _oracle(analysis)),
+        outcomes={outcome.value: int((trials["outcome"] == outcome.value).sum()) for outcome in Outcome},
+    )
+
+
+def _oracle(analysis: CellAnalysis) -> int:
+    rank = analysis.choice.oracle_mask
+    assert rank is not None, "the masks of a stored study have ranks"
+    return rank
+
+
+def _place(spec: StudySpec, record: CellRecord) -> tuple[str, str]:
+    """The cell's row and column in the results grid: its sites and its ratio, `0.5+0.4` where they differ."""
+    prune = spec.cells[record.index % len(spec.cells)].prune
+    ratios = list(prune.values()) if len(set(prune.values())) > 1 else list(prune.values())[:1]
+    return "+".join(prune), "+".join(f"{ratio:g}" for ratio in ratios)
+
+
+def _curves(table: pd.DataFrame, finished: pd.DataFrame, oracle: int) -> Curves:
+    """The curves of the finished trials, masks in order of rank; every finished trial lived through all epochs."""
+    before = finished.groupby("mask", sort=True)["pruned_train_loss"].first()
+    kept = table.merge(finished[["mask", "repeat"]], on=["mask", "repeat"])
+    means = kept.groupby(["mask", "epoch"], sort=True)[["train_loss", "test_accuracy"]].mean()
+    of_oracle = kept[kept["mask"] == oracle].pivot(index="repeat", columns="epoch")
+    oracle_loss = of_oracle["train_loss"].to_numpy(float)
+    return Curves(
+        train_loss_nE1=np.column_stack([before, means["train_loss"].unstack()]),
+        test_accuracy_nE=means["test_accuracy"].unstack().to_numpy(float),
+        oracle_train_loss_RE1=np.column_stack([np.full(len(oracle_loss), before[oracle]), oracle_loss]),
+        oracle_test_accuracy_RE=of_oracle["test_accuracy"].to_numpy(float),
+    )

@@ -1,0 +1,73 @@
+"""Numbers and names as a reader sees them, the same in the page, its pictures and the figures."""
+
+import math
+
+from trueoracle.analysis import Absent
+from trueoracle.analysis.result import Interval
+from trueoracle.trial import FinalProtocol
+
+MINUS = "−"  # noqa: RUF001 - a true minus
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A correlation or a difference: fixed digits and a true minus; no minus before zero."""
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", MINUS)
+
+
+def interval(found: Interval | Absent, digits: int = 2) -> str:
+    """`[low, high]`, or a dash where there is none."""
+    if isinstance(found, Absent):
+        return "–"  # noqa: RUF001 - a dash
+    return f"[{signed(found.low, digits)}, {signed(found.high, digits)}]"
+
+
+def probability(p: float | Absent) -> str:
+    """A p-value to two significant digits, small ones as a power of ten, tiny ones as below 1e-15."""
+    if isinstance(p, Absent):
+        return "–"  # noqa: RUF001 - a dash
+    if p >= 0.001:
+        return f"{p:.2g}"
+    if p < 1e-15:
+        return f"<1e{MINUS}15"
+    exponent = math.floor(math.log10(p))
+    return f"{p / 10**exponent:.1f}e{MINUS}{-exponent}"
+
+
+def share(value: float | Absent, digits: int = 1) -> str:
+    """A share as per cent."""
+    return "–" if isinstance(value, Absent) else f"{100 * value:.{digits}f} %"  # noqa: RUF001 - a dash
+
+
+def difference(value: float, y: str) -> str:
+    """A difference of results: accuracies in points of a per cent, anything else as it is."""
+    return f"{signed(100 * value)} points" if "accuracy" in y else f"{signed(value, 4)}{nats(y)}"
+
+
+def result(value: float, y: str) -> str:
+    """A result: an accuracy as per cent, anything else as it is."""
+    return f"{100 * value:.2f} %" if "accuracy" in y else f"{value:.4g}{nats(y)}"
+
+
+def nats(name: str) -> str:
+    """The unit of a loss, else nothing."""
+    return " nats" if "loss" in name else ""
+
+
+def column(name: str) -> str:
+    """A column's name in words."""
+    return name.replace("_", " ")
+
+
+def y_title(name: str, protocol: FinalProtocol, repeats: int) -> str:
+    """What stands at the axis of results: with how many repeats, and whether it peeks."""
+    mean = f", mean of {repeats} repeats" if repeats > 1 else ""
+    peeks = " (best epoch on test: peeks)" if protocol is FinalProtocol.BEST_ON_TEST else ""
+    return f"{column(name)}{mean}{peeks}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever suits."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

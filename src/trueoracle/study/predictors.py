@@ -1,0 +1,128 @@
+"""What a study measures of a mask beside its pruned train loss, before the retraining that it is to predict.
+
+Each is a score of the mask in the store, under the name that it has in every table.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from trueoracle.data import Dataset, images_of
+from trueoracle.fleet import Choice
+from trueoracle.mask import Mask
+from trueoracle.nets import channels_last, evaluate, recalibrate, remove
+from trueoracle.progress import Progress
+from trueoracle.spec import Recipe, StudySpec
+from trueoracle.store import Store
+from trueoracle.study.executor import Executor, Stop
+from trueoracle.study.plan import Plan, PlannedCell
+from trueoracle.study.retrain import FleetTask, Retraining, fleets
+from trueoracle.trial import Outcome, Trial
+
+RECALIBRATED = "recalibrated_train_loss"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortTraining:
+    """A score that takes a training, shorter than the one it is to predict: the mean of `figure` over `repeats`."""
+
+    name: str
+    recipe: Recipe
+    purpose: str
+    repeats: int
+    figure: Callable[[Trial], float]
+
+
+def short_trainings(spec: StudySpec) -> Iterator[ShortTraining]:
+    """Those that the study asks for."""
+    if spec.loss_after_steps is not None:
+        yield ShortTraining(
+            name=f"after_{spec.loss_after_steps}_steps_train_loss",
+            recipe=spec.retrain.model_copy(update={"steps": spec.loss_after_steps}),
+            purpose="order of the first steps",
+            repeats=1,
+            figure=lambda trial: trial.curve[-1].train_loss,
+        )
+    if spec.early is not None:
+        yield ShortTraining(
+            name="early_test_accuracy",
+            recipe=spec.early,
+            purpose="early order",
+            repeats=spec.repeats,
+            figure=lambda trial: trial.final.test_accuracy if trial.final else math.nan,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictors:
+    """Measures what the study asks for and the store does not have yet, a mask or a fleet of them at a time."""
+
+    plan: Plan
+    bases: Sequence[nn.Module]
+    data: Dataset
+    store: Store
+    executor: Executor
+    progress: Progress
+
+    def measure(self, cell: PlannedCell, choice: Choice) -> None:
+        """All predictors of the masks of a cell whose pruned train losses are known."""
+        if self.plan.spec.recalibration_images is not None:
+            self._recalibrated(cell, self.plan.spec.recalibration_images)
+        for kind in short_trainings(self.plan.spec):
+            self._trained(cell, choice, kind)
+
+    def _recalibrated(self, cell: PlannedCell, images: int) -> None:
+        left = self.store.unscored(self.plan.digest, cell.index, RECALIBRATED)
+        if not left:
+            return
+        images_NCHW = self._recalibration_images(cell.base, images)
+
+        def work(mask: Mask, _stop: Stop) -> tuple[int, float]:
+            pruned = channels_last(remove(self.bases[cell.base], mask, self.plan.sites, self.plan.spec.removal))
+            recalibrate(pruned, images_NCHW)
+            return mask.rank, evaluate(pruned, self.data.train).loss
+
+        with self.progress.task(f"recalibrated train loss, {cell.name}", len(left), "masks") as advance:
+            for rank, loss in self.executor.run(work, map(cell.space.unrank, left)):
+                self.store.add_scores(self.plan.digest, cell.index, RECALIBRATED, {rank: loss}, cell.digits)
+                advance(1)
+
+    def _recalibration_images(self, base: int, images: int) -> Tensor:
+        """The same for every mask, drawn from the train split."""
+        seed = self.plan.seed("recalibration", base)
+        order = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(seed))
+        return images_of(self.data.train.take(order[:images].to(self.data.device))).images_NCHW
+
+    def _trained(self, cell: PlannedCell, choice: Choice, kind: ShortTraining) -> None:
+        left = self.store.unscored(self.plan.digest, cell.index, kind.name)
+        if not left:
+            return
+        total = len(left) * kind.repeats * kind.recipe.epochs_begun(len(self.data.train))
+        with self.progress.task(f"{kind.name.replace('_', ' ')}, {cell.name}", total, "model-epochs") as advance:
+            training = Retraining(
+                plan=self.plan, bases=self.bases, data=self.data, progress=self.progress, advance=advance,
+                recipe=kind.recipe, purpose=kind.purpose,
+            )  # fmt: skip
+
+            def work(task: FleetTask, stop: Stop) -> list[list[Trial]]:
+                return [training.run(replace(task, repeat=repeat), stop) for repeat in range(kind.repeats)]
+
+            for repeats in self.executor.run(work, fleets(cell, map(cell.space.unrank, left), 0, choice)):
+                values = _means(kind, repeats)
+                self.store.add_scores(self.plan.digest, cell.index, kind.name, values, cell.digits)
+
+
+def _means(kind: ShortTraining, repeats: Sequence[Sequence[Trial]]) -> dict[int, float]:
+    """The mask's score by its rank: not a number where a training diverged, left out where one failed."""
+    values = {}
+    for of_mask in zip(*repeats, strict=True):
+        outcomes = {trial.outcome for trial in of_mask}
+        if Outcome.FAILED in outcomes:
+            continue
+        finished = outcomes == {Outcome.FINISHED}
+        figures = [kind.figure(trial) for trial in of_mask] if finished else [math.nan]
+        values[of_mask[0].mask] = math.fsum(figures) / len(figures)
+    return values
