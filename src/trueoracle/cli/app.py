@@ -167,7 +167,11 @@ def oracle(
         model, weights, data, dict(_ratio(text) for text in prune), sample=sample, seed=seed, images=images,
         removal=_removal(removal), path=path, data_dir=data_dir, device=device, progress=progress,
     )  # fmt: skip
-    found = write_landscape(question, output, Workers(api.threads_or_all(threads)), progress, top)
+    try:
+        found = write_landscape(question, output, Workers(api.threads_or_all(threads)), progress, top)
+    except KeyboardInterrupt:
+        show.say(f"stopped; what was done is kept beside {output}. To resume, give the same command again")
+        sys.exit(130)
     show.landscape(found, output)
 
 
