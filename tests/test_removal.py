@@ -37,11 +37,12 @@ from trueoracle.nets import (
 )
 from trueoracle.nets.hugging_face import ImageClassifier
 from trueoracle.nets.vgg import CifarVGG
-from trueoracle.shape import InputShape
+from trueoracle.shape import InputShape, Shape, TextShape
 from trueoracle.space import MaskSpace, SiteChoice
 
 GREY = InputShape(channels=1, height=32, width=32, classes=10)
 COLOUR = InputShape(channels=3, height=32, width=32, classes=10)
+TEXT = TextShape()
 
 
 class Logits(nn.Module):
@@ -109,7 +110,7 @@ def tokens() -> Tensor:
     return torch.randint(0, 30, (3, 7), generator=torch.Generator().manual_seed(2))
 
 
-Case = tuple[Callable[[], nn.Module], InputShape | None, tuple[str, ...]]
+Case = tuple[Callable[[], nn.Module], Shape, tuple[str, ...]]
 CASES: dict[str, Case] = {
     "LeNet5-Mini": (lambda: build("lenet5-mini", GREY), GREY, ("conv*", "fc1")),
     "CIFAR ResNet": (lambda: build("resnet20", COLOUR, width_factor=0.25), COLOUR, ("layer*.conv1",)),
@@ -120,9 +121,9 @@ CASES: dict[str, Case] = {
     ),
     "ResNet-50": (lambda: build("hf-resnet50", COLOUR, width_factor=0.125), COLOUR, ("*.layer.[01].convolution",)),
     "ViT": (vit, COLOUR, ("*.attention", "*.fc1")),
-    "Llama, grouped queries": (llama, None, ("*.self_attn", "*.gate_proj")),
-    "Qwen3": (qwen3, None, ("*.self_attn", "*.gate_proj")),
-    "GPT-2": (gpt2, None, ("*.attn", "*.c_fc")),
+    "Llama, grouped queries": (llama, TEXT, ("*.self_attn", "*.gate_proj")),
+    "Qwen3": (qwen3, TEXT, ("*.self_attn", "*.gate_proj")),
+    "GPT-2": (gpt2, TEXT, ("*.attn", "*.c_fc")),
 }  # fmt: skip
 
 
@@ -135,7 +136,7 @@ def made(case: str) -> tuple[nn.Module, Sites, MaskSpace, Tensor]:
     chosen = sites.expanded(dict.fromkeys(patterns, 0.5))
     units = {name: sites[name].units for name in chosen}
     space = MaskSpace(tuple(SiteChoice(site=name, units=n, pruned=n // 2) for name, n in units.items()))
-    return net, sites, space, tokens() if shape is None else image(shape)
+    return net, sites, space, tokens() if isinstance(shape, TextShape) else image(shape)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -230,7 +231,7 @@ def test_kinds_and_units() -> None:
         "Qwen3": {(Kind.HEAD, 4), (Kind.NEURON, 20)},
         "GPT-2": {(Kind.HEAD, 4), (Kind.NEURON, 96)},
     }
-    grouped = find_sites(llama(), None)["model.model.layers.0.self_attn"]
+    grouped = find_sites(llama(), TEXT)["model.model.layers.0.self_attn"]
     assert (grouped.kind, grouped.units) == (Kind.HEAD_GROUP, 2)
     assert [cut.channels_UC.shape for cut in grouped.cuts] == [(2, 12), (2, 4), (2, 4), (2, 12)]
 
@@ -241,7 +242,7 @@ def test_heads_not_divisible_by_groups_are_refused() -> None:
     attention.k_proj = nn.Linear(24, 16)
     attention.v_proj = nn.Linear(24, 16)
     with pytest.raises(ModelError, match=r"`model\.model\.layers\.1\.self_attn` has 6 query heads and 4 key/value"):
-        find_sites(net, None)
+        find_sites(net, TEXT)
 
 
 def test_unit_weights_are_the_rows_of_what_makes_the_units() -> None:
@@ -254,7 +255,7 @@ def test_unit_weights_are_the_rows_of_what_makes_the_units() -> None:
     found = unit_weights(net, sites["model.vit.layers.0.attention"])
     torch.testing.assert_close(found[1], torch.cat(wanted).double().detach())
     packed = gpt2()
-    site = find_sites(packed, None)["model.transformer.h.0.attn"]
+    site = find_sites(packed, TEXT)["model.transformer.h.0.attn"]
     weight = packed.get_submodule("model.transformer.h.0.attn.c_attn").weight
     torch.testing.assert_close(
         unit_weights(packed, site)[3, 6 * 24 * 2 : 6 * 24 * 3].reshape(6, 24), weight[:, -6:].T.double().detach()

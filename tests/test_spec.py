@@ -24,7 +24,58 @@ def quickstart(**changes: Any) -> StudySpec:
 def test_the_built_in_identities_never_change() -> None:
     # Whoever changes one of these orphans every stored study of that name.
     digests = {name: spec.digest()[:16] for name, spec in builtin_studies().items()}
-    assert digests == {"lenet5-mini-mnist": "d5829d003f5fb328", "quickstart": "ee527ac9ab25eb81"}
+    assert digests == {
+        "lenet5-mini-d6-mnist": "d55a858b0a0b0cb9",
+        "lenet5-mini-d7-mnist": "fe5b3c2c3c746468",
+        "lenet5-mini-d8-mnist": "a656a7d83c58d518",
+        "lenet5-mini-fashion-mnist": "11f60b6bd403da00",
+        "lenet5-mini-kmnist": "560463e4a612ad97",
+        "lenet5-mini-mnist": "d5829d003f5fb328",
+        "lenet5-mini-mnist-tenth": "d394023dfb5784ef",
+        "lenet5-mini-w20-mnist": "c6591a7d7ea689c6",
+        "lenet5-mini-w30-mnist": "fbabcdfc333c1483",
+        "lenet5-mini-w40-mnist": "7dfa80c37d5385c3",
+        "quickstart": "ee527ac9ab25eb81",
+        "resnet18-imagenet": "6586c796ada54250",
+        "resnet18-imagenet-tenth": "344b7f5205b0649d",
+        "resnet50-imagenet": "d23da8fc8ea3996d",
+        "resnet56-cifar10": "e7e99a8f8d8acdb8",
+        "resnet56-cifar10-tenth": "d4b12bf0e153a921",
+        "vgg19-cifar100": "e7a988a212c71b51",
+        "vit-b16-imagenet": "4f1dd90d49cae608",
+    }
+
+
+def test_what_the_paper_has_as_panels_is_built_in() -> None:
+    """Names, ratios and numbers of masks of the published panels, all but the LeNet5-Mini grid's, tested below."""
+    panels = {
+        "lenet5-mini-d6-mnist": ("lenet5-mini-d6", "mnist", {"conv1": 0.5}, 252),
+        "lenet5-mini-d8-mnist": ("lenet5-mini-d8", "mnist", {"conv1": 0.5}, 252),
+        "lenet5-mini-kmnist": ("lenet5-mini", "kmnist", {"conv1": 0.5}, 252),
+        "lenet5-mini-w20-mnist": ("lenet5-mini-w20", "mnist", {"conv1": 0.5}, 1000),
+        "lenet5-mini-w40-mnist": ("lenet5-mini-w40", "mnist", {"conv1": 0.5}, 1000),
+        "resnet56-cifar10": ("resnet56", "cifar10", {"layer*.conv1": 0.5}, 1000),
+        "vgg19-cifar100": ("vgg19", "cifar100", {"features.*": 0.5}, 1000),
+    }
+    for name, (model, data, prune, masks) in panels.items():
+        spec = builtin_studies()[name]
+        (cell,) = plan(spec).cells
+        assert (spec.model, spec.data, spec.cells[0].prune, cell.count) == (model, data, prune, masks)
+        assert (spec.repeats, spec.final.value) == (3, "best_on_test")
+    sites = {
+        name: len(plan(builtin_studies()[name]).cells[0].space.sites) for name in ("resnet56-cifar10", "vgg19-cifar100")
+    }
+    assert sites == {"resnet56-cifar10": 27, "vgg19-cifar100": 16}
+
+
+def test_the_tenth_is_a_tenth_of_the_retraining() -> None:
+    for name in ("lenet5-mini-mnist-tenth", "resnet56-cifar10-tenth"):
+        spec = builtin_studies()[name]
+        assert spec.early is not None
+        assert spec.early.epochs * 10 == spec.retrain.epochs
+        assert [milestone * 10 for milestone in spec.early.milestones] == list(spec.retrain.milestones)
+        same = spec.early.model_copy(update={"epochs": spec.retrain.epochs, "milestones": spec.retrain.milestones})
+        assert same == spec.retrain
 
 
 def test_seeds_are_the_same_on_every_machine() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trueoracle.errors import ModelError, TrueOracleError
 from trueoracle.nets.hugging_face import pretrained, resnet18, resnet50, vit_b16
-from trueoracle.nets.language import pretrained_language_model, vocabulary
+from trueoracle.nets.language import llava_mini, pretrained_language_model, vocabulary
 from trueoracle.nets.lenet import LeNet5Mini
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.resnet import CifarResNet
@@ -38,6 +38,9 @@ MODELS: dict[str, Architecture] = {
     "hf-resnet50": resnet50,
     "vit-b16": vit_b16,
 }
+
+LANGUAGE_MODELS: dict[str, Architecture] = {"llava-mini": llava_mini}
+"""Those that read text, and are so no choice for images; freshly initialised, as those of `MODELS` are."""
 
 _HUB = "hf:"
 _GREY = InputShape(channels=1, height=32, width=32, classes=10)
@@ -108,8 +111,12 @@ def check_forward(net: nn.Module, shape: Shape, name: str) -> None:
 
 def _architecture(name: str, shape: Shape, trained: bool) -> Architecture:
     if isinstance(shape, TextShape):
+        if name in LANGUAGE_MODELS:
+            return LANGUAGE_MODELS[name]
         if not name.startswith(_HUB):
-            raise ModelError(f"`{name}` reads no text: name a language model such as hf:OWNER/NAME, or a folder of one")
+            raise ModelError(
+                f"`{name}` reads no text: name llava-mini, or a language model such as hf:OWNER/NAME or hf:FOLDER"
+            )
         return lambda _shape: pretrained_language_model(name.removeprefix(_HUB))
     if name.startswith(_HUB):
         return partial(pretrained, name.removeprefix(_HUB), new_head=not trained)

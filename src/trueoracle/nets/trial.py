@@ -21,31 +21,47 @@ _TOLERANCE = 1e-3  # of the largest logit: float32 after dozens of layers
 def try_removal(net: nn.Module, mask: Mask, sites: Sites, shape: Shape) -> None:
     """`ModelError` naming the site, where the network without the mask's units is not what it should be.
 
-    It must be smaller and take the same images or texts; without heads it must compute what the whole network computes with
-    those heads silent. Sites are tried one by one.
+    It must be smaller and take the same images or texts; without heads it must compute what the whole network
+    computes with those heads silent. The mask is tried whole, and only if that fails, site by site, to name one.
     """
+    if (fault := _fault(net, mask, sites, shape)) is None:
+        return
     for part in mask.sites:
         alone = replace(mask, sites=(part,))
-        try:
-            pruned = remove(net, alone, sites)
-            with torch.inference_mode():
-                logits = logits_of_noise(pruned, shape, 2)
-        except Exception as error:  # whatever a user's forward pass raises when a layer is smaller than it expects
-            raise ModelError(
-                f"`{part.site}` cannot be pruned: without some of its units the forward pass fails ({error}); sizes "
-                f"written into it, or ties that tracing cannot see, stand in the way: leave `{part.site}` out"
-            ) from error
-        if _parameters(pruned) >= _parameters(net):
-            raise ModelError(f"`{part.site}` cannot be pruned: its removal would change nothing; leave it out")
-        if sites[part.site].kind in HEADS:
-            with torch.inference_mode(), silenced(net, alone, sites):
-                wanted = logits_of_noise(net, shape, 2)
-            tolerance = _TOLERANCE * float(wanted.abs().max())
-            if not torch.allclose(logits, wanted, rtol=0, atol=tolerance):
-                raise ModelError(
-                    f"`{part.site}` cannot be pruned: the network without some of its heads is not the network with "
-                    f"those heads silent, so its forward pass mixes heads in a way that is not known; leave it out"
-                )
+        if (own := _fault(net, alone, sites, shape)) is not None:
+            raise ModelError(f"`{part.site}` cannot be pruned: {own}: leave it out")
+    names = ", ".join(f"`{part.site}`" for part in mask.sites)
+    raise ModelError(f"{names} cannot be pruned together: {fault}")
+
+
+def _fault(net: nn.Module, mask: Mask, sites: Sites, shape: Shape) -> str | None:
+    """What is wrong with the network without the mask's units, if anything is."""
+    try:
+        pruned = remove(net, mask, sites)
+        with torch.inference_mode():
+            logits_of_noise(pruned, shape, 2)
+    except Exception as error:  # whatever a user's forward pass raises when a layer is smaller than it expects
+        return (
+            f"without some of its units the forward pass fails ({error}), for sizes are written into it or it ties "
+            "units in a way that tracing cannot see"
+        )
+    if _parameters(pruned) >= _parameters(net):
+        return "its removal would change nothing"
+    heads = replace(mask, sites=tuple(part for part in mask.sites if sites[part.site].kind in HEADS))
+    if heads.sites and not _is_silence(net, heads, sites, shape):
+        return (
+            "the network without some of its heads is not the network with those heads silent, so the forward pass "
+            "mixes heads in a way that is not known"
+        )
+    return None
+
+
+def _is_silence(net: nn.Module, mask: Mask, sites: Sites, shape: Shape) -> bool:
+    with torch.inference_mode():
+        found = logits_of_noise(remove(net, mask, sites), shape, 2)
+        with silenced(net, mask, sites):
+            wanted = logits_of_noise(net, shape, 2)
+    return torch.allclose(found, wanted, rtol=0, atol=_TOLERANCE * float(wanted.abs().max()))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from trueoracle.report.findings import CellFindings
 
 WIDTH, HEIGHT = 640, 300
 _TOP, _BOTTOM = 30, 250
-_PANELS = ((66, 300), (396, 630))  # left and right ends, in pixels
+_PANELS = ((72, 302), (400, 630))  # left and right ends, in pixels
 
 Values = NDArray[np.float64]
 

@@ -144,7 +144,7 @@ def bottom_axis(scale: Scale, y: float, title: str, top: float | None = None, mo
     return group("axes", parts)
 
 
-def left_axis(scale: Scale, x: float, title: str, right: float, most: int = 6, gap: float = 46) -> Markup:
+def left_axis(scale: Scale, x: float, title: str, right: float, most: int = 6, gap: float = 54) -> Markup:
     """An axis along the left at pixel `x`, with grid lines up to pixel `right`."""
     ticks = scale.ticks(most)
     parts = [line(x, scale.start, x, scale.end, "axis")]

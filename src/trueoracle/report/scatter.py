@@ -12,8 +12,8 @@ from trueoracle.report.drawing import Scale
 from trueoracle.report.findings import CellFindings, Findings
 from trueoracle.report.wording import column, signed, y_title
 
-WIDTH, HEIGHT = 640, 480
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 560, 66, 424
+WIDTH, HEIGHT = 640, 468
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 568, 66, 424
 _MARGINAL = 44  # pixels that the highest bar of a marginal takes
 
 

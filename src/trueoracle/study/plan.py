@@ -91,8 +91,8 @@ def plan(spec: StudySpec) -> Plan:
         raise SpecError(f"`{spec.model}` has no BatchNorm to recalibrate: leave `recalibration_images` out")
     sites = find_sites(nets[0], shape)
     cells = [_planned(index, cell, spec, digest, sites) for index, cell in enumerate(spec.cells)]
-    for cell in cells:
-        try_removal(nets[0], next(cell.masks()), sites, shape)
+    first = {part.site: part for cell in cells for part in next(cell.masks()).sites}
+    try_removal(nets[0], Mask(rank=0, sites=tuple(first.values())), sites, shape)
     of_all = (
         replace(cell, base=base, index=base * len(cells) + cell.index, name=case_name(cell.name, base, len(nets)))
         for base in range(len(nets))

@@ -1,0 +1,70 @@
+"""Every built-in study run to its end at scale `tiny`, interrupted once on its way: a fast selection, all in the slow suite.
+
+Data that is not at hand is stood in for by other pictures (see `standins`).
+"""
+
+from pathlib import Path
+
+import pytest
+
+from standins import data_folder
+from trueoracle import Study
+from trueoracle.progress import Quiet
+from trueoracle.store import Store
+from trueoracle.study import Paused, builtin_studies
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+FAST = ("quickstart", "lenet5-mini-mnist-conv3-0.2", "vgg19-cifar100")
+
+needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the real data is not part of the project")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data_folder(SHARED, tmp_path_factory.mktemp("data"))
+
+
+@needs_data
+@pytest.mark.parametrize("name", FAST)
+def test_a_study_runs_at_tiny(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_interrupted_once(name, folder, tmp_path, monkeypatch)
+
+
+@needs_data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(builtin_studies()))
+def test_every_study_runs_at_tiny(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_interrupted_once(name, folder, tmp_path, monkeypatch)
+
+
+def run_interrupted_once(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+
+    def study() -> Study:
+        return Study(name, scale="tiny", data_dir=folder, store=url, threads=2, progress=Quiet())
+
+    put_trials = Store.put_trials
+
+    def interrupted(store: Store, *fleet: object) -> None:
+        put_trials(store, *fleet)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "put_trials", interrupted)
+        with pytest.raises(Paused):
+            study().run()
+    before = study().trials()
+    assert len(before)
+    status = study().run()
+    assert (status.finished, status.left) == (status.total, 0)
+    trials = study().trials()
+    assert before.merge(trials, how="left").equals(before)
+    spec = study().spec
+    asked = {
+        "recalibrated_train_loss": spec.recalibration_images,
+        f"after_{spec.loss_after_steps}_steps_train_loss": spec.loss_after_steps,
+        "early_test_accuracy": spec.early,
+    }
+    for column, wanted in asked.items():
+        assert (column in trials) == (wanted is not None)
+        assert wanted is None or trials[column].notna().all()
