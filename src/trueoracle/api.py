@@ -53,7 +53,7 @@ class Study:
     """A study: run it, look at it, report on it.
 
     `source` is a built-in name, a path of a YAML file or a `StudySpec`; `scale` (tiny, small or paper) shrinks it as its
-    file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes` or `loop`. Raises `SpecError` and its kin, before anything is written, for bad input.
+    file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes`, `stacked` or `loop`. Raises `SpecError` and its kin, before anything is written, for bad input.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from torch import nn
 from trueoracle.criteria import importances, score
 from trueoracle.data import Dataset
 from trueoracle.errors import StoreError
-from trueoracle.fleet import Backend, Choice, figures_alone, train_alone
+from trueoracle.fleet import Backend, Choice, figures_of, train_alone
 from trueoracle.nets import classes_of, cost, remove, state_bytes, weights_from_bytes
 from trueoracle.oracle import evaluator
 from trueoracle.progress import Progress
@@ -20,7 +20,7 @@ from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Status, Store, 
 from trueoracle.study.executor import Executor
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.predictors import Predictors
-from trueoracle.study.retrain import Retraining, choices, fleet_tasks
+from trueoracle.study.retrain import Retraining, choice_for, fleet_tasks
 from trueoracle.study.survey import survey
 from trueoracle.trial import Outcome
 
@@ -45,14 +45,14 @@ def conduct(
         if store.status(plan.digest, plan.trials).left:
             store.put_cells(plan.digest, _cell_records(plan))
             bases = [_base(plan, number, store, data, backend, progress) for number in range(plan.spec.base_networks)]
-            made = choices(plan, bases, data, backend)
+            made = [choice_for(cell, plan.spec.retrain, plan, bases, data, backend) for cell in plan.cells]
             predictors = Predictors(
-                plan=plan, bases=bases, data=data, store=store, executor=executor, progress=progress
+                plan=plan, bases=bases, data=data, store=store, executor=executor, progress=progress, backend=backend
             )
             paths = []
-            for cell, choice in zip(plan.cells, made, strict=True):
+            for cell in plan.cells:
                 paths += _evaluate_masks(plan, cell, bases[cell.base], data, store, executor, progress)
-                predictors.measure(cell, choice)
+                predictors.measure(cell)
             _retrain(plan, bases, made, paths, data, store, executor, progress)
     except KeyboardInterrupt:
         raise Paused from None
@@ -87,7 +87,7 @@ def _make_base(plan: Plan, number: int, data: Dataset, backend: Backend, progres
         net = trained.net
         if trained.outcome is not Outcome.FINISHED:
             raise StoreError(f"the base network {trained.outcome.value}: lower `train.lr`")
-    figures, costs = figures_alone(net, data, backend=backend, progress=progress), cost(net, plan.shape)
+    figures, costs = figures_of(net, data), cost(net, plan.shape)
     return BaseRecord(
         base=number,
         weights=state_bytes(net),
@@ -170,10 +170,14 @@ def _retrain(
     left = plan.trials - len(settled)
     run = store.begin_run(plan.digest, executor.workers, versions(bases[0], made, paths))
     recipe = plan.spec.retrain
-    with progress.task(f"retraining {left} pruned networks", left * recipe.epochs, "model-epochs") as advance:
+    with (
+        progress.task("retraining", left, "trials") as settle,
+        progress.task("retraining", left * recipe.epochs, "model-epochs") as advance,
+    ):
         retraining = Retraining(plan=plan, bases=bases, data=data, progress=progress, advance=advance, recipe=recipe)
         for trials in executor.run(retraining.run, fleet_tasks(plan, made, settled)):
             store.put_trials(plan.digest, trials, digits[trials[0].cell], run)
+            settle(len(trials))
             advance(sum(recipe.epochs - len(trial.curve) for trial in trials))
 
 
