@@ -104,4 +104,6 @@ def test_the_key_in_a_recipe() -> None:
     assert plain.digest() != lora.digest()
     assert "lora" not in plain.canonical()
     with pytest.raises(SpecError, match="unknown key `rnk`: did you mean `rank`"):
-        parse_spec({**facts, "retrain": {**recipe, "lora": {"rnk": 8, "rank": 8, "alpha": 16, "targets": ["q_proj"]}}}, "a")
+        parse_spec(
+            {**facts, "retrain": {**recipe, "lora": {"rnk": 8, "rank": 8, "alpha": 16, "targets": ["q_proj"]}}}, "a"
+        )
