@@ -23,8 +23,8 @@ FACTS: dict[str, Any] = {
     "train": RECIPE,
     "retrain": RECIPE,
     "cells": [
-        {"prune": {"*.layers.0.self_attn": 0.5}, "draw": 2},
-        {"prune": {"*.layers.*.mlp.fc1": 0.25}, "draw": 2},
+        {"prune": {"*.layers.0.self_attn": 0.5}, "draw": 3},
+        {"prune": {"*.layers.*.mlp.fc1": 0.25}, "draw": 3},
     ],
     "train_images": 48,
     "test_images": 32,
@@ -57,7 +57,7 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def test_the_stored_losses_are_those_of_the_pruned_networks(run: Study, folder: Path) -> None:
     trials = run.trials()
-    assert list(trials.outcome) == ["finished"] * 4
+    assert list(trials.outcome) == ["finished"] * 6
     net = run.plan.nets[0]
     whole = load_dataset("qa:cifar10", folder, torch.device("cpu"), Quiet(), drawn=drawn_questions(run.spec))
     data = study_data(run.plan, whole)
@@ -67,7 +67,7 @@ def test_the_stored_losses_are_those_of_the_pruned_networks(run: Study, folder: 
             [row] = trials[(trials.cell == cell.name) & (trials["mask"] == mask.rank)].itertuples()
             found = evaluate(remove(net, mask, run.plan.sites), data.train)
             assert row.pruned_train_loss == pytest.approx(found.loss, rel=1e-5)
-    assert trials.pruned_train_loss.nunique() == 4
+    assert trials.pruned_train_loss.nunique() == 6
     assert np.isfinite(trials.final_test_loss).all()
     assert trials.final_test_accuracy.between(0, 1).all()
 
@@ -77,7 +77,7 @@ def test_the_analysis_knows_that_tokens_are_the_classes(run: Study) -> None:
     assert base is not None
     assert base.classes == 258
     assert base.parameters == 174_144
-    assert len(run.analyze()) == 2
+    assert len(run.analyze(y="final_test_loss")) == 2
 
 
 def test_retraining_by_lora_from_a_given_base(run: Study, folder: Path, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_retraining_by_lora_from_a_given_base(run: Study, folder: Path, tmp_path
     again = study(folder, tmp_path / "lora.db", train=None, base_weights=str(weights), retrain={**RECIPE, "lora": lora})
     again.run()
     before, after = run.trials(), again.trials()
-    assert list(after.outcome) == ["finished"] * 4
+    assert list(after.outcome) == ["finished"] * 6
     assert after.final_train_loss.iloc[0] != before.final_train_loss.iloc[0]
     assert (after.final_train_loss < after.pruned_train_loss).all()
 
@@ -97,13 +97,14 @@ def test_what_is_said_of_a_study_that_cannot_be(folder: Path, tmp_path: Path) ->
     with pytest.raises(ModelError, match="`resnet56` reads no text"):
         study(folder, store, model="resnet56")
     with pytest.raises(SpecError, match="no site is called `\\*.vision_tower.\\*`"):
-        study(folder, store, cells=[{"prune": {"*.vision_tower.*": 0.5}, "draw": 2}])
+        study(folder, store, cells=[{"prune": {"*.vision_tower.*": 0.5}, "draw": 3}])
     with pytest.raises(SpecError, match="`llava-mini` has no BatchNorm to recalibrate"):
         study(folder, store, recalibration_images=10)
     with pytest.raises(ModelError, match="has one width: leave `width_factor` at 1"):
         study(folder, store, width_factor=0.5)
     with pytest.raises(
-        SpecError, match="`mixup` is for images to be classified, but `qa:cifar10` holds other examples"
+        SpecError, match="`early.mixup` is for images to be classified, but `qa:cifar10` asks questions"
     ):
-        study(folder, store, train={**RECIPE, "mixup": 0.2}).run()
-    assert not store.exists()
+        study(folder, store, early={**RECIPE, "mixup": 0.2})
+    with pytest.raises(ModelError, match="`lora` is to train the layers called `gate_proj`, but the network has none"):
+        study(folder, store, train={**RECIPE, "lora": {"rank": 1, "alpha": 1, "targets": ["gate_proj"]}}).run()
