@@ -121,12 +121,6 @@ class Recipe(_Facts):
         an_epoch = -(-images // self.batch_size)
         return self.epochs if self.steps is None else min(self.epochs, -(-self.steps // an_epoch))
 
-    @property
-    def extras(self) -> tuple[str, ...]:
-        """The keys in use that ask more of a step than plain batches, cross-entropy and the optimiser's own rule."""
-        keys = ("nesterov", "gradient_clipping", "label_smoothing", "augmentation", "mixup", "cutmix", "lora")
-        return tuple(key for key in keys if getattr(self, key) != type(self).model_fields[key].default)
-
 
 class CellSpec(_Facts):
     """One line of the results table: the sites pruned and at which ratio; all masks, or `draw` of them."""

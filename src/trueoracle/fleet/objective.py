@@ -25,6 +25,9 @@ class TrainLoss(Protocol):
         ...
 
 
+# The keys of a recipe that change images or targets.
+_CHANGES = ("augmentation", "label_smoothing", "mixup", "cutmix")
+
 Objective = Callable[[Tensor, np.random.Generator], TrainLoss]
 """From the places of a batch's examples to what is minimised on it; what is random depends on the generator alone."""
 
@@ -55,7 +58,7 @@ class Softened:
 def objective(recipe: Recipe, data: Dataset) -> Objective:
     """The recipe's objective on the train split; `SpecError` where it changes images and the data holds none."""
     train = data.train
-    changed = [key for key in ("augmentation", "label_smoothing", "mixup", "cutmix") if key in recipe.extras]
+    changed = [key for key in _CHANGES if key in recipe.model_dump(exclude_defaults=True)]
     if not changed:
         return lambda batch_B, _chance: train.take(batch_B)
     if not isinstance(train, Split | StoredSplit):
