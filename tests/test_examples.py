@@ -92,11 +92,12 @@ def test_a_mean_over_batches_weighs_every_example_alike(line: Dataset) -> None:
 
 def test_fast_paths_refuse_other_examples_with_a_reason(line: Dataset) -> None:
     net = build("lenet5-mini", SHAPE)
-    choice = choose(net, line)
+    recipe = Recipe(optimiser="sgd", lr=0.2, batch_size=4, epochs=1)
+    choice = choose(net, line, recipe)
     assert choice.backend == "loop"
     assert "other examples than images to be classified" in choice.reason
-    with pytest.raises(ModelError, match="cannot train this network: it is trained on other examples than images"):
-        choose(net, line, "lanes")
+    with pytest.raises(ModelError, match="cannot train this: the data holds other examples than images"):
+        choose(net, line, recipe, "lanes")
     examples: Examples = line.train
     with pytest.raises(DataError, match="images to be classified are needed here, but got Numbers"):
         images_of(examples)

@@ -1,4 +1,4 @@
-"""Lanes against the plain loop and a float64 reference, for every kind of layer; what a lane may not depend on."""
+"""Every way to train against the plain loop and a float64 reference, for every kind of layer."""
 
 import threading
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trueoracle.data import Dataset, Split
 from trueoracle.errors import ModelError
-from trueoracle.fleet import Stopped, choose, figures_alone, figures_of, train, train_alone, train_fleet
+from trueoracle.fleet import Backend, Stopped, Trained, choose, figures_of, train, train_alone, train_fleet
 from trueoracle.fleet.chain import NotAChain, find_chain
 from trueoracle.fleet.kernels import source
 from trueoracle.fleet.lanes import LaneFleet, kernels
@@ -24,6 +24,7 @@ from trueoracle.spec import Recipe
 from trueoracle.trial import Outcome
 
 Make = Callable[[], nn.Module]
+Way = Callable[[list[nn.Module], Dataset, Recipe], list[Trained]]
 
 
 def images(channels: int, size: int, classes: int, train: int = 90, test: int = 35) -> Dataset:
@@ -101,41 +102,59 @@ def weights(net: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in net.parameters()])
 
 
-def gradients(net: nn.Module, split: Split, order: np.ndarray) -> dict[str, Tensor]:
+def gradients(net: nn.Module, split: Split) -> Tensor:
+    """Of the mean loss over the split, in float64."""
     double = deepcopy(net).double()
-    F.cross_entropy(double(split.images_NCHW[order].double()), split.labels_N[order]).backward()
-    return {name: p.grad for name, p in double.named_parameters()}
+    F.cross_entropy(double(split.images_NCHW.double()), split.labels_N).backward()
+    return torch.cat([p.grad.flatten() for p in double.parameters()])
 
 
-@pytest.mark.parametrize("lone", [False, True], ids=["networks in lanes", "samples in lanes"])
+def together(backend: Backend) -> Way:
+    return lambda members, data, recipe: train_fleet(members, data, recipe, 4, backend=backend)
+
+
+def alone(members: list[nn.Module], data: Dataset, recipe: Recipe) -> list[Trained]:
+    return [train_alone(net, data, recipe, 4, backend="lanes") for net in members]
+
+
+WAYS: dict[str, Way] = {
+    "loop": together("loop"), "lanes": together("lanes"), "samples in lanes": alone, "stacked": together("stacked"),
+}  # fmt: skip
+FLEETS: list[Backend] = ["lanes", "stacked"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("chain", CHAINS)
-def test_gradients_and_figures_are_those_of_float64(chain: str, lone: bool) -> None:
+def test_gradients_and_figures_are_those_of_float64(chain: str, way: str) -> None:
     make, data = CHAINS[chain]
-    members = nets(make, 1 if lone else 3)
-    code = kernels(find_chain(members[0], data.train.images_NCHW.shape[1:]), members[0], lone=lone, progress=Quiet())
-    fleet = LaneFleet(code, members, data)
-    order = np.random.default_rng(1).permutation(90)[:41]
-    fleet.set_gradients(order, lambda: False)
-    found = fleet.figures(lambda: False)
-    for lane, net in enumerate(members):
-        for name, right in gradients(net, data.train, order).items():
-            place = code.layout.weights[name] // 16
-            ours = torch.from_numpy(fleet.gradients).view(-1, 16)[place : place + right.numel(), lane]
-            assert (ours - right.flatten()).abs().max() <= 1e-5 * right.abs().max(), name
-        right_figures = figures_of(deepcopy(net), data)
-        assert found[lane].train_loss == pytest.approx(right_figures.train_loss, rel=1e-6)
-        assert found[lane].test_loss == pytest.approx(right_figures.test_loss, rel=1e-6)
-        assert found[lane].test_accuracy == right_figures.test_accuracy
+    members = nets(make, 2)
+    whole = len(data.train)
+    plain_step = Recipe(optimiser="sgd", lr=1.0, batch_size=whole, epochs=1)
+    for net, trained in zip(members, WAYS[way](members, data, plain_step), strict=True):
+        right = gradients(net, data.train)
+        ours = weights(net) - weights(trained.net)
+        assert (ours - right).abs().max() <= 1e-5 * right.abs().max()
+        exact = figures_of(deepcopy(trained.net).double(), doubled(data))
+        (found,) = trained.curve
+        assert found.train_loss == pytest.approx(exact.train_loss, rel=1e-5)
+        assert found.test_loss == pytest.approx(exact.test_loss, rel=1e-5)
+        assert (found.train_accuracy, found.test_accuracy) == (exact.train_accuracy, exact.test_accuracy)
+
+
+def doubled(data: Dataset) -> Dataset:
+    train_split, test_split = (
+        Split(images_NCHW=split.images_NCHW.double(), labels_N=split.labels_N) for split in (data.train, data.test)
+    )
+    return Dataset(**{**vars(data), "train": train_split, "test": test_split})
 
 
 @pytest.mark.parametrize("recipe", [SGD, ADAMW], ids=["sgd", "adamw"])
-@pytest.mark.parametrize("chain", ["wide", "pruned lenet"])
-def test_twenty_steps_and_their_curve_are_those_of_the_loop(chain: str, recipe: Recipe) -> None:
+@pytest.mark.parametrize("way", ["lanes", "samples in lanes", "stacked"])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_twenty_steps_and_their_curve_are_those_of_the_loop(chain: str, way: str, recipe: Recipe) -> None:
     make, data = CHAINS[chain]
     members = nets(make, 2)
-    together = train_fleet(members, data, recipe, order_seed=4, backend="lanes")
-    alone = train_alone(members[0], data, recipe, order_seed=4, backend="lanes")
-    for net, ours in [(members[0], together[0]), (members[1], together[1]), (members[0], alone)]:
+    for net, ours in zip(members, WAYS[way](members, data, recipe), strict=True):
         loops = train(net, data, recipe, order_seed=4)
         torch.testing.assert_close(weights(ours.net), weights(loops.net), rtol=0, atol=2e-5)
         assert not torch.allclose(weights(ours.net), weights(net), rtol=0, atol=1e-2)
@@ -143,6 +162,7 @@ def test_twenty_steps_and_their_curve_are_those_of_the_loop(chain: str, recipe: 
             assert one.train_loss == pytest.approx(other.train_loss, abs=2e-5)
             assert one.test_accuracy == pytest.approx(other.test_accuracy, abs=1.01 / 35)
         assert figures_of(ours.net, data).test_loss == pytest.approx(ours.curve[-1].test_loss, abs=1e-6)
+        assert not ours.net.training
 
 
 def test_the_kernels_for_a_cpu_without_avx512_give_the_same_gradients() -> None:
@@ -150,13 +170,12 @@ def test_the_kernels_for_a_cpu_without_avx512_give_the_same_gradients() -> None:
     members = nets(make, 2)
     code = kernels(find_chain(members[0], (2, 12, 12)), members[0], lone=False, progress=Quiet(), select=False)
     assert "select_tile(" not in source(code.layout, select=False).split(")\n", 1)[1]
-    fleet = LaneFleet(code, members, data)
+    fleet = LaneFleet(code, members, data, [SGD] * len(members))
     order = np.arange(50)
     fleet.set_gradients(order, lambda: False)
-    for name, right in gradients(members[1], data.train, order).items():
-        place = code.layout.weights[name] // 16
-        ours = torch.from_numpy(fleet.gradients).view(-1, 16)[place : place + right.numel(), 1]
-        assert (ours - right.flatten()).abs().max() <= 1e-5 * right.abs().max(), name
+    right = gradients(members[1], Split(images_NCHW=data.train.images_NCHW[:50], labels_N=data.train.labels_N[:50]))
+    ours = torch.from_numpy(fleet.gradients).view(-1, 16)[: len(right), 1]
+    assert (ours - right).abs().max() <= 1e-5 * right.abs().max()
 
 
 def test_a_networks_numbers_depend_on_neither_mates_nor_lane_nor_size_nor_threads() -> None:
@@ -182,45 +201,51 @@ def test_a_networks_numbers_depend_on_neither_mates_nor_lane_nor_size_nor_thread
     assert all(torch.equal(found[i], weights(whole[i].net)) for i in range(3))
 
 
-def test_a_diverging_member_is_frozen_with_its_curve_and_harms_no_other() -> None:
+@pytest.mark.parametrize("backend", FLEETS)
+@pytest.mark.parametrize("recipe", [SGD, ADAMW], ids=["sgd", "adamw"])
+def test_a_diverging_member_is_frozen_with_its_curve_and_harms_no_other(backend: Backend, recipe: Recipe) -> None:
     make, data = CHAINS["pruned lenet"]
     members = nets(make, 3)
-    recipes = [SGD.model_copy(update={"lr": lr}) for lr in (0.05, 1e20, 0.01)]
+    recipes = [recipe.model_copy(update={"lr": lr}) for lr in (0.05, 1e30, 0.01)]
     counted: list[int] = []
-    found = train_fleet(members, data, recipes, order_seed=4, backend="lanes", on_epoch=counted.append)
+    found = train_fleet(members, data, recipes, order_seed=4, backend=backend, on_epoch=counted.append)
     assert [one.outcome for one in found] == [Outcome.FINISHED, Outcome.DIVERGED, Outcome.FINISHED]
     assert (len(found[1].curve), counted) == (0, [2, 2])
     for i in (0, 2):
-        calm = train_fleet([members[i]], data, recipes[i], order_seed=4, backend="lanes")[0]
-        assert torch.equal(weights(calm.net), weights(found[i].net))
-        assert calm.curve == found[i].curve
+        calm = train_fleet([members[i]], data, recipes[i], order_seed=4, backend=backend)[0]
+        torch.testing.assert_close(
+            weights(calm.net), weights(found[i].net), rtol=0, atol=0 if backend == "lanes" else 1e-5
+        )
 
 
-def test_each_member_has_its_own_rate_and_decay() -> None:
+@pytest.mark.parametrize("backend", FLEETS)
+@pytest.mark.parametrize("recipe", [SGD, ADAMW], ids=["sgd", "adamw"])
+def test_each_member_has_its_own_rate_and_decay(backend: Backend, recipe: Recipe) -> None:
     make, data = CHAINS["dense only"]
     members = nets(make, 2)
-    recipes = [SGD, SGD.model_copy(update={"lr": 0.01, "weight_decay": 0.3})]
-    found = train_fleet(members, data, recipes, order_seed=4, backend="lanes")
+    recipes = [recipe, recipe.model_copy(update={"lr": recipe.lr / 5, "weight_decay": 0.3})]
+    found = train_fleet(members, data, recipes, order_seed=4, backend=backend)
     for net, recipe, ours in zip(members, recipes, found, strict=True):
         loops = train(net, data, recipe, order_seed=4)
         torch.testing.assert_close(weights(ours.net), weights(loops.net), rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("door", [train_alone, lambda net, *rest, **more: train_fleet([net], *rest, **more)[0]])
-def test_the_kept_epoch_can_be_the_best_on_test(door) -> None:
+@pytest.mark.parametrize("way", ["lanes", "samples in lanes", "stacked"])
+def test_the_kept_epoch_can_be_the_best_on_test(way: str) -> None:
     make, data = CHAINS["dense only"]
     recipe = SGD.model_copy(update={"epochs": 12, "lr": 0.3, "keep": "best_on_test"})
-    trained = door(nets(make, 1)[0], data, recipe, 1, backend="lanes")
-    best = max(trained.curve, key=lambda f: f.test_accuracy)
-    assert best != trained.curve[-1]
-    assert figures_alone(trained.net, data).test_loss == pytest.approx(best.test_loss, rel=1e-6)
+    for trained in WAYS[way](nets(make, 2), data, recipe):
+        best = max(trained.curve, key=lambda f: f.test_accuracy)
+        assert best != trained.curve[-1]
+        assert figures_of(trained.net, data).test_loss == pytest.approx(best.test_loss, rel=1e-6)
 
 
-def test_a_stop_is_obeyed() -> None:
+@pytest.mark.parametrize("backend", FLEETS)
+def test_a_stop_is_obeyed(backend: Backend) -> None:
     make, data = CHAINS["dense only"]
     asked = iter([False, False, True])
     with pytest.raises(Stopped):
-        train_fleet(nets(make, 2), data, SGD, 0, backend="lanes", stop=lambda: next(asked))
+        train_fleet(nets(make, 2), data, SGD, 0, backend=backend, stop=lambda: next(asked))
 
 
 class Residual(nn.Module):
@@ -253,13 +278,68 @@ def frozen() -> nn.Module:
 )
 def test_what_is_no_chain_gets_the_loop_with_the_reason(make: Make, why: str) -> None:
     data = CHAINS["dense only"][1]
-    choice = choose(make(), data)
-    assert choice.backend == "loop"
+    choice = choose(make(), data, SGD)
+    assert (choice.backend, choice.networks) == ("loop", 1)
     assert why in choice.reason
-    with pytest.raises(ModelError, match="the backend `lanes` cannot train this network"):
-        choose(make(), data, "lanes")
+    with pytest.raises(ModelError, match="the backend `lanes` cannot train this: the network"):
+        choose(make(), data, SGD, "lanes")
     with pytest.raises(NotAChain):
         find_chain(make(), (1, 8, 8))
+
+
+class RecipeToCome(Recipe):
+    """A recipe with a key that fleets were never told of."""
+
+    sharpness: float = 0.0
+
+
+@pytest.mark.parametrize("backend", FLEETS)
+def test_a_recipe_that_a_fleet_does_not_know_gets_the_loop_with_the_reason(backend: Backend) -> None:
+    make, data = CHAINS["dense only"]
+    neutral = RecipeToCome(**SGD.model_dump())
+    assert choose(make(), data, neutral, backend).backend == backend
+    mixed = RecipeToCome(**SGD.model_dump(), sharpness=0.2)
+    choice = choose(make(), data, mixed)
+    assert choice.backend == "loop"
+    assert (
+        choice.reason
+        == "One network at a time in the plain loop, for the recipe asks for `sharpness`, which lanes do not know."
+    )
+    with pytest.raises(ModelError, match=f"the backend `{backend}` cannot train this: the recipe asks for `sharpness`"):
+        choose(make(), data, mixed, backend)
+
+
+def test_the_rule_of_choice_on_a_cpu() -> None:
+    make, data = CHAINS["dense only"]
+    lanes = choose(make(), data, SGD)
+    assert (lanes.backend, lanes.networks) == ("lanes", 16)
+    assert lanes.reason == "In lanes, 16 networks at a time: the network is a chain of layers on a CPU."
+    assert choose(make(), data, SGD, lanes) is lanes
+    stacked = choose(make(), data, SGD, "stacked")
+    assert (stacked.backend, stacked.networks) == ("stacked", 16)
+    assert choose(make(), data, SGD, "loop").reason == "The plain loop was asked for: one network at a time."
+
+
+def test_precisions_go_where_they_can_be_had() -> None:
+    make, data = CHAINS["dense only"]
+    tf32, bfloat16 = (SGD.model_copy(update={"precision": precision}) for precision in ("tf32", "bfloat16"))
+    assert choose(make(), data, bfloat16).backend == "loop"
+    assert choose(make(), data, bfloat16, "stacked").backend == "stacked"
+    for backend in ("auto", "lanes", "stacked", "loop"):
+        with pytest.raises(ModelError, match="`precision: tf32`"):
+            choose(make(), data, tf32, backend)
+
+
+@pytest.mark.parametrize("way", ["loop", "stacked"])
+def test_bfloat16_rounds_products_and_little_else(way: str) -> None:
+    make, data = CHAINS["dense only"]
+    members = nets(make, 2)
+    full = WAYS[way](members, data, SGD)
+    rounded = WAYS[way](members, data, SGD.model_copy(update={"precision": "bfloat16"}))
+    for one, other in zip(full, rounded, strict=True):
+        difference = (weights(one.net) - weights(other.net)).abs().max()
+        assert 1e-5 < difference < 0.05
+        assert all(p.dtype == torch.float32 for p in other.net.parameters())
 
 
 def test_the_loop_stands_in_for_lanes_number_for_number() -> None:
@@ -268,7 +348,6 @@ def test_the_loop_stands_in_for_lanes_number_for_number() -> None:
     found = train_fleet(members, data, SGD, 4, backend="loop")
     assert torch.equal(weights(found[1].net), weights(train(members[1], data, SGD, 4).net))
     assert torch.equal(weights(train_alone(members[1], data, SGD, 4, backend="loop").net), weights(found[1].net))
-    assert figures_alone(members[0], data, backend="loop") == figures_of(members[0], data)
 
 
 def test_fleets_that_are_none_are_refused() -> None:
@@ -288,7 +367,7 @@ def test_lenet_on_lanes_learns_what_it_learns_in_the_loop() -> None:
     data = images(1, 32, 10, train=200)
     recipe = Recipe(optimiser="sgd", lr=0.01, momentum=0.9, batch_size=64, epochs=1)
     net = build("lenet5-mini", shape, seed=3)
-    assert choose(net, data).backend == "lanes"
+    assert choose(net, data, recipe).backend == "lanes"
     ours, loops = train_fleet([net], data, recipe, 0)[0], train(net, data, recipe, 0)
     assert ours.curve[0].train_loss == pytest.approx(loops.curve[0].train_loss, abs=1e-5)
     assert ours.curve[0].train_loss < inf

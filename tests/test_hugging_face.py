@@ -1,18 +1,23 @@
 """Networks of `transformers`: sizes known from the literature, the paper's sites, folders as the hub has them."""
 
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from transformers import AutoModelForImageClassification, BertConfig, BertModel, ResNetConfig, ViTConfig
 
-from trueoracle.errors import ModelError
-from trueoracle.nets import build, find_sites
+from trueoracle import Study, StudySpec
+from trueoracle.cli.app import main
+from trueoracle.errors import ModelError, SpecError
+from trueoracle.nets import build, find_sites, load_weights
 from trueoracle.oracle import Loop, evaluator
+from trueoracle.progress import Quiet
 from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
+from trueoracle.spec import parse_spec
 
 IMAGENET = InputShape(channels=3, height=224, width=224, classes=1000)
 SMALL = InputShape(channels=3, height=32, width=32, classes=10)
@@ -24,10 +29,10 @@ CONFIGS = {
 }
 
 
-def saved(folder: Path, kind: str = "vit", classes: int = 10) -> Path:
+def saved(folder: Path, kind: str = "vit", classes: int = 10, grey: bool = False) -> Path:
     """A small classifier as a repository of the hub has it, randomly initialised."""
-    config = CONFIGS[kind]
-    config.num_labels = classes
+    config = deepcopy(CONFIGS[kind])
+    config.num_labels, config.num_channels = classes, 1 if grey else 3
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         AutoModelForImageClassification.from_config(config).save_pretrained(folder)
@@ -148,9 +153,47 @@ def test_the_oracle_takes_the_loop_and_says_why(tmp_path: Path) -> None:
 
 
 def test_tensors_of_another_architecture_are_named(tmp_path: Path) -> None:
-    from trueoracle.nets import load_weights
-
     path = tmp_path / "w.safetensors"
     save_file(build("resnet20", SMALL, width_factor=0.25).state_dict(), path)
     with pytest.raises(ModelError, match="do not fit the network: it lacks"):
         load_weights(build("hf-resnet18", SMALL, width_factor=0.125), path)
+
+
+SGD = {"optimiser": "sgd", "lr": 0.01, "batch_size": 64, "epochs": 1}
+
+
+def study_of(folder: Path, **changes: object) -> StudySpec:
+    facts: dict[str, object] = {
+        "name": "as-it-is", "model": f"hf:{folder}", "data": "digits", "retrain": SGD, "repeats": 1, "final": "last", "train_images": 200, "test_images": 50,
+        "cells": [{"prune": {"*.attention": 0.5, "*.0.mlp.fc1": 0.5}, "draw": 2}],
+    }  # fmt: skip
+    return parse_spec(facts | changes, "a study")
+
+
+def test_a_study_of_a_model_as_it_is(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model", grey=True)
+    study = Study(study_of(folder), store=f"sqlite:///{tmp_path / 's.db'}", threads=1, progress=Quiet())
+    assert study.run().finished == 2
+    stored = load(study.base_weights())
+    given = build(f"hf:{folder}", InputShape(channels=1, height=32, width=32, classes=10)).state_dict()
+    assert all(torch.equal(stored[name], given[name]) for name in given)
+    kept = study.trials()["pruned"].map(json.loads)
+    assert all(len(sites["model.vit.layers.1.attention"]) == 2 for sites in kept)
+    assert all(len(sites["model.vit.layers.0.mlp.fc1"]) == 10 for sites in kept)
+
+
+def test_only_a_model_of_the_hub_needs_no_training(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="`train` is missing"):
+        study_of(tmp_path, model="vit-b16")
+    with pytest.raises(SpecError, match="a model that is not trained is one base network, but `base_networks` is 2"):
+        study_of(tmp_path, base_networks=2)
+
+
+def test_a_model_that_cannot_be_had_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["trueoracle", "sites", "hf:./nowhere/at/all", "--data", "cifar10"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,11 +1,14 @@
 """The CIFAR networks: sizes known from the literature, names of public checkpoints, sites, removal."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
 from trueoracle.errors import ModelError
 from trueoracle.mask import Mask
-from trueoracle.nets import build, cost, find_sites, remove
+from trueoracle.nets import build, cost, find_sites, remove, state_bytes
 from trueoracle.nets.vgg import CifarVGG
 from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
@@ -111,3 +114,18 @@ def test_the_removed_network_computes_what_the_silenced_one_does(case: object) -
 def test_images_of_another_size_are_refused(name: str) -> None:
     with pytest.raises(ModelError, match=f"{name} takes 32x32 images, but got 3x28x28 images of 10 classes"):
         build(name, InputShape(channels=3, height=28, width=28, classes=10))
+
+
+def test_networks_are_pruned_in_threads_as_they_are_one_by_one() -> None:
+    shape = InputShape(channels=1, height=32, width=32, classes=10)
+    net = build("lenet5-mini", shape)
+    space = MaskSpace((SiteChoice(site="conv1", units=10, pruned=5),))
+    masks = [space.unrank(rank) for rank in space.draw(60, seed=0)]
+    one_by_one = [state_bytes(remove(net, mask, shape)) for mask in masks]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns within every statement
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(lambda mask: state_bytes(remove(net, mask, shape)), masks)) == one_by_one
+    finally:
+        sys.setswitchinterval(before)

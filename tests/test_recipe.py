@@ -1,13 +1,16 @@
 """What a recipe may say beyond plain batches, by hand, in the plain loop; and that none of it depends on what else runs."""
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset, Normalisation, Split, load_dataset
@@ -246,6 +249,15 @@ def test_the_recipe_of_a_vision_transformer_reads_back() -> None:
         "augmentation": {"resized_crop": 0.08, "flip": True, "rand_augment": {"operations": 2, "magnitude": 9}},
     }  # fmt: skip
     assert Recipe.model_validate(facts).model_dump(exclude_defaults=True) == facts
+
+
+def test_the_recipes_of_the_documentation_are_recipes() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    assert [Recipe.model_validate(yaml.safe_load(block)).optimiser for block in blocks] == ["sgd", "adamw"]
+    named = set(re.findall(r"`(\w+)[:`]", page))
+    keys = {*Recipe.model_fields, *Augmentation.model_fields} - {"lora", "steps", "precision"}
+    assert keys <= named
 
 
 def test_neutral_values_written_out_are_left_out_of_the_identity() -> None:

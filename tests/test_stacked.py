@@ -1,5 +1,6 @@
 """The stacked backend against the plain loop, network by network."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset, Split, load_dataset
-from trueoracle.fleet import Stopped, train
-from trueoracle.fleet.stacked import train_stacked
+from trueoracle.errors import ModelError
+from trueoracle.fleet import Trained, choose, train, train_fleet
+from trueoracle.fleet.stacked import bytes_a_network, fleet_size
 from trueoracle.nets import build
 from trueoracle.progress import Quiet
 from trueoracle.shape import InputShape
@@ -41,6 +43,10 @@ class Residual(nn.Module):
         return logits
 
 
+def train_stacked(*arguments: object, **more: object) -> list[Trained]:
+    return train_fleet(*arguments, **more, backend="stacked")  # type: ignore[arg-type]
+
+
 def lenet(seed: int) -> nn.Module:
     return build("lenet5-mini", SHAPE, seed=seed)
 
@@ -69,19 +75,6 @@ def test_every_member_trains_as_it_would_alone(make: Callable[[int], nn.Module],
         assert not stacked.net.training
 
 
-def test_a_diverging_member_is_frozen_and_the_others_go_on(data: Dataset) -> None:
-    nets = [lenet(seed).double() for seed in range(3)]
-    alone = train_stacked([nets[0], nets[2]], data, SGD, order_seed=1)
-    with torch.no_grad():
-        nets[1].get_submodule("fc2").weight.fill_(float("inf"))
-    first, wild, last = train_stacked(nets, data, SGD, order_seed=1)
-    assert wild.outcome is Outcome.DIVERGED
-    assert wild.curve == ()
-    assert first.outcome is last.outcome is Outcome.FINISHED
-    for ours, theirs in zip((first, last), alone, strict=True):
-        assert ours.curve[-1].train_loss == pytest.approx(theirs.curve[-1].train_loss, rel=1e-9)
-
-
 def test_each_member_keeps_its_own_best_epoch(data: Dataset) -> None:
     recipe = Recipe(optimiser="sgd", lr=0.3, momentum=0.9, batch_size=40, epochs=4, keep="best_on_test")
     nets = [lenet(seed).double() for seed in range(3)]
@@ -90,6 +83,64 @@ def test_each_member_keeps_its_own_best_epoch(data: Dataset) -> None:
         torch.testing.assert_close(dict(stacked.net.state_dict()), dict(alone.net.state_dict()), rtol=1e-6, atol=1e-8)
 
 
-def test_a_stop_is_obeyed(data: Dataset) -> None:
-    with pytest.raises(Stopped):
-        train_stacked([lenet(0).double()], data, SGD, 0, stop=lambda: True)
+def test_a_network_that_is_no_number_reaches_no_other(data: Dataset) -> None:
+    nets = [Residual(seed).double() for seed in range(3)]
+    alone = train_stacked([nets[0], nets[2]], data, SGD, order_seed=1)
+    with torch.no_grad():
+        nets[1].head.weight.fill_(float("inf"))
+    first, wild, last = train_stacked(nets, data, SGD, order_seed=1)
+    assert (wild.outcome, wild.curve) == (Outcome.DIVERGED, ())
+    for ours, theirs in zip((first, last), alone, strict=True):
+        assert ours.outcome is Outcome.FINISHED
+        assert ours.curve[-1].train_loss == pytest.approx(theirs.curve[-1].train_loss, rel=1e-9)
+
+
+def test_memory_of_a_network_grows_with_its_batch_and_holds_its_activations(data: Dataset) -> None:
+    net = lenet(0).double()
+    small, large = (bytes_a_network(net, data, size) for size in (10, 20))
+    weights = 8 * sum(p.numel() for p in net.parameters())
+    first_layer = 8 * 10 * 28 * 28
+    assert large - small > 10 * first_layer
+    assert small > 6 * weights
+    assert fleet_size(net, data, 10) == 16
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(32)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(x.mean((1, 2))))
+        return logits
+
+
+class Cumulative(Residual):
+    """BatchNorm whose momentum depends on a count, which is a number of Python's."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.bn1 = nn.BatchNorm2d(4, momentum=None)
+
+
+def frozen() -> nn.Module:
+    net = Residual(0)
+    net.conv1.weight.requires_grad_(False)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (Attention, "has weights in a layer of another kind (`LayerNorm`)"),
+        (lambda: nn.Sequential(Residual(0), nn.Dropout()), "draws at random (`1`)"),
+        (Cumulative, "cannot be followed by vmap"),
+        (frozen, "has frozen weights (`conv1.weight`)"),
+    ],
+)
+def test_what_cannot_be_stacked_is_refused_with_the_reason(
+    make: Callable[[], nn.Module], why: str, data: Dataset
+) -> None:
+    with pytest.raises(ModelError, match=re.escape(f"the backend `stacked` cannot train this: the network {why}")):
+        choose(make().double(), data, SGD, "stacked")

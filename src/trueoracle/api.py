@@ -53,7 +53,7 @@ class Study:
     """A study: run it, look at it, report on it.
 
     `source` is a built-in name, a path of a YAML file or a `StudySpec`; `scale` (tiny, small or paper) shrinks it as its
-    file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes` or `loop`. Raises `SpecError` and its kin, before anything is written, for bad input.
+    file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes`, `stacked` or `loop`. Raises `SpecError` and its kin, before anything is written, for bad input.
     """
 
     def __init__(
@@ -154,11 +154,11 @@ class Study:
 
     def report(self, path: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> None:
         """Write the report, one HTML file: the predictor `x` judged against `y`, all others ranked."""
-        write_report(self._store, self.plan.digest, Path(path), x, y, self._progress)
+        write_report(self._store, self.plan.digest, Path(path), x, y, progress=self._progress)
 
     def figures(self, folder: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[Path]:
         """Write the figures for a manuscript, each as PDF and SVG; the paths written."""
-        return write_figures(self._store, self.plan.digest, Path(folder), x, y, self._progress)
+        return write_figures(self._store, self.plan.digest, Path(folder), x, y, progress=self._progress)
 
     @property
     def _store(self) -> Store:

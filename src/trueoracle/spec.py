@@ -72,7 +72,8 @@ class Recipe(_Facts):
     `milestones` on (epochs count from 0); with `cosine` it falls from `lr` to 0 along half a cosine, a step
     an epoch. In the first `warmup_epochs` it rises linearly instead, and the cosine begins after them.
     `keep` says which epoch's weights come out of the training. `steps` ends it earlier, after so
-    many steps of the optimiser; the curve then ends there.
+    many steps of the optimiser; the curve then ends there. `precision` is that of products while training; weights,
+    losses and every evaluation are float32 at all times.
 
     `label_smoothing` gives this share of every target to all classes alike. `mixup` and `cutmix` mix each batch with
     itself in another order, at a share drawn from Beta(a, a) for the number a given; with both, each batch takes one
@@ -99,6 +100,7 @@ class Recipe(_Facts):
     lora: LowRank | None = None
     keep: Literal["last", "best_on_test"] = "last"
     steps: Positive | None = None
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:

@@ -81,7 +81,7 @@ def run(
     except Paused:
         show.say(f"stopped; what was finished is kept in {store}. To resume, give the same command again")
         sys.exit(130)
-    show.status(wanted.spec.name, wanted.status())
+    show.status(wanted.spec.name, wanted.status(), wanted.spec.retrain.epochs)
     try:
         show.analyses(wanted.analyze())
         show.pooled(wanted.pooled())
@@ -94,7 +94,8 @@ def status(study: StudyName, store: StoreUrl = DEFAULT_URL) -> None:
     """How far a study is."""
     opened = Store(store)
     record = opened.find(study)
-    show.status(record.name, opened.status(record.digest, _total(opened, record)))
+    epochs = parse_spec(json.loads(record.spec), record.name).retrain.epochs
+    show.status(record.name, opened.status(record.digest, _total(opened, record)), epochs)
 
 
 @app.command()
@@ -275,7 +276,7 @@ def report(
     """Write a study's report, one self-contained page."""
     from trueoracle.report import write_report
 
-    write_report(Store(store), study, output, x, y, Bars())
+    write_report(Store(store), study, output, x, y, progress=Bars())
     show.say(f"report written to {output}")
 
 
@@ -290,7 +291,7 @@ def figures(
     """Write a study's figures for a manuscript, as PDF and SVG."""
     from trueoracle.report import write_figures
 
-    written = write_figures(Store(store), study, output, x, y, Bars())
+    written = write_figures(Store(store), study, output, x, y, progress=Bars())
     show.say(f"{len(written)} files written to {output}")
 
 

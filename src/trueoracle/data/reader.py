@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trueoracle.errors import DataError
 
+_SHOWN = 60  # characters of a question in a message
 SEES = ("llava",)
 """Kinds of models of `transformers` that see pictures and are known here."""
 
@@ -47,7 +48,7 @@ class Reader:
         `Question: ... Answer:` for one that does not.
         """
         if not answer.strip():
-            raise DataError(f"the answer to {question!r} is empty")
+            raise DataError(f"the answer to {_short(question)!r} is empty")
         prompt, answer = self._prompt(question, sees_picture), answer.strip()
         separator = "" if prompt[-1:].isspace() else " "
         asked, whole = (self._tokens(text) for text in (prompt, f"{prompt}{separator}{answer}"))
@@ -58,7 +59,7 @@ class Reader:
             raise DataError(f"the tokenizer of `{self.source}` finds no token in the answer {answer!r}")
         if len(tokens) > self.context:
             raise DataError(
-                f"the question {question!r} takes {len(tokens)} tokens with its answer, but `{self.source}` takes in "
+                f"the question {_short(question)!r} takes {len(tokens)} tokens with its answer, but `{self.source}` takes in "
                 f"{self.context} at most"
             )
         if max(tokens) >= self.vocabulary:
@@ -153,6 +154,10 @@ def _loaded(kind: Any, source: str, what: str, **how: Any) -> Any:
     except Exception as error:  # whatever the hub or the files raise
         problem = " ".join(str(error).split())[:300]
         raise DataError(f"the {what} of `{source}` cannot be loaded: {problem}") from error
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def padded(rows: list[list[int]], device: torch.device) -> Tensor:

@@ -1,7 +1,8 @@
 """Training: networks of one shape in lockstep, base networks alone, and the plain loop that both are held to."""
 
-from trueoracle.fleet.door import BACKENDS, Backend, Choice, choose, figures_alone, train_alone, train_fleet
+from trueoracle.fleet.choice import BACKENDS, Backend, Choice, choose
 from trueoracle.fleet.loop import Stopped, Trained, figures_of, train
+from trueoracle.fleet.training import train_alone, train_fleet
 
 __all__ = [
     "BACKENDS",
@@ -10,7 +11,6 @@ __all__ = [
     "Stopped",
     "Trained",
     "choose",
-    "figures_alone",
     "figures_of",
     "train",
     "train_alone",

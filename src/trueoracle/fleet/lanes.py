@@ -1,11 +1,11 @@
-"""Training chains in lanes: sixteen networks of one shape in lockstep, or one network on sixteen samples at a time.
+"""Fleets in lanes, for chains of layers on a CPU: sixteen networks, or one network on sixteen samples at a time.
 
 A lane never sees another one, so a network's numbers depend neither on its mates nor on its lane.
 
-Letters: N images, K classes, L lanes.
+Letters: N images (networks in a fleet's own methods), K classes, L lanes, B batch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -23,19 +23,18 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from trueoracle.data import Dataset, Split, images_of
 from trueoracle.fleet.chain import Chain, Product
+from trueoracle.fleet.fleet import Stop
 from trueoracle.fleet.kernels import Layout, lay_out, padded, source
-from trueoracle.fleet.loop import Stopped, Trained, learning_rate, orders
+from trueoracle.fleet.loop import Stopped
 from trueoracle.fleet.optimisers import Floats, optimiser
 from trueoracle.lanes import LANES, aligned, build
 from trueoracle.nets import channels_last
 from trueoracle.progress import Progress
 from trueoracle.spec import Recipe
-from trueoracle.trial import Figures, Outcome, best_epoch
+from trueoracle.trial import Figures
 
 # A call of a kernel cannot be stopped, so none does more multiply-adds a lane than this: a third of a second.
 _MULTIPLY_ADDS_A_CALL = 1_000_000_000
-
-Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +80,32 @@ def _has_avx512() -> bool:
 
 
 class LaneFleet:
-    """Up to sixteen networks of one shape, or with kernels for a lone one, one network, as arrays."""
+    """Up to sixteen networks of one shape, or with kernels for a lone one, one network, as arrays: a `Fleet`."""
 
-    def __init__(self, code: Kernels, nets: Sequence[nn.Module], data: Dataset) -> None:
+    def __init__(self, code: Kernels, nets: Sequence[nn.Module], data: Dataset, recipes: Sequence[Recipe]) -> None:
         self._code = code
         self._at = code.layout
         self._nets = nets
         self.weights = _packed(nets)
         self.gradients: Floats = aligned(len(self.weights))
+        self._optimiser = optimiser(recipes[0], len(self.weights))
+        self._rate, self._decay = aligned(len(self.weights)), self._spread([own.weight_decay for own in recipes])
         self._floats = aligned(self._at.floats)
         self._integers = aligned(self._at.integers, np.int32)
         train, test = images_of(data.train), images_of(data.test)
         background_C = _background(train.images_NCHW)
         self._train, self._test = (_images(split, background_C, self._at) for split in (train, test))
         self._background = _blank_image(background_C, self._at)
+
+    def set_rates(self, lr_N: Sequence[float]) -> None:
+        """As `Fleet.set_rates`."""
+        self._rate = self._spread(lr_N)
+
+    def step(self, batch_B: Tensor, stop: Stop) -> None:
+        """As `Fleet.step`."""
+        self.set_gradients(batch_B.numpy(), stop)
+        with np.errstate(all="ignore"):  # a diverging lane may overflow
+            self._optimiser.step(self.weights, self.gradients, self._rate, self._decay)
 
     def set_gradients(self, order: NDArray[np.int64], stop: Stop) -> None:
         """Gradients of the mean loss over the train images `order`, summed in that order."""
@@ -110,26 +121,26 @@ class LaneFleet:
             rows[:] = _halved(rows)
 
     def figures(self, stop: Stop) -> list[Figures]:
-        """Losses and accuracies of each network on both splits."""
-        train, test = (self._evaluate(images, stop) for images in (self._train, self._test))
+        """As `Fleet.figures`."""
+        with np.errstate(all="ignore"):
+            train, test = (self._evaluate(images, stop) for images in (self._train, self._test))
         return [
             Figures(train_loss=a, train_accuracy=b, test_loss=c, test_accuracy=d)
             for (a, b), (c, d) in zip(train, test, strict=True)
         ]
 
-    def net(self, lane: int, weights: Floats | None = None) -> nn.Module:
-        """The network of a lane with its own or the given weights, in eval mode."""
-        net = channels_last(deepcopy(self._nets[lane]))
-        numbers = torch.from_numpy((self.lane(lane) if weights is None else weights).copy())
+    def member(self, index: int) -> nn.Module:
+        """As `Fleet.member`: the network of a lane."""
+        net = channels_last(deepcopy(self._nets[index]))
+        numbers = torch.from_numpy(self.weights.reshape(-1, LANES)[:, index].copy())
         with torch.no_grad():
             for name, parameter in net.named_parameters():
                 place = self._at.weights[name] // LANES
                 parameter.copy_(numbers[place : place + parameter.numel()].view(parameter.shape))
         return net.eval()
 
-    def lane(self, lane: int) -> Floats:
-        """A copy of a lane's weights."""
-        return self.weights.reshape(-1, LANES)[:, lane].copy()
+    def freeze(self, index: int) -> None:
+        """As `Fleet.freeze`; a lane never sees another one, so there is nothing to do."""
 
     def _evaluate(self, images: _Images, stop: Stop) -> list[tuple[float, float]]:
         loss_L, correct_L = np.zeros(LANES), np.zeros(LANES, np.int64)
@@ -152,52 +163,17 @@ class LaneFleet:
         logits: Floats = out.reshape(rounds, -1, LANES)
         return logits.swapaxes(1, 2).reshape(rounds * LANES, -1, 1)[: len(part)] if self._at.lone else logits
 
+    def _spread(self, value_N: Sequence[float]) -> Floats:
+        """One value a network, for each number of the weights; a lone network's value in all lanes."""
+        rest = value_N[0] if self._at.lone else 0.0
+        lanes = [*value_N, *[rest] * (LANES - len(value_N))]
+        return np.tile(np.array(lanes, np.float32), len(self.weights) // LANES)
+
     def _parts(self, order: NDArray[np.int64], stop: Stop) -> Iterator[NDArray[np.int64]]:
         for first in range(0, len(order), self._code.samples_a_call):
             if stop():
                 raise Stopped
             yield order[first : first + self._code.samples_a_call]
-
-
-def train_in_lanes(
-    code: Kernels,
-    nets: Sequence[nn.Module],
-    data: Dataset,
-    recipes: Sequence[Recipe],
-    order_seed: int,
-    stop: Stop,
-    on_epoch: Callable[[int], None],
-) -> list[Trained]:
-    """Train copies of `nets`, all on the same batches; `recipes` differ in learning rates and decay alone."""
-    fleet = LaneFleet(code, nets, data)
-    recipe = recipes[0]
-    method = optimiser(recipe, len(fleet.weights))
-    decay = _spread([r.weight_decay for r in recipes], len(fleet.weights), code.layout.lone)
-    curves: list[list[Figures]] = [[] for _ in nets]
-    done: list[Trained | None] = [None] * len(nets)
-    kept = [fleet.lane(lane) for lane in range(len(nets))]
-    with np.errstate(all="ignore"):  # a diverging lane may overflow
-        for epoch, order in orders(recipe, len(data.train), order_seed):
-            rate = _spread([learning_rate(r, epoch) for r in recipes], len(fleet.weights), code.layout.lone)
-            for first in range(0, len(order), recipe.batch_size):
-                fleet.set_gradients(order[first : first + recipe.batch_size], stop)
-                method.step(fleet.weights, fleet.gradients, rate, decay)
-            for lane, figures in enumerate(fleet.figures(stop)):
-                if done[lane] is not None:
-                    continue
-                if not figures.finite():
-                    done[lane] = Trained(net=fleet.net(lane), curve=tuple(curves[lane]), outcome=Outcome.DIVERGED)
-                    continue
-                curves[lane].append(figures)
-                if recipe.keep == "last" or best_epoch(curves[lane]) == epoch:
-                    kept[lane] = fleet.lane(lane)
-            if all(done):
-                break
-            on_epoch(sum(one is None for one in done))
-    return [
-        one or Trained(net=fleet.net(lane, kept[lane]), curve=tuple(curves[lane]), outcome=Outcome.FINISHED)
-        for lane, one in enumerate(done)
-    ]
 
 
 def _packed(nets: Sequence[nn.Module]) -> Floats:
@@ -207,12 +183,6 @@ def _packed(nets: Sequence[nn.Module]) -> Floats:
     packed: Floats = aligned(len(lanes[0]) * LANES)
     packed[:] = np.stack(lanes, axis=1).reshape(-1)
     return packed
-
-
-def _spread(values: Sequence[float], size: int, lone: bool) -> Floats:
-    """One value a lane, for each of `size` numbers; a lone network's value in all lanes."""
-    filled = [*values, *[values[0] if lone else 0.0] * (LANES - len(values))]
-    return np.tile(np.array(filled, np.float32), size // LANES)
 
 
 def _halved(rows: Floats) -> Floats:

@@ -64,7 +64,8 @@ def train(
                 raise Stopped
             chance = np.random.default_rng([order_seed, epoch, number])
             batch = on_batch(batch_B, chance)
-            loss, draws = _seeded_loss(batch, net, chance) if draws else (batch.train_loss(net), False)
+            with torch.autocast(data.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+                loss, draws = _seeded_loss(batch, net, chance) if draws else (batch.train_loss(net), False)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if recipe.gradient_clipping is not None:

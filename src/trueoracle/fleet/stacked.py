@@ -1,15 +1,17 @@
-"""Many networks of one shape as one stacked network: a leading model axis on every weight, one step for all.
+"""Fleets on a GPU: networks of one shape as one, with a leading axis of networks on every weight and buffer.
 
-`torch.func.vmap` turns a layer over stacked weights into grouped convolutions and batched products, so any module
-whose forward pass it can follow takes part, BatchNorm included. On a GPU a whole step is captured once as a CUDA
-graph and replayed; on a CPU the same steps run one by one (slower than one network at a time: it is there so that the
-code that runs on GPUs is tested without one).
+`torch.func.vmap` turns a layer over stacked weights into grouped convolutions and batched products, so every network
+whose layers it can follow takes part, BatchNorm included. On a GPU a whole step is captured once as a CUDA graph
+and replayed; on a CPU the same steps run one by one, slower than one network at a time: so the code that runs on
+GPUs is tested without one.
 
-Letters: N models, B batch, K classes.
+Letters: N networks, B batch, K classes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
+from threading import Lock
 
 import torch
 import torch.nn.functional as F
@@ -17,148 +19,170 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from trueoracle.data import Dataset, Split, images_of
-from trueoracle.fleet.loop import Stopped, Trained, batches, learning_rate, orders
+from trueoracle.fleet.fleet import Stop
+from trueoracle.fleet.loop import Stopped
+from trueoracle.lanes import LANES
 from trueoracle.spec import Recipe
-from trueoracle.trial import Figures, Outcome, best_epoch
+from trueoracle.trial import Figures
 
 Tensors = dict[str, Tensor]
 
 # AdamW's constants, as torch has them.
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
-_EVALUATED_AT_ONCE = {"cpu": 250, "cuda": 1000}
+_LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
+# What is free is shared with the gradients of activations and with the workspace of the libraries.
+_SHARE_OF_MEMORY = 0.4
+# Weight, gradient, two moments, the updated weight and a copy of the best epoch.
+_COPIES_OF_A_WEIGHT = 6
+
+# Held while a fleet is trained on a GPU: its size was chosen for all of the memory, and the capture of a step must
+# not see the work of another thread.
+_ONE_AT_A_TIME = Lock()
 
 
-def train_stacked(
-    nets: Sequence[nn.Module],
-    data: Dataset,
-    recipe: Recipe,
-    order_seed: int,
-    stop: Callable[[], bool] = lambda: False,
-    on_epoch: Callable[[], None] = lambda: None,
-) -> list[Trained]:
-    """As `train` for each of `nets`, all of one shape, in lockstep on the same batches; results in their order.
-
-    A member whose loss is no longer finite is `DIVERGED` and its weights stay as they were; the others go on as
-    if it were not there.
-    """
-    train = images_of(data.train)
-    stack = _Stack(nets, recipe)
-    curves: list[list[Figures]] = [[] for _ in nets]
-    kept: list[nn.Module | None] = [None for _ in nets]
-    for epoch, order in orders(recipe, len(data.train), order_seed):
-        stack.lr.fill_(learning_rate(recipe, epoch))
-        for batch_B in batches(order, recipe.batch_size, data.device):
-            if stop():
-                raise Stopped
-            stack.step(train.images_NCHW[batch_B], train.labels_N[batch_B])
-        for member, figures in enumerate(stack.figures(data)):
-            if not stack.alive_N[member]:
-                continue
-            if not figures.finite():
-                stack.alive_N[member] = False
-                continue
-            curves[member].append(figures)
-            if recipe.keep == "best_on_test" and best_epoch(curves[member]) == epoch:
-                kept[member] = stack.member(member)
-        on_epoch()
-    return [
-        Trained(
-            net=kept[member] or stack.member(member),
-            curve=tuple(curves[member]),
-            outcome=Outcome.FINISHED if stack.alive_N[member] else Outcome.DIVERGED,
-        )
-        for member in range(len(nets))
-    ]
+class NotStackable(Exception):
+    """Why networks cannot be stacked: the end of a sentence that begins with the network."""
 
 
-class _Stack:
-    """Stacked weights and buffers of N networks with the state of their optimiser."""
+def check_stackable(net: nn.Module, data: Dataset) -> None:
+    """`NotStackable` says what in `net` keeps copies of it from being trained as one."""
+    for name, layer in net.named_modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd):
+            raise NotStackable(f"draws at random (`{name}`)")
+        if any(True for _ in layer.parameters(recurse=False)) and not isinstance(layer, _LAYERS):
+            raise NotStackable(f"has weights in a layer of another kind (`{type(layer).__name__}`)")
+    for name, parameter in net.named_parameters():
+        if not parameter.requires_grad:
+            raise NotStackable(f"has frozen weights (`{name}`)")
+    try:
+        _bytes_for_backward(net, images_of(data.train).images_NCHW[:2])
+    except Exception as problem:
+        raise NotStackable(f"cannot be followed by vmap ({type(problem).__name__})") from None
 
-    def __init__(self, nets: Sequence[nn.Module], recipe: Recipe) -> None:
-        self._skeleton = deepcopy(nets[0])
-        self._recipe = recipe
-        parameters, buffers = stack_module_state(list(nets))
-        self._parameters: Tensors = {name: p.detach().clone().requires_grad_() for name, p in parameters.items()}
-        self._buffers: Tensors = {name: b.clone() for name, b in buffers.items()}
-        device = next(iter(self._parameters.values())).device
-        moments = 1 if recipe.optimiser == "sgd" else 2
-        self._moments = [{n: torch.zeros_like(p) for n, p in self._parameters.items()} for _ in range(moments)]
-        self._steps = torch.zeros((), dtype=torch.float64, device=device)
-        self.lr = torch.zeros((), dtype=torch.float64, device=device)
-        self.alive_N = torch.ones(len(nets), dtype=torch.bool, device=device)
+
+def fleet_size(net: nn.Module, data: Dataset, batch_size: int) -> int:
+    """How many such networks fit the GPU's free memory, at least one; on a CPU, sixteen."""
+    if data.device.type != "cuda":
+        return LANES
+    free, _ = torch.cuda.mem_get_info(data.device)
+    return max(1, int(_SHARE_OF_MEMORY * free / bytes_a_network(net, data, batch_size)))
+
+
+def bytes_a_network(net: nn.Module, data: Dataset, batch_size: int) -> int:
+    """The memory that one more network of a fleet takes: copies of its weights and what backward needs of a batch."""
+    state = sum(p.numel() * p.element_size() for p in net.parameters())
+    return (
+        _COPIES_OF_A_WEIGHT * state + _bytes_for_backward(net, images_of(data.train).images_NCHW[:2]) * batch_size // 2
+    )
+
+
+def _bytes_for_backward(net: nn.Module, images_BCHW: Tensor) -> int:
+    """Bytes that a stack's forward pass keeps for the backward pass, a network."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    stack = _Stack([net, net])
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        stack.logits(images_BCHW, training=True)
+    return sum(kept.values()) // 2
+
+
+class StackedFleet:
+    """N networks of one shape and the state of their optimiser, stacked: a `Fleet`."""
+
+    def __init__(self, nets: Sequence[nn.Module], data: Dataset, recipes: Sequence[Recipe]) -> None:
+        self._recipe = recipes[0]
+        self._train, self._test = images_of(data.train), images_of(data.test)
+        self._stack = _Stack(nets)
+        weights = self._stack.parameters
+        moments = 1 if self._recipe.optimiser == "sgd" else 2
+        self._moments = [{n: torch.zeros_like(p) for n, p in weights.items()} for _ in range(moments)]
+        first = next(iter(weights.values()))
+        self._steps = torch.zeros((), dtype=torch.float64, device=first.device)
+        self._lr_N = first.new_zeros(len(nets))
+        self._decay_N = first.new_tensor([own.weight_decay for own in recipes])
         self._graphs: dict[int, _Graph] = {}
 
-    def step(self, images_BCHW: Tensor, labels_B: Tensor) -> None:
-        """One step of the optimiser for every member on the same batch."""
-        if images_BCHW.device.type != "cuda":
-            self._step(images_BCHW, labels_B)
-            return
-        size = len(labels_B)
-        if size not in self._graphs:  # two sizes at most: whole batches and the last
-            self._graphs[size] = _Graph(self._step, images_BCHW, labels_B, self._state())
-        self._graphs[size].replay(images_BCHW, labels_B)
+    def set_rates(self, lr_N: Sequence[float]) -> None:
+        """As `Fleet.set_rates`."""
+        self._lr_N.copy_(torch.tensor(lr_N, dtype=torch.float64))
 
-    def figures(self, data: Dataset) -> Iterator[Figures]:
-        """Losses and accuracies of each member on both splits, eval mode."""
-        splits = [self._evaluate(images_of(split)) for split in (data.train, data.test)]
-        for (train_loss, train_accuracy), (test_loss, test_accuracy) in zip(*splits, strict=True):
-            yield Figures(
-                train_loss=train_loss,
-                train_accuracy=train_accuracy,
-                test_loss=test_loss,
-                test_accuracy=test_accuracy,
-            )
+    def step(self, batch_B: Tensor, stop: Stop) -> None:
+        """As `Fleet.step`."""
+        if stop():
+            raise Stopped
+        images, labels = self._train.images_NCHW[batch_B], self._train.labels_N[batch_B]
+        if batch_B.device.type != "cuda":
+            self._step(images, labels)
+            return
+        size = len(batch_B)
+        if size not in self._graphs:  # two sizes at most: whole batches and the last
+            self._graphs[size] = _Graph(self._step, images, labels, self._state())
+        self._graphs[size].replay(images, labels)
+
+    def figures(self, stop: Stop) -> list[Figures]:
+        """As `Fleet.figures`."""
+        splits = [self._evaluate(split, stop) for split in (self._train, self._test)]
+        return [
+            Figures(train_loss=a, train_accuracy=b, test_loss=c, test_accuracy=d)
+            for (a, b), (c, d) in zip(*splits, strict=True)
+        ]
 
     def member(self, index: int) -> nn.Module:
-        """A member as a network of its own, in eval mode."""
-        net = deepcopy(self._skeleton)
-        state = {**self._parameters, **self._buffers}
-        net.load_state_dict({name: state[name][index].detach() for name in net.state_dict()})
-        return net.eval()
+        """As `Fleet.member`."""
+        return self._stack.member(index)
 
-    def _logits(self, images_BCHW: Tensor) -> Tensor:
-        """Logits of every member, (N, B, K)."""
-
-        def forward(parameters: Tensors, buffers: Tensors) -> Tensor:
-            logits: Tensor = functional_call(self._skeleton, (parameters, buffers), (images_BCHW,))
-            return logits
-
-        logits_NBK: Tensor = vmap(forward, randomness="different")(self._parameters, self._buffers)
-        return logits_NBK
+    @torch.no_grad()
+    def freeze(self, index: int) -> None:
+        """As `Fleet.freeze`; all its numbers become zero, for a library may multiply those of neighbours by zero."""
+        self._lr_N[index] = 0.0
+        self._decay_N[index] = 0.0
+        for tensor in self._state():
+            if tensor.ndim:
+                tensor[index] = 0
 
     def _step(self, images_BCHW: Tensor, labels_B: Tensor) -> None:
-        self._skeleton.train()
-        losses_NB = _cross_entropy(self._logits(images_BCHW), labels_B)
-        # The members share no weight, so the gradient of the sum holds each member's own.
-        gradients = torch.autograd.grad(losses_NB.mean(1).sum(), list(self._parameters.values()))
+        weights = self._stack.parameters
+        with _tf32(self._recipe.precision == "tf32"):
+            gradients = self._gradients(images_BCHW, labels_B)
         with torch.no_grad():
             self._steps += 1
-            for (name, parameter), gradient in zip(self._parameters.items(), gradients, strict=True):
-                alive = self.alive_N.view(-1, *[1] * (parameter.ndim - 1))
-                parameter.copy_(torch.where(alive, self._updated(name, parameter, gradient), parameter))
+            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+                each = (-1, *[1] * (weight.ndim - 1))
+                self._update(name, weight, gradient, self._lr_N.view(each), self._decay_N.view(each))
 
-    def _updated(self, name: str, parameter: Tensor, gradient: Tensor) -> Tensor:
-        """A weight after this step: torch's momentum SGD and AdamW, written out over the stack."""
-        decay = self._recipe.weight_decay
+    def _gradients(self, images_BCHW: Tensor, labels_B: Tensor) -> tuple[Tensor, ...]:
+        """Of each network's mean loss: they share no weight, so the gradient of the sum holds each one's own."""
+        with torch.autocast(labels_B.device.type, torch.bfloat16, enabled=self._recipe.precision == "bfloat16"):
+            losses_NB = _cross_entropy(self._stack.logits(images_BCHW, training=True), labels_B)
+        return torch.autograd.grad(losses_NB.mean(1).sum(), list(self._stack.parameters.values()))
+
+    def _update(self, name: str, weight: Tensor, gradient: Tensor, lr: Tensor, decay: Tensor) -> None:
+        """Momentum SGD and AdamW as torch has them, written out over the stack."""
         if self._recipe.optimiser == "sgd":
             velocity = self._moments[0][name]
-            velocity.mul_(self._recipe.momentum).add_(gradient).add_(parameter, alpha=decay)
-            return parameter - self.lr * velocity
+            velocity.mul_(self._recipe.momentum).add_(gradient).add_(decay * weight)
+            weight.sub_(lr * velocity)
+            return
         mean, square = (moment[name] for moment in self._moments)
         mean.mul_(_BETA1).add_(gradient, alpha=1 - _BETA1)
         square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
         root = (square / (1 - _BETA2**self._steps)).sqrt() + _EPSILON
-        return parameter * (1 - self.lr * decay) - self.lr * mean / (1 - _BETA1**self._steps) / root
+        weight.mul_(1 - lr * decay).sub_(lr * mean / (1 - _BETA1**self._steps) / root)
 
     @torch.no_grad()
-    def _evaluate(self, split: Split) -> list[tuple[float, float]]:
-        self._skeleton.eval()
-        device = split.labels_N.device
-        size = _EVALUATED_AT_ONCE[device.type]
-        loss_N = torch.zeros(len(self.alive_N), dtype=torch.float64, device=device)
-        correct_N = torch.zeros(len(self.alive_N), dtype=torch.int64, device=device)
+    def _evaluate(self, split: Split, stop: Stop) -> list[tuple[float, float]]:
+        """In batches as large as those of training, for which there is memory."""
+        loss_N = torch.zeros(len(self._lr_N), dtype=torch.float64, device=self._lr_N.device)
+        correct_N = torch.zeros(len(self._lr_N), dtype=torch.int64, device=self._lr_N.device)
+        size = self._recipe.batch_size
         for images, labels in zip(torch.split(split.images_NCHW, size), torch.split(split.labels_N, size), strict=True):
-            logits_NBK = self._logits(images).double()
+            if stop():
+                raise Stopped
+            logits_NBK = self._stack.logits(images, training=False).double()
             loss_N += _cross_entropy(logits_NBK, labels).sum(1)
             correct_N += (logits_NBK.argmax(2) == labels).sum(1)
         count = len(split)
@@ -167,7 +191,34 @@ class _Stack:
     def _state(self) -> list[Tensor]:
         """Every tensor that a step changes."""
         moments = [tensor for moment in self._moments for tensor in moment.values()]
-        return [*self._parameters.values(), *self._buffers.values(), *moments, self._steps]
+        return [*self._stack.parameters.values(), *self._stack.buffers.values(), *moments, self._steps]
+
+
+class _Stack:
+    """The weights and buffers of N networks, and their forward pass."""
+
+    def __init__(self, nets: Sequence[nn.Module]) -> None:
+        self._skeleton = deepcopy(nets[0])
+        parameters, buffers = stack_module_state(list(nets))
+        self.parameters: Tensors = {name: p.detach().clone().requires_grad_() for name, p in parameters.items()}
+        self.buffers: Tensors = {name: b.clone() for name, b in buffers.items()}
+
+    def logits(self, images_BCHW: Tensor, *, training: bool) -> Tensor:
+        """Logits of every network, (N, B, K); training, the statistics of BatchNorm move on."""
+        self._skeleton.train(training)
+
+        def forward(parameters: Tensors, buffers: Tensors) -> Tensor:
+            logits: Tensor = functional_call(self._skeleton, (parameters, buffers), (images_BCHW,))
+            return logits
+
+        logits_NBK: Tensor = vmap(forward)(self.parameters, self.buffers)
+        return logits_NBK
+
+    def member(self, index: int) -> nn.Module:
+        net = deepcopy(self._skeleton)
+        state = {**self.parameters, **self.buffers}
+        net.load_state_dict({name: state[name][index].detach() for name in net.state_dict()})
+        return net.eval()
 
 
 class _Graph:
@@ -198,7 +249,29 @@ class _Graph:
         self._graph.replay()
 
 
+@contextmanager
+def gpu_to_itself(data: Dataset) -> Iterator[None]:
+    """The GPU that the data lies on for one fleet; on a CPU, nothing."""
+    if data.device.type != "cuda":
+        yield
+        return
+    with _ONE_AT_A_TIME:
+        yield
+
+
+@contextmanager
+def _tf32(wanted: bool) -> Iterator[None]:
+    """Products on a GPU rounded to TF32, or not."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = wanted
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
 def _cross_entropy(logits_NBK: Tensor, labels_B: Tensor) -> Tensor:
-    """Cross-entropy of each member on each image, (N, B)."""
+    """Cross-entropy of each network on each image, (N, B)."""
     n, b, k = logits_NBK.shape
     return F.cross_entropy(logits_NBK.reshape(n * b, k), labels_B.repeat(n), reduction="none").view(n, b)

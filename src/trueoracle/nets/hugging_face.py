@@ -5,10 +5,10 @@ Letters: B images, C channels, H height, W width, K classes.
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from trueoracle.errors import ModelError
+from trueoracle.nets.hub import check_weights, read, read_weights
 from trueoracle.nets.width import scaled
 from trueoracle.shape import InputShape
 
@@ -70,25 +70,20 @@ def pretrained(source: str, shape: InputShape, *, new_head: bool = True) -> Imag
     classes than `shape`, its last layer is made anew, or `ModelError` is raised if `new_head` says no. `ModelError`
     too for a model that cannot be had, is no image classifier, or whose weights are not those of its configuration.
     """
-    import transformers
-    from transformers.utils import logging
+    from transformers import AutoConfig, AutoModelForImageClassification
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    name, _, revision = source.partition("@")
-    config = _loaded(transformers.AutoConfig, source, name, revision)
-    model, report = _loaded(
-        transformers.AutoModelForImageClassification,
-        source,
-        name,
-        revision,
-        num_labels=shape.classes,
-        ignore_mismatched_sizes=True,
-        use_safetensors=True,
-        output_loading_info=True,
-        dtype=torch.float32,
+    known = read(AutoConfig, source).num_labels
+    model, report = read_weights(
+        AutoModelForImageClassification, source, num_labels=shape.classes, ignore_mismatched_sizes=True
     )
-    _check_report(source, report, config.num_labels, shape.classes, new_head)
+    misshapen = report["mismatched_keys"]
+    head = {name for name, found, _ in misshapen if known != shape.classes and found[:1] == (known,)}
+    check_weights(source, report["missing_keys"], report["unexpected_keys"], {name for name, *_ in misshapen} - head)
+    if head and not new_head:
+        raise ModelError(
+            f"`hf:{source}` knows {known} classes, but the data has {shape.classes}: train it on the data first (its "
+            "last layer is then made anew), or name data with its classes"
+        )
     return ImageClassifier(model)
 
 
@@ -104,29 +99,3 @@ def _resnet(kind: dict[str, Any], shape: InputShape, factor: float) -> ImageClas
         hidden_sizes=[4 * scaled(width // 4, factor) for width in kind["hidden_sizes"]],  # a bottleneck has a quarter
     )
     return ImageClassifier(ResNetForImageClassification(config))
-
-
-def _loaded(kind: Any, source: str, name: str, revision: str, **how: Any) -> Any:
-    try:
-        return kind.from_pretrained(name, revision=revision or "main", trust_remote_code=False, **how)
-    except Exception as error:  # whatever the hub, the files or the configuration raise
-        problem = " ".join(str(error).split())
-        raise ModelError(f"the model `hf:{source}` cannot be loaded: {problem}") from error
-
-
-def _check_report(source: str, report: dict[str, Any], known: int, classes: int, new_head: bool) -> None:
-    """What was loaded is the whole model, but for a head that had to be made anew."""
-    head = {name for name, found, _ in report["mismatched_keys"] if known != classes and found[:1] == (known,)}
-    wrong = {name for name, *_ in report["mismatched_keys"]} - head
-    for names, fault in (
-        (report["missing_keys"], "lack"),
-        (report["unexpected_keys"], "have, besides what its configuration knows,"),
-        (wrong, "have in another shape"),
-    ):
-        if names:
-            raise ModelError(f"the weights of `hf:{source}` {fault} {', '.join(sorted(names)[:3])}: another model's?")
-    if head and not new_head:
-        raise ModelError(
-            f"`hf:{source}` knows {known} classes, but the data has {classes}: train it on the data first (its last "
-            "layer is then made anew), or name data with its classes"
-        )

@@ -12,6 +12,7 @@ from torch import nn
 from trueoracle.errors import ModelError
 from trueoracle.llava_mini import llava_mini_config
 from trueoracle.mask import Mask, SiteMask
+from trueoracle.nets.hub import check_weights, read, read_weights
 from trueoracle.nets.sites import HEADS, Site, Sites
 from trueoracle.nets.weights import state_bytes, weights_from_bytes
 from trueoracle.shape import TextShape
@@ -29,9 +30,7 @@ def pretrained_language_model(source: str) -> nn.Module:
     """
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    config = _loaded(transformers.AutoConfig, source)
+    config = read(transformers.AutoConfig, source)
     if hasattr(config, "vision_config") and config.model_type != _SEES:
         raise ModelError(
             f"`hf:{source}` is of the kind `{config.model_type}`: of the models that see, the LLaVA family's alone are "
@@ -42,11 +41,8 @@ def pretrained_language_model(source: str) -> nn.Module:
     )
     if hasattr(config, _UNITS):
         return _resized((kind._from_config if config.model_type == _SEES else kind.from_config)(config), source)
-    model, report = _loaded(kind, source, use_safetensors=True, output_loading_info=True, dtype=torch.float32)
-    for keys, fault in ((report["missing_keys"], "lack"), (report["mismatched_keys"], "have in another shape")):
-        if keys:
-            names = ", ".join(sorted(map(str, keys))[:3])
-            raise ModelError(f"the weights of `hf:{source}` {fault} {names}: another model's?")
+    model, report = read_weights(kind, source)
+    check_weights(source, report["missing_keys"], (), report["mismatched_keys"])
     return model.eval()  # type: ignore[no-any-return]
 
 
@@ -137,12 +133,3 @@ def _resized(net: nn.Module, source: str) -> nn.Module:
     except OSError as error:
         raise ModelError(f"the weights `{path}` cannot be read: {error.strerror}") from None
     return resized.eval()
-
-
-def _loaded(kind: Any, source: str, **how: Any) -> Any:
-    name, _, revision = source.partition("@")
-    try:
-        return kind.from_pretrained(name, revision=revision or "main", trust_remote_code=False, **how)
-    except Exception as error:  # whatever the hub, the files or the configuration raise
-        problem = " ".join(str(error).split())[:300]
-        raise ModelError(f"the model `hf:{source}` cannot be loaded: {problem}") from error

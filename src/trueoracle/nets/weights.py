@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from trueoracle.errors import ModelError
 
+_NAMED = 4  # tensors of another network that an error names
+
 
 def state_bytes(net: nn.Module) -> bytes:
     """The state dict of `net` as the bytes of a safetensors file; tied weights stand there under each of their names."""
@@ -43,9 +45,7 @@ def _check_fit(wanted: dict[str, Tensor], given: dict[str, Tensor], source: str)
     missing = sorted(wanted.keys() - given.keys())
     extra = sorted(given.keys() - wanted.keys())
     if missing or extra:
-        parts = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"it has {', '.join(extra)} besides"] * bool(
-            extra
-        )
+        parts = [f"it lacks {_some(missing)}"] * bool(missing) + [f"it has {_some(extra)} besides"] * bool(extra)
         raise ModelError(f"the weights `{source}` do not fit the network: {'; '.join(parts)}")
     for name, tensor in wanted.items():
         if given[name].shape != tensor.shape:
@@ -55,3 +55,9 @@ def _check_fit(wanted: dict[str, Tensor], given: dict[str, Tensor], source: str)
             )
         if not given[name].isfinite().all():
             raise ModelError(f"the weights `{source}` hold values in `{name}` that are not finite")
+
+
+def _some(names: list[str]) -> str:
+    """The first few, and how many more."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

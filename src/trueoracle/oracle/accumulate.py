@@ -21,7 +21,7 @@ from trueoracle.oracle.evaluator import Evaluator, Sums
 from trueoracle.progress import Advance
 
 # Enough blocks to judge by their spread how sure a mean is, none so large that Ctrl-C is obeyed late.
-_FEWEST_BLOCKS, _MOST_WORK = 32, 6 * 10**9
+_FEWEST_BLOCKS, _MOST_WORK = 32, 2 * 10**9
 _MULTIPLE = 16  # of the images of a block: the lanes of a vector
 # A save comes after so many times what the last one took, and after so many seconds, so that it costs a kill and
 # the work little.

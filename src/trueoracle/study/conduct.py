@@ -12,7 +12,7 @@ from torch import nn
 from trueoracle.criteria import importances, score
 from trueoracle.data import Dataset
 from trueoracle.errors import StoreError
-from trueoracle.fleet import Backend, Choice, figures_alone, train_alone
+from trueoracle.fleet import Backend, Choice, figures_of, train_alone
 from trueoracle.nets import classes_of, cost, remove, state_bytes, weights_from_bytes
 from trueoracle.oracle import evaluator
 from trueoracle.progress import Progress
@@ -20,7 +20,7 @@ from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Status, Store, 
 from trueoracle.study.executor import Executor
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.predictors import Predictors
-from trueoracle.study.retrain import Retraining, choices, fleet_tasks
+from trueoracle.study.retrain import Retraining, choice_for, fleet_tasks
 from trueoracle.study.survey import survey
 from trueoracle.trial import Outcome
 
@@ -45,14 +45,15 @@ def conduct(
         if store.status(plan.digest, plan.trials).left:
             store.put_cells(plan.digest, _cell_records(plan))
             bases = [_base(plan, number, store, data, backend, progress) for number in range(plan.spec.base_networks)]
-            made = choices(plan, bases, data, backend)
+            made = [choice_for(cell, plan.spec.retrain, plan, bases, data, backend) for cell in plan.cells]
             predictors = Predictors(
-                plan=plan, bases=bases, data=data, store=store, executor=executor, progress=progress
+                plan=plan, bases=bases, data=data, store=store, executor=executor, progress=progress, backend=backend
             )
-            for cell, choice in zip(plan.cells, made, strict=True):
-                _evaluate_masks(plan, cell, bases[cell.base], data, store, executor, progress)
-                predictors.measure(cell, choice)
-            _retrain(plan, bases, made, data, store, executor, progress)
+            paths = []
+            for cell in plan.cells:
+                paths += _evaluate_masks(plan, cell, bases[cell.base], data, store, executor, progress)
+                predictors.measure(cell)
+            _retrain(plan, bases, made, paths, data, store, executor, progress)
     except KeyboardInterrupt:
         raise Paused from None
     return store.status(plan.digest, plan.trials)
@@ -86,7 +87,7 @@ def _make_base(plan: Plan, number: int, data: Dataset, backend: Backend, progres
         net = trained.net
         if trained.outcome is not Outcome.FINISHED:
             raise StoreError(f"the base network {trained.outcome.value}: lower `train.lr`")
-    figures, costs = figures_alone(net, data, backend=backend, progress=progress), cost(net, plan.shape)
+    figures, costs = figures_of(net, data), cost(net, plan.shape)
     return BaseRecord(
         base=number,
         weights=state_bytes(net),
@@ -125,12 +126,15 @@ def _evaluate_masks(
     store: Store,
     executor: Executor,
     progress: Progress,
-) -> None:
-    """The pruned train loss of every mask in play that the store does not have yet, and what criteria say of it."""
+) -> list[str]:
+    """The pruned train loss of every mask in play that the store does not have yet, and what criteria say of it.
+
+    Returns the oracle's path, with its reason where it has one; nothing where the store has all masks.
+    """
     known = store.masks(plan.digest, cell.index)
     left = [rank for rank in cell.ranks if rank not in known] if known else cell.ranks
     if not left:
-        return
+        return []
     importance = importances(base, {choice.site: plan.sites[choice.site] for choice in cell.space.sites})
     path = evaluator(base, cell.space, plan.shape, plan.spec.removal, progress=progress)
     for found in survey(path, left, data.train, executor, progress, what=cell.name):
@@ -147,12 +151,14 @@ def _evaluate_masks(
             for mask, loss, accuracy in zip(masks, found.loss_M, found.accuracy_M, strict=True)
         ]
         store.put_masks(plan.digest, records, cell.digits)
+    return [path.path]
 
 
 def _retrain(
     plan: Plan,
     bases: Sequence[nn.Module],
     made: Sequence[Choice],
+    paths: Sequence[str],
     data: Dataset,
     store: Store,
     executor: Executor,
@@ -162,18 +168,26 @@ def _retrain(
     settled = store.settled(plan.digest)
     digits = {cell.index: cell.digits for cell in plan.cells}
     left = plan.trials - len(settled)
-    run = store.begin_run(plan.digest, executor.workers, versions(bases[0], made))
+    run = store.begin_run(plan.digest, executor.workers, versions(bases[0], made, paths))
     recipe = plan.spec.retrain
-    with progress.task(f"retraining {left} pruned networks", left * recipe.epochs, "model-epochs") as advance:
+    with (
+        progress.task("retraining", left, "trials") as settle,
+        progress.task("retraining", left * recipe.epochs, "model-epochs") as advance,
+    ):
         retraining = Retraining(plan=plan, bases=bases, data=data, progress=progress, advance=advance, recipe=recipe)
         for trials in executor.run(retraining.run, fleet_tasks(plan, made, settled)):
             store.put_trials(plan.digest, trials, digits[trials[0].cell], run)
+            settle(len(trials))
             advance(sum(recipe.epochs - len(trial.curve) for trial in trials))
 
 
-def versions(base: nn.Module, made: Sequence[Choice]) -> dict[str, str]:
-    """What the trials were made with, for the report; the backend with the reason for it."""
+def versions(base: nn.Module, made: Sequence[Choice], paths: Sequence[str]) -> dict[str, str]:
+    """What the trials were made with, for the report; the backend with the reason for it.
+
+    `paths` are the oracle's in this run; masks that the store had before were evaluated by an earlier one.
+    """
     return {
+        "oracle_path": "; ".join(dict.fromkeys(paths)) or "none: an earlier run evaluated the masks",
         "backend": ", ".join(dict.fromkeys(choice.backend for choice in made)),
         "backend_reason": " ".join(dict.fromkeys(choice.reason for choice in made)),
         "trueoracle": version("trueoracle"),

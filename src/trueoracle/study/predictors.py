@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset, images_of
-from trueoracle.fleet import Choice
+from trueoracle.fleet import Backend
 from trueoracle.mask import Mask
 from trueoracle.nets import channels_last, evaluate, recalibrate, remove
 from trueoracle.progress import Progress
@@ -19,7 +19,7 @@ from trueoracle.spec import Recipe, StudySpec
 from trueoracle.store import Store
 from trueoracle.study.executor import Executor, Stop
 from trueoracle.study.plan import Plan, PlannedCell
-from trueoracle.study.retrain import FleetTask, Retraining, fleets
+from trueoracle.study.retrain import FleetTask, Retraining, choice_for, fleets
 from trueoracle.trial import Outcome, Trial
 
 RECALIBRATED = "recalibrated_train_loss"
@@ -66,13 +66,14 @@ class Predictors:
     store: Store
     executor: Executor
     progress: Progress
+    backend: Backend
 
-    def measure(self, cell: PlannedCell, choice: Choice) -> None:
+    def measure(self, cell: PlannedCell) -> None:
         """All predictors of the masks of a cell whose pruned train losses are known."""
         if self.plan.spec.recalibration_images is not None:
             self._recalibrated(cell, self.plan.spec.recalibration_images)
         for kind in short_trainings(self.plan.spec):
-            self._trained(cell, choice, kind)
+            self._trained(cell, kind)
 
     def _recalibrated(self, cell: PlannedCell, images: int) -> None:
         left = self.store.unscored(self.plan.digest, cell.index, RECALIBRATED)
@@ -96,10 +97,11 @@ class Predictors:
         order = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(seed))
         return images_of(self.data.train.take(order[:images].to(self.data.device))).images_NCHW
 
-    def _trained(self, cell: PlannedCell, choice: Choice, kind: ShortTraining) -> None:
+    def _trained(self, cell: PlannedCell, kind: ShortTraining) -> None:
         left = self.store.unscored(self.plan.digest, cell.index, kind.name)
         if not left:
             return
+        choice = choice_for(cell, kind.recipe, self.plan, self.bases, self.data, self.backend)
         total = len(left) * kind.repeats * kind.recipe.epochs_begun(len(self.data.train))
         with self.progress.task(f"{kind.name.replace('_', ' ')}, {cell.name}", total, "model-epochs") as advance:
             training = Retraining(

@@ -9,7 +9,6 @@ from torch import nn
 
 from trueoracle.data import Dataset
 from trueoracle.fleet import Backend, Choice, Stopped, Trained, choose, train_fleet
-from trueoracle.lanes import LANES
 from trueoracle.mask import Mask
 from trueoracle.nets import remove
 from trueoracle.progress import Advance, Progress
@@ -49,7 +48,7 @@ class Retraining:
         return [self._trial(task, mask, one, seconds) for mask, one in zip(task.masks, found, strict=True)]
 
     def _together(self, task: FleetTask, stop: Stop) -> list[Trained | str]:
-        """How each network of the fleet was trained, or what went wrong; after an error each is tried by itself."""
+        """How each network of the fleet was trained, or what went wrong; after an error each half is tried by itself."""
         try:
             return [*self._train(task, task.masks, stop)]
         except Stopped:
@@ -57,8 +56,9 @@ class Retraining:
         except Exception as problem:
             if len(task.masks) == 1:
                 return [f"{type(problem).__name__}: {problem}"]
-        alone = (replace(task, masks=(mask,)) for mask in task.masks)
-        return [one for part in alone for one in self._together(part, stop)]
+        half = len(task.masks) // 2
+        halves = (replace(task, masks=masks) for masks in (task.masks[:half], task.masks[half:]))
+        return [one for part in halves for one in self._together(part, stop)]
 
     def _train(self, task: FleetTask, masks: Sequence[Mask], stop: Stop) -> list[Trained]:
         nets = [remove(self.bases[task.cell.base], mask, self.plan.sites, self.plan.spec.removal) for mask in masks]
@@ -92,10 +92,11 @@ class Retraining:
         return self.plan.seed(self.purpose, task.cell.base, task.repeat)
 
 
-def choices(plan: Plan, bases: Sequence[nn.Module], data: Dataset, backend: Backend) -> list[Choice]:
-    """For each cell, which backend retrains its networks and why."""
-    pruned = (remove(bases[cell.base], next(cell.masks()), plan.sites) for cell in plan.cells)
-    return [choose(net, data, backend) for net in pruned]
+def choice_for(
+    cell: PlannedCell, recipe: Recipe, plan: Plan, bases: Sequence[nn.Module], data: Dataset, backend: Backend
+) -> Choice:
+    """Which backend trains a cell's networks by this recipe, and why."""
+    return choose(remove(bases[cell.base], next(cell.masks()), plan.sites), data, recipe, backend)
 
 
 def fleet_tasks(plan: Plan, made: Sequence[Choice], settled: set[tuple[int, int, int]]) -> Iterator[FleetTask]:
@@ -107,7 +108,7 @@ def fleet_tasks(plan: Plan, made: Sequence[Choice], settled: set[tuple[int, int,
 
 
 def fleets(cell: PlannedCell, masks: Iterable[Mask], repeat: int, choice: Choice) -> Iterator[FleetTask]:
-    """The masks in fleets, of one network where there is nothing to gain from more."""
+    """The masks in fleets as large as the choice says."""
     left = iter(masks)
-    while together := tuple(islice(left, LANES if choice.backend == "lanes" else 1)):
+    while together := tuple(islice(left, choice.networks)):
         yield FleetTask(cell=cell, masks=together, repeat=repeat, backend=choice)
