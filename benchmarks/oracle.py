@@ -1,163 +1,167 @@
-"""What the exact oracle costs against one mask at a time: core-seconds in one process, one thread, on MNIST.
+"""What the pruned loss of a mask costs: core-seconds of one thread, against one mask at a time.
 
-python benchmarks/oracle.py --data-dir DATA [--json] [conv1 | pairs | triples | two_threads] ...
+    python benchmarks/oracle.py --data-dir DATA [--json] [conv1 | pairs | triples | resnet56 | two_threads] ...
 
-The loop's cost is extrapolated from some masks: the network physically pruned by each, in memory, evaluated by
-PyTorch on the same images, least of several. The exact oracle's is measured whole, compiling left out. Beside
-them stands the machine's multiply-add peak, measured with twelve accumulators in registers.
+`loop_core_seconds` is extrapolated from a few masks of the case: networks physically pruned by them, in memory,
+evaluated by PyTorch on the same images; removal itself is not counted. `core_seconds` is all that `trueoracle oracle`
+does but for writing the table: measured whole, or, where `masks_timed` are fewer than `masks`, extrapolated from so
+many, which then bear alone what all masks share. Compiling is left out. Both take turns in one process; each counts
+by its best round, and `ratios` has the ratio of every round. `loop_share_of_peak` is the part of the machine's
+multiply-add peak that the loop reaches: without sharing work among masks, nothing is faster by more than its inverse.
+
+`two_threads` compares seconds on the clock, which only an otherwise idle machine keeps; beside them stand the core-seconds.
 """
 
 import argparse
-import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter, process_time
+from typing import Any
 
+import measure
 import torch
 from torch import nn
 
 from trueoracle.data import Dataset, load_dataset
-from trueoracle.examples import Examples
-from trueoracle.fleet import train
-from trueoracle.lanes import LANES, aligned, build
-from trueoracle.nets import build as build_network
-from trueoracle.nets import channels_last, evaluate, find_sites, remove
-from trueoracle.oracle.exact import Exact, exact
+from trueoracle.fleet import train_alone
+from trueoracle.nets import build, channels_last, cost, evaluate, find_sites, remove
+from trueoracle.oracle import Evaluator, evaluator
 from trueoracle.progress import Bars, Quiet
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.spec import Recipe
+from trueoracle.study.executor import Threads
+from trueoracle.study.survey import survey
+
+# Its cost does not depend on its weights, its losses are of the usual size.
+ONE_EPOCH = Recipe(optimiser="sgd", lr=0.01, momentum=0.9, batch_size=256, epochs=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """All masks of half-pruned sites, or the first `masks_timed` of them; ResNet56 has random weights."""
+
+    model: str = "lenet5-mini"
+    data: str = "mnist"
+    recipe: Recipe | None = ONE_EPOCH
+    sites: tuple[str, ...]
+    images: int
+    masks_timed: int | None = None
+    loop_masks: int = 4
+
 
 CASES = {
-    "conv1": (("conv1",), 60_000),
-    "pairs": (("conv1", "conv2"), 60_000),
-    "triples": (("conv1", "conv2", "conv3"), 1_000),
+    "conv1": Case(sites=("conv1",), images=60_000),
+    "pairs": Case(sites=("conv1", "conv2"), images=60_000),
+    "triples": Case(sites=("conv1", "conv2", "conv3"), images=1_000),
+    "resnet56": Case(
+        model="resnet56",
+        data="cifar10",
+        recipe=None,
+        sites=("layer1.0.conv1",),
+        images=2_000,
+        masks_timed=16,
+        loop_masks=2,
+    ),
 }
-BLOCK = 2048
-THREADS_IMAGES = 16_384
-LOOP_MASKS, LOOP_REPEATS = 4, 3
-_STEPS, _REPEATS, _ACCUMULATORS = 2_000_000, 7, 12
+TWO_THREADS = Case(sites=("conv1", "conv2"), images=16_384)
 
 
 def main() -> None:
-    """Measure the cases asked for and print one line, or one JSON object, for each."""
+    """Measure the cases asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="case", help="default: all")
     parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=2, help="of which the best counts")
+    parser.add_argument("--json", action="store_true", help="print nothing but one JSON object, with an object a case")
     asked = parser.parse_args()
+    known: dict[str, Callable[[], dict[str, Any]]] = {
+        name: lambda case=case: against_the_loop(Subject(case, asked.data_dir), asked.rounds)
+        for name, case in CASES.items()
+    }
+    known["two_threads"] = lambda: two_threads(Subject(TWO_THREADS, asked.data_dir), asked.rounds)
+    if unknown := [name for name in asked.cases if name not in known]:
+        parser.error(f"unknown case {unknown[0]}: known are {', '.join(known)}")
     torch.set_num_threads(1)
-    cases = asked.cases or [*CASES, "two_threads"]
-    if unknown := sorted({*cases} - {*CASES, "two_threads"}):
-        parser.error(f"unknown case {unknown[0]}: known are {', '.join(CASES)}, two_threads")
-    data = load_dataset("mnist", asked.data_dir, torch.device("cpu"), Quiet())
-    net = network(data)
-    peak = multiply_adds_a_second()
-    for name in cases:
-        facts = two_threads(net, data) if name == "two_threads" else compare(name, net, data)
-        show({"case": name, **facts, "peak_gflops": peak / 1e9}, as_json=asked.json)
+    results = {"machine": measure.machine()} | {name: known[name]() for name in asked.cases or known}
+    measure.show(results, as_json=asked.json)
 
 
-def network(data: Dataset) -> nn.Module:
-    """LeNet5-Mini after one epoch: its cost does not depend on its weights, its losses are of the usual size."""
-    recipe = Recipe(optimiser="sgd", lr=0.01, momentum=0.9, batch_size=256, epochs=1)
-    return train(build_network("lenet5-mini", data.shape, seed=0), data, recipe, order_seed=0).net
+class Subject:
+    """A case with its network, its data and its oracle, compiled and warm."""
+
+    def __init__(self, case: Case, data_dir: Path) -> None:
+        self.case = case
+        self.data = load_dataset(case.data, data_dir, torch.device("cpu"), Bars())
+        self.images = self.data.train.take(slice(case.images))
+        self.net = network(case, self.data)
+        self.sites = find_sites(self.net, self.data.shape)
+        units = [self.sites.named(site).units for site in case.sites]
+        choices = zip(case.sites, units, strict=True)
+        self.space = MaskSpace(tuple(SiteChoice(site=site, units=n, pruned=n // 2) for site, n in choices))
+        self.oracle: Evaluator = evaluator(self.net, self.space, self.data.shape, progress=Bars())
+        self.ranks = range(case.masks_timed or self.space.count)
+        self.oracle.sums(self.ranks[:300], self.images.take(slice(16)))
+
+    def all_masks(self, threads: int) -> None:
+        """What `trueoracle oracle` does with these masks and images."""
+        for _ in survey(self.oracle, self.ranks, self.images, Threads(threads), Quiet(), what=""):
+            pass
+
+    def pruned_networks(self) -> Sequence[nn.Module]:
+        """As many as the loop is timed on."""
+        masks = (self.space.unrank(rank) for rank in self.space.draw(self.case.loop_masks, seed=0))
+        return [channels_last(remove(self.net, mask, self.sites)) for mask in masks]
 
 
-def multiply_adds_a_second() -> float:
-    """Floating-point operations a second of one core, two for each multiply-add in each lane."""
-    names = [f"x{i}" for i in range(_ACCUMULATORS)]
-    lines = ['@njit("void(float32[::1], int64)", nogil=True, cache=True)', "def peak(a, steps):", "    w = load(a, 0)"]
-    lines += [f"    {x} = load(a, {i * LANES})" for i, x in enumerate(names)]
-    lines += ["    for _ in range(steps):", *(f"        {x} = multiply_add({x}, w, w)" for x in names)]
-    lines += [f"    store(a, {i * LANES}, {x})" for i, x in enumerate(names)]
-    kernel = build("peak", "\n".join(lines) + "\n", Quiet()).peak
-    values = aligned(_ACCUMULATORS * LANES)
-    seconds = min(core_seconds(lambda: kernel(values, _STEPS)) for _ in range(_REPEATS))
-    return 2 * LANES * _ACCUMULATORS * _STEPS / seconds
+def network(case: Case, data: Dataset) -> nn.Module:
+    """The case's network; the same in every run."""
+    net = build(case.model, data.shape, seed=0)
+    return net if case.recipe is None else train_alone(net, data, case.recipe, order_seed=0, progress=Bars()).net
 
 
-def compare(name: str, net: nn.Module, data: Dataset) -> dict[str, float | int | str]:
-    """One case, whole, against the loop on a few of its masks."""
-    sites, count = CASES[name]
-    images = data.train.take(slice(count))
-    space, oracle = made(net, data, sites)
-    spent = core_seconds(lambda: run(oracle, space, images))
-    a_mask = loop_core_seconds(net, data, space)
-    loop = a_mask / len(data.train) * count * space.count
+def against_the_loop(subject: Subject, rounds: int) -> dict[str, Any]:
+    """All masks of the case, against the loop on a few of them."""
+    pruned, images = subject.pruned_networks(), subject.images
+
+    def loop() -> None:
+        for net in pruned:
+            evaluate(net, images)
+
+    masks, macs = subject.space.count, cost(pruned[0], subject.data.shape).macs
+    spent = measure.in_turns(rounds, fast=lambda: subject.all_masks(1), loop=loop)
+    fast = [seconds * masks / len(subject.ranks) for seconds in spent["fast"]]
+    slow = [seconds * masks / len(pruned) for seconds in spent["loop"]]
     return {
-        "masks": space.count,
-        "images": count,
-        "core_seconds": spent,
-        "loop_core_seconds": loop,
-        "loop_core_seconds_a_mask_of_60000_images": a_mask,
-        "loop_extrapolated_from_masks": LOOP_MASKS,
-        "ratio": loop / spent,
+        "path": subject.oracle.path,
+        "loop_share_of_peak": 2 * macs * len(images) * masks / min(slow) / measure.multiply_add_peak(),
+        "core_seconds": min(fast),
+        "loop_core_seconds": min(slow),
+        "ratio": min(slow) / min(fast),
+        "ratios": [round(a / b, 1) for a, b in zip(slow, fast, strict=True)],
+        "masks": masks,
+        "masks_timed": len(subject.ranks),
+        "loop_masks_timed": len(pruned),
+        "images": len(images),
+        "core_microseconds_a_mask_and_image": 1e6 * min(fast) / masks / len(images),
     }
 
 
-def loop_core_seconds(net: nn.Module, data: Dataset, space: MaskSpace) -> float:
-    """The least that the loop took for one of a few masks on all images; removal itself is not counted."""
-    masks = (space.unrank(place) for place in space.draw(LOOP_MASKS, seed=0))
-    sites = find_sites(net, data.shape)
-    pruned = [channels_last(remove(net, mask, sites)) for mask in masks]
-    return min(
-        sum(core_seconds(lambda one=one: evaluate(one, data.train)) for one in pruned) / len(pruned)  # type: ignore[misc]
-        for _ in range(LOOP_REPEATS)
-    )
-
-
-def two_threads(net: nn.Module, data: Dataset) -> dict[str, float | int | str]:
-    """The pairs' speed with two threads over one's, by the clock: the machine must be otherwise idle."""
-    images = data.train.take(slice(THREADS_IMAGES))
-    space, oracle = made(net, data, ("conv1", "conv2"))
-    half = len(images) // 2
-    halves = [images.take(slice(half)), images.take(slice(half, None))]
-
-    def together() -> None:
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda half: run(oracle, space, half), halves))
-
-    one = min(seconds(perf_counter, lambda: run(oracle, space, images)) for _ in range(3))
-    two = min(seconds(perf_counter, together) for _ in range(3))
-    return {"masks": space.count, "images": len(images), "seconds_one": one, "seconds_two": two, "ratio": one / two}
-
-
-def made(net: nn.Module, data: Dataset, sites: tuple[str, ...]) -> tuple[MaskSpace, Exact]:
-    """The half-pruned space of these sites and its oracle, compiled and warm."""
-    space = MaskSpace(tuple(SiteChoice(site=site, units=10, pruned=5) for site in sites))
-    oracle = exact(net, space, data.shape, progress=Bars())
-    assert isinstance(oracle, Exact)
-    oracle.sums(range(min(space.count, 1000)), data.train.take(slice(16)))
-    return space, oracle
-
-
-def run(oracle: Exact, space: MaskSpace, images: Examples) -> None:
-    """All masks on all images, block by block."""
-    ranks = range(space.count)
-    for begin in range(0, len(images), BLOCK):
-        oracle.sums(ranks, images.take(slice(begin, begin + BLOCK)))
-
-
-def core_seconds(work: Callable[[], object]) -> float:
-    """Seconds of processor time that `work` takes."""
-    return seconds(process_time, work)
-
-
-def seconds(clock: Callable[[], float], work: Callable[[], object]) -> float:
-    """Seconds of `clock` that `work` takes."""
-    begin = clock()
-    work()
-    return clock() - begin
-
-
-def show(facts: dict[str, float | int | str], *, as_json: bool) -> None:
-    """One line of JSON or of words."""
-    if as_json:
-        print(json.dumps(facts), flush=True)
-        return
-    parts = (f"{key.replace('_', ' ')} {value:,.4g}" for key, value in facts.items() if not isinstance(value, str))
-    print(f"{facts['case']}: {', '.join(parts)}", flush=True)
+def two_threads(subject: Subject, rounds: int) -> dict[str, Any]:
+    """The same work with one thread and with two."""
+    rivals = {"one": lambda: subject.all_masks(1), "two": lambda: subject.all_masks(2)}
+    spent = measure.in_turns(rounds, time.perf_counter, **rivals)
+    of_cores = measure.in_turns(1, **rivals)
+    return {
+        "ratio": min(spent["one"]) / min(spent["two"]),
+        "ratios": [round(a / b, 2) for a, b in zip(spent["one"], spent["two"], strict=True)],
+        "seconds_one": min(spent["one"]),
+        "seconds_two": min(spent["two"]),
+        "core_seconds_one": of_cores["one"][0],
+        "core_seconds_two": of_cores["two"][0],
+        "masks": subject.space.count,
+        "images": len(subject.images),
+    }
 
 
 if __name__ == "__main__":

@@ -9,10 +9,13 @@ from time import monotonic, sleep
 
 import pandas as pd
 import yaml
+from safetensors.torch import save_file
 
 from trueoracle import Study
 from trueoracle.errors import StoreError
+from trueoracle.nets import build
 from trueoracle.progress import Quiet
+from trueoracle.shape import InputShape
 from trueoracle.store import Store, store_exists
 
 FACTS = {
@@ -27,10 +30,17 @@ FACTS = {
 }
 
 
-def begin(folder: Path) -> "subprocess.Popen[str]":
+RUN = ("run", "short.yaml", "--threads", "1")
+ORACLE = (
+    "oracle", "--model", "lenet5-mini", "--weights", "w.safetensors", "--data", "digits", "--threads", "1",
+    "--prune", "conv1=0.5", "--prune", "conv2=0.5", "--prune", "conv3=0.1",
+)  # fmt: skip
+
+
+def begin(folder: Path, *words: str) -> "subprocess.Popen[str]":
     """The command in a process of its own, as a user would start it."""
-    words = [sys.executable, "-m", "trueoracle", "run", "short.yaml", "--threads", "1"]
-    return subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    whole = [sys.executable, "-m", "trueoracle", *(words or RUN)]
+    return subprocess.Popen(whole, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
@@ -89,3 +99,32 @@ def test_a_study_killed_twice_and_interrupted_once_ends_with_the_table_of_a_calm
     pd.testing.assert_frame_equal(study.curves(), calm.curves(), check_exact=True)
     # What had finished before a kill was never run again.
     pd.testing.assert_frame_equal(after_kill.merge(resumed, how="left"), after_kill)
+
+
+def test_an_oracle_killed_and_interrupted_ends_with_the_table_of_a_calm_one(tmp_path: Path) -> None:
+    net = build("lenet5-mini", InputShape(channels=1, height=32, width=32, classes=10), seed=4)
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    _, problem = begin(tmp_path, *ORACLE, "-o", "calm.parquet").communicate()
+    calm = pd.read_parquet(tmp_path / "calm.parquet")
+    assert len(calm) == 252 * 252 * 10, problem
+
+    kept = tmp_path / "table.parquet.unfinished" / "0.safetensors"
+    process = begin(tmp_path, *ORACLE, "-o", "table.parquet")
+    wait_until(kept.exists, process)
+    assert killed(process) == -signal.SIGKILL
+    assert not (tmp_path / "table.parquet").exists()
+
+    before = kept.stat().st_mtime_ns
+    process = begin(tmp_path, *ORACLE, "-o", "table.parquet")
+    wait_until(lambda: kept.stat().st_mtime_ns > before, process)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate()
+    assert process.returncode == 130
+    assert "what was done is kept beside table.parquet. To resume, give the same command again" in printed
+
+    process = begin(tmp_path, *ORACLE, "-o", "table.parquet")
+    printed, problem = process.communicate()
+    assert process.returncode == 0, problem
+    assert "635,040 masks on" in printed
+    assert {path.name for path in tmp_path.iterdir()} == {"w.safetensors", "calm.parquet", "table.parquet"}
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), calm, check_exact=True)

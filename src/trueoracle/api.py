@@ -154,11 +154,11 @@ class Study:
 
     def report(self, path: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> None:
         """Write the report, one HTML file: the predictor `x` judged against `y`, all others ranked."""
-        write_report(self._store, self.plan.digest, Path(path), x, y, self._progress)
+        write_report(self._store, self.plan.digest, Path(path), x, y, progress=self._progress)
 
     def figures(self, folder: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[Path]:
         """Write the figures for a manuscript, each as PDF and SVG; the paths written."""
-        return write_figures(self._store, self.plan.digest, Path(folder), x, y, self._progress)
+        return write_figures(self._store, self.plan.digest, Path(folder), x, y, progress=self._progress)
 
     @property
     def _store(self) -> Store:

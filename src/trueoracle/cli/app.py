@@ -167,7 +167,11 @@ def oracle(
         model, weights, data, dict(_ratio(text) for text in prune), sample=sample, seed=seed, images=images,
         removal=_removal(removal), path=path, data_dir=data_dir, device=device, progress=progress,
     )  # fmt: skip
-    found = write_landscape(question, output, Workers(api.threads_or_all(threads)), progress, top)
+    try:
+        found = write_landscape(question, output, Workers(api.threads_or_all(threads)), progress, top)
+    except KeyboardInterrupt:
+        show.say(f"stopped; what was done is kept beside {output}. To resume, give the same command again")
+        sys.exit(130)
     show.landscape(found, output)
 
 
@@ -272,7 +276,7 @@ def report(
     """Write a study's report, one self-contained page."""
     from trueoracle.report import write_report
 
-    write_report(Store(store), study, output, x, y, Bars())
+    write_report(Store(store), study, output, x, y, progress=Bars())
     show.say(f"report written to {output}")
 
 
@@ -287,7 +291,7 @@ def figures(
     """Write a study's figures for a manuscript, as PDF and SVG."""
     from trueoracle.report import write_figures
 
-    written = write_figures(Store(store), study, output, x, y, Bars())
+    written = write_figures(Store(store), study, output, x, y, progress=Bars())
     show.say(f"{len(written)} files written to {output}")
 
 

@@ -23,7 +23,9 @@ from trueoracle.progress import Advance
 # Enough blocks to judge by their spread how sure a mean is, none so large that Ctrl-C is obeyed late.
 _FEWEST_BLOCKS, _MOST_WORK = 32, 2 * 10**9
 _MULTIPLE = 16  # of the images of a block: the lanes of a vector
-_SECONDS_BETWEEN_SAVES = 60.0
+# A save comes after so many times what the last one took, and after so many seconds, so that it costs a kill and
+# the work little.
+_TIMES_A_SAVE, _SECONDS_A_SAVE = 50, 0.5
 
 Stop = Callable[[], bool]
 Run = Callable[[Callable[[int, Stop], tuple[int, Sums]], Iterable[int]], Iterator[tuple[int, Sums]]]
@@ -93,10 +95,10 @@ def accumulate(
     """The pruned losses of the masks of `ranks` over these examples; `advance` is told of them as they are done.
 
     `population` is the size of the train split that the examples were drawn from, if they are a part of it. With
-    `keep`, the sums so far are written to that file once a minute, when interrupted and at the end, whole or not at
-    all, and what the file holds is gone on from. `identity` is whatever determines the sums beside the ranks and the
-    evaluator's path; `StoreError` where the file holds those of another. Memory: 24 bytes a mask, and 16 a mask for
-    every block in work or waiting.
+    `keep`, the sums so far are written to that file now and then (it takes a fiftieth of the time), when interrupted
+    and at the end, whole or not at all, and what the file holds is gone on from. `identity` is whatever determines
+    the sums beside the ranks and the evaluator's path; `StoreError` where the file holds those of another. Memory:
+    24 bytes a mask, and 16 a mask for every block in work or waiting.
     """
     blocks = _blocks(len(examples), len(ranks), evaluator.images_at_once)
     sizes = [block.stop - block.start for block in blocks]
@@ -107,14 +109,13 @@ def accumulate(
     def work(number: int, _stop: Stop) -> tuple[int, Sums]:
         return number, evaluator.sums(ranks, examples.take(blocks[number]))
 
-    saved = monotonic()
+    next_save = monotonic() + _SECONDS_A_SAVE
     try:
         for number, sums in run(work, range(total.blocks, len(blocks))):
             total.add(number, sums, sizes)
             advance(sizes[number])
-            if keep is not None and monotonic() - saved > _SECONDS_BETWEEN_SAVES:
-                _save(keep, total, identity)
-                saved = monotonic()
+            if keep is not None and monotonic() > next_save:
+                next_save = _save(keep, total, identity)
     finally:
         if keep is not None:
             _save(keep, total, identity)
@@ -158,8 +159,11 @@ def _resumed(keep: Path | None, identity: str, masks: int) -> _Total:
     return _Total(**arrays, blocks=int(facts["blocks"]))
 
 
-def _save(keep: Path, total: _Total, identity: str) -> None:
+def _save(keep: Path, total: _Total, identity: str) -> float:
+    """When the next one is due."""
+    begin = monotonic()
     arrays = {"loss_M": total.loss_M, "squares_M": total.squares_M, "correct_M": total.correct_M}
     with NamedTemporaryFile(dir=keep.parent, prefix=f".{keep.name}.", delete=False) as file:
         file.write(save(arrays, metadata={"identity": identity, "blocks": str(total.blocks)}))
     Path(file.name).replace(keep)
+    return monotonic() + max(_SECONDS_A_SAVE, _TIMES_A_SAVE * (monotonic() - begin))

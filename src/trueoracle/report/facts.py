@@ -1,11 +1,15 @@
 """The figures of a cell as rows of a table: what it is called, its value, and what must be said beside it."""
 
+import json
 from dataclasses import dataclass
 
 from trueoracle.analysis import Absent, CellAnalysis
+from trueoracle.analysis.masks import x_sign
 from trueoracle.analysis.result import AtK
 from trueoracle.report.findings import CellFindings
 from trueoracle.report.wording import column, difference, interval, probability, result, share, signed
+
+_UNITS_NAMED = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,11 @@ def relation(found: CellAnalysis) -> list[Fact]:
             name="Kendall's τ-b",
             value=f"{signed(a.kendall_tau)} {interval(a.kendall_interval)}",
             note=_why(a.kendall_interval) or "95% interval, bootstrap over masks with their repeats",
+        ),
+        Fact(
+            name="τ of other retrainings",
+            value=interval(a.kendall_retraining_interval),
+            note=_why(a.kendall_retraining_interval) or "95% interval, of the same masks retrained anew",
         ),
         Fact(name="Spearman's rho, Pearson's r", value=f"{signed(a.spearman_rho)}, {signed(a.pearson_r)}"),
     ]
@@ -73,7 +82,8 @@ def choosing(cell: CellFindings) -> list[Fact]:
         Fact(
             name=f"{'exact' if cell.exact else 'approximate'} oracle mask",
             value=result(c.oracle_result, y),
-            note=f"{column(cell.analysis.x)} {c.oracle_x:.4g}; best of all masks {result(c.best_result, y)}",
+            note=f"{_mask(cell, cell.oracle)}; {column(cell.analysis.x)} {c.oracle_x:.4g}, {_runner_up(cell)}; "
+            f"the best mask reaches {result(c.best_result, y)}",
         ),
         Fact(name="regret", value=difference(c.regret, y) + in_noise, note=held_out),
         Fact(name="masks that end worse", value=share(c.percentile), note="ties counted half"),
@@ -88,6 +98,24 @@ def choosing(cell: CellFindings) -> list[Fact]:
         note = f"{c.tenth_n:,} masks, 95% interval {interval(c.tenth_interval)}"
         facts.append(Fact(name="τ within the lowest tenth", value=signed(c.tenth_tau), note=note))
     return facts
+
+
+def _mask(cell: CellFindings, index: int) -> str:
+    """A mask by what it prunes, or by how many units where those are too many to name."""
+    pruned = json.loads(cell.masks.pruned[index]) if cell.masks.pruned else {}
+    sites = [
+        f"{site} without {', '.join(map(str, units))}"
+        if len(units) <= _UNITS_NAMED
+        else f"{site} without {len(units)} units"
+        for site, units in pruned.items()
+    ]
+    return "; ".join(sites)
+
+
+def _runner_up(cell: CellFindings) -> str:
+    """How far ahead the oracle mask is: a loss on the whole split has no sampling error."""
+    first, second = sorted(x_sign(cell.analysis.x) * cell.x)[:2]
+    return f"the next is {second - first:.2g} worse" if second > first else "another mask ties with it"
 
 
 def _at_k(cell: CellFindings, at: AtK) -> Fact:
@@ -125,7 +153,7 @@ def conditions(cell: CellFindings) -> list[Fact]:
             note=_why(r.x_main_effects),
         ),
         Fact(name="parameters kept", value=share(r.parameters_kept), note=f"{record.parameters:,} of {cell.base.parameters:,}"),
-        Fact(name="multiply-accumulates kept", value=share(r.operations_kept), note=f"{record.macs:,} of {cell.base.macs:,} an image"),
+        Fact(name="multiply-accumulates kept", value=share(r.operations_kept), note=f"{record.macs:,} of {cell.base.macs:,} an input"),
     ]  # fmt: skip
 
 

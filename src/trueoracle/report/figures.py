@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from trueoracle.analysis import Absent
+from trueoracle.analysis import Absent, Options
 from trueoracle.analysis.cells import X, Y
 from trueoracle.errors import ReportError
 from trueoracle.progress import Progress, Quiet
@@ -54,7 +54,13 @@ _STYLE: dict[Any, Any] = {
 
 
 def write_figures(
-    store: Store, study: str, folder: Path, x: str = X, y: str = Y, progress: Progress | None = None
+    store: Store,
+    study: str,
+    folder: Path,
+    x: str = X,
+    y: str = Y,
+    options: Options | None = None,
+    progress: Progress | None = None,
 ) -> list[Path]:
     """Write every figure of a study (by name or digest) into `folder`, each as PDF and SVG; the paths written.
 
@@ -62,7 +68,7 @@ def write_figures(
     """
     check_folder(folder.parent)
     progress = progress or Quiet()
-    found = find(store, study, progress, x, y)
+    found = find(store, study, progress, x, y, options)
     drawings = list(_drawings(found))
     try:
         folder.mkdir(exist_ok=True)
@@ -84,7 +90,7 @@ def _drawings(study: Findings) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """Names of figures, and what draws them."""
     if len(study.cells) > 1:
         for grid in grids(study.cells):
-            suffix = f"-base{grid.base + 1}" if len(study.bases) > 1 else ""
+            suffix = f"-base{grid.base}" if len(study.bases) > 1 else ""
             yield f"grid{suffix}", partial(draw_grid, study, grid)
     for cell in study.cells:
         name = re.sub(r"[^A-Za-z0-9._+-]+", "-", cell.analysis.group)

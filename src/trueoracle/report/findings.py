@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from trueoracle.analysis import CellAnalysis, CellMasks
+from trueoracle.analysis import CellAnalysis, CellMasks, Options, PooledCell, pool
 from trueoracle.analysis.analyze import analyze_cells
 from trueoracle.analysis.cells import X, Y, study_masks
 from trueoracle.analysis.choice import better_than
@@ -88,20 +88,26 @@ class CellFindings:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """A study: its cells with trials in order, its base networks, its runs; `waiting` are the cells without trials."""
+    """A study: its cells with trials in order, its base networks, its runs; `waiting` are the cells without trials.
+
+    `pooled` says of each cell what holds over several base networks; it is empty where there is one.
+    """
 
     record: StudyRecord
     spec: StudySpec
     bases: tuple[BaseRecord, ...]
     cells: tuple[CellFindings, ...]
     waiting: tuple[CellRecord, ...]
+    pooled: tuple[PooledCell, ...]
     runs: tuple[RunRecord, ...]
     status: Status
     x: str
     y: str
 
 
-def find(store: Store, study: str, progress: Progress, x: str = X, y: str = Y) -> Findings:
+def find(
+    store: Store, study: str, progress: Progress, x: str = X, y: str = Y, options: Options | None = None
+) -> Findings:
     """Everything about a study (by name or digest) whose predictor `x` is judged against `y`; all others are ranked beside it.
 
     `TableError` where there is too little to analyse.
@@ -114,7 +120,7 @@ def find(store: Store, study: str, progress: Progress, x: str = X, y: str = Y) -
         raise TableError(f"study `{study}` has no trials yet: run it first")
     bases = _bases(store, record.digest, records)
     masks = study_masks(store, record.digest, [x], y)
-    analyses = analyze_cells(masks, [x], progress=progress)
+    analyses = analyze_cells(masks, [x], options, progress)
     begun = {record.name: record for record in records}
     cells = []
     with progress.task("reading learning curves", len(masks), "cells") as advance:
@@ -129,6 +135,7 @@ def find(store: Store, study: str, progress: Progress, x: str = X, y: str = Y) -
         bases=tuple(bases.values()),
         cells=tuple(cells),
         waiting=tuple(cell for cell in records if cell.index not in shown),
+        pooled=tuple(pool(analyses, records)),
         runs=tuple(store.runs(record.digest)),
         status=store.status(record.digest, spec.repeats * sum(cell.masks for cell in records)),
         x=x,

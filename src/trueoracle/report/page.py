@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from trueoracle.analysis import Absent, CellAnalysis, Verdict
+from trueoracle.analysis import Absent, CellAnalysis, Options, Verdict
 from trueoracle.analysis.cells import X, Y
 from trueoracle.progress import Progress, Quiet
 from trueoracle.report import wording
@@ -46,7 +46,13 @@ class Section:
 
 
 def write_report(
-    store: Store, study: str, path: Path, x: str = X, y: str = Y, progress: Progress | None = None
+    store: Store,
+    study: str,
+    path: Path,
+    x: str = X,
+    y: str = Y,
+    options: Options | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Write the report of a study (by name or digest) to `path`: predictor `x` judged against result `y`.
 
@@ -54,7 +60,7 @@ def write_report(
     """
     check_folder(path.parent)
     progress = progress or Quiet()
-    write_whole(path, render(find(store, study, progress, x, y), progress).encode())
+    write_whole(path, render(find(store, study, progress, x, y, options), progress).encode())
 
 
 def render(study: Findings, progress: Progress) -> str:
@@ -77,6 +83,7 @@ def render(study: Findings, progress: Progress) -> str:
         overview=_overview(study) if len(study.cells) > 1 else "",
         runs=[_run(run) for run in study.runs],
         spec=yaml.safe_dump(study.spec.facts(), sort_keys=False),
+        scale=study.spec.scale.caveat,
         peeks=study.spec.final is FinalProtocol.BEST_ON_TEST,
         Absent=Absent,
         css=Markup(_own("page.css")),

@@ -49,10 +49,11 @@ def conduct(
             predictors = Predictors(
                 plan=plan, bases=bases, data=data, store=store, executor=executor, progress=progress, backend=backend
             )
+            paths = []
             for cell in plan.cells:
-                _evaluate_masks(plan, cell, bases[cell.base], data, store, executor, progress)
+                paths += _evaluate_masks(plan, cell, bases[cell.base], data, store, executor, progress)
                 predictors.measure(cell)
-            _retrain(plan, bases, made, data, store, executor, progress)
+            _retrain(plan, bases, made, paths, data, store, executor, progress)
     except KeyboardInterrupt:
         raise Paused from None
     return store.status(plan.digest, plan.trials)
@@ -125,12 +126,15 @@ def _evaluate_masks(
     store: Store,
     executor: Executor,
     progress: Progress,
-) -> None:
-    """The pruned train loss of every mask in play that the store does not have yet, and what criteria say of it."""
+) -> list[str]:
+    """The pruned train loss of every mask in play that the store does not have yet, and what criteria say of it.
+
+    Returns the oracle's path, with its reason where it has one; nothing where the store has all masks.
+    """
     known = store.masks(plan.digest, cell.index)
     left = [rank for rank in cell.ranks if rank not in known] if known else cell.ranks
     if not left:
-        return
+        return []
     importance = importances(base, {choice.site: plan.sites[choice.site] for choice in cell.space.sites})
     path = evaluator(base, cell.space, plan.shape, plan.spec.removal, progress=progress)
     for found in survey(path, left, data.train, executor, progress, what=cell.name):
@@ -147,12 +151,14 @@ def _evaluate_masks(
             for mask, loss, accuracy in zip(masks, found.loss_M, found.accuracy_M, strict=True)
         ]
         store.put_masks(plan.digest, records, cell.digits)
+    return [path.path]
 
 
 def _retrain(
     plan: Plan,
     bases: Sequence[nn.Module],
     made: Sequence[Choice],
+    paths: Sequence[str],
     data: Dataset,
     store: Store,
     executor: Executor,
@@ -162,7 +168,7 @@ def _retrain(
     settled = store.settled(plan.digest)
     digits = {cell.index: cell.digits for cell in plan.cells}
     left = plan.trials - len(settled)
-    run = store.begin_run(plan.digest, executor.workers, versions(bases[0], made))
+    run = store.begin_run(plan.digest, executor.workers, versions(bases[0], made, paths))
     recipe = plan.spec.retrain
     with (
         progress.task("retraining", left, "trials") as settle,
@@ -175,9 +181,13 @@ def _retrain(
             advance(sum(recipe.epochs - len(trial.curve) for trial in trials))
 
 
-def versions(base: nn.Module, made: Sequence[Choice]) -> dict[str, str]:
-    """What the trials were made with, for the report; the backend with the reason for it."""
+def versions(base: nn.Module, made: Sequence[Choice], paths: Sequence[str]) -> dict[str, str]:
+    """What the trials were made with, for the report; the backend with the reason for it.
+
+    `paths` are the oracle's in this run; masks that the store had before were evaluated by an earlier one.
+    """
     return {
+        "oracle_path": "; ".join(dict.fromkeys(paths)) or "none: an earlier run evaluated the masks",
         "backend": ", ".join(dict.fromkeys(choice.backend for choice in made)),
         "backend_reason": " ".join(dict.fromkeys(choice.reason for choice in made)),
         "trueoracle": version("trueoracle"),

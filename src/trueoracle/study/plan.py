@@ -7,6 +7,7 @@ from torch import nn
 
 from trueoracle.data import Dataset, Drawn, dataset_shape, subset
 from trueoracle.errors import SpecError, TrueOracleError
+from trueoracle.fleet import objective
 from trueoracle.mask import Mask
 from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weights, try_removal
 from trueoracle.seeding import derive_seed
@@ -121,13 +122,17 @@ def drawn_questions(spec: StudySpec) -> Drawn:
 def study_data(plan: Plan, data: Dataset) -> Dataset:
     """The part of the data that the study is about, the same for every study of this dataset and `seed`.
 
-    `DataError` or `SpecError` where the study asks for more images than there are.
+    `DataError` or `SpecError` where the study asks for more images than there are, or a recipe for changes that the
+    data cannot take.
     """
     spec = plan.spec
     part = subset(data, spec.train_images, spec.test_images, _subset_seed(spec))
     images = spec.recalibration_images
     if images is not None and not 2 <= images <= len(part.train):
         raise SpecError(f"`recalibration_images` must lie in [2, {len(part.train)}], but got {images}")
+    for recipe in (spec.train if spec.base_weights is None else None, spec.retrain, spec.early):
+        if recipe is not None:
+            objective(recipe, part)  # better said before anything is trained
     return part
 
 

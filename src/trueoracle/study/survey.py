@@ -27,7 +27,7 @@ def survey(
     """The losses of the masks of `ranks` (rising) on `train`, in groups that follow one another.
 
     `population` is the size of the split that `train` is a part of, if it is. With `folder`, sums of unfinished
-    groups are kept there (see `accumulate`), so that a kill costs a minute; `identity` names what they are sums of.
+    groups are kept there (see `accumulate`), so that a kill costs little; `identity` names what they are sums of.
     """
     step = evaluator.masks_at_once
     with progress.task(f"pruned train loss, {what}", len(ranks), "masks") as advance:
