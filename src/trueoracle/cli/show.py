@@ -175,7 +175,7 @@ def pooled(found: Sequence[PooledCell]) -> None:
 
 def sites(found: pd.DataFrame) -> None:
     """A line a site; a unit's parameters and operations are what the whole network saves by losing it."""
-    table = Table(caption="parameters and multiply-accumulates (for one image) that the network saves a unit")
+    table = Table(caption="parameters and multiply-accumulates (for one image or token) that the network saves a unit")
     table.add_column("site", overflow="fold")
     table.add_column("kind")
     for heading in ("units", "parameters", "operations"):

@@ -39,9 +39,9 @@ def convert_tinyllava(source: Path, target: Path) -> None:
 
     facts = _facts(source)
     text, vision = facts["text_config"], facts["vision_config"]
-    tokenizer = AutoTokenizer.from_pretrained(source, config=_config(text))
+    tokenizer: Any = AutoTokenizer.from_pretrained(source, config=_config(text))
     tokenizer.add_special_tokens({"additional_special_tokens": [_PICTURE]})
-    config = _llava_config(facts, int(tokenizer.convert_tokens_to_ids(_PICTURE)))
+    config = _llava_config(facts, tokenizer.convert_tokens_to_ids(_PICTURE))
     weights = _weights(source)
     _check(weights, config, source)
     target.mkdir(parents=True, exist_ok=True)
