@@ -201,9 +201,12 @@ def test_weights_are_needed_where_a_network_has_none(module: str) -> None:
 def test_the_command_lists_sites() -> None:
     result = CliRunner().invoke(app, ["sites", "lenet5-mini"], catch_exceptions=False)
     assert result.exit_code == 0
-    lines = [[word.strip() for word in line.strip("│ ").split("│")] for line in result.output.splitlines()]
+    lines = [line.split() for line in result.output.splitlines()]
     assert ["conv1", "filter", "10", "276", "44,600", "conv2"] in lines
     assert ["fc1", "neuron", "10", "21", "20", "fc2"] in lines
+    narrow = CliRunner().invoke(app, ["sites", "resnet20"], catch_exceptions=False, env={"COLUMNS": "40"})
+    lines = [line.split() for line in narrow.output.splitlines()]
+    assert ["layer1.0.conv1", "filter", "16", "290", "294,912", ".bn1,", ".conv2"] in lines
 
 
 def test_frozen_layers_are_sites_too_and_stay_frozen() -> None:
