@@ -306,7 +306,6 @@ REFUSED = {
     "beside": (lambda: Refused(Beside(), 12), r"`cat` \(cat\) mixes the units of `conv`"),
     "in place": (lambda: Refused(InPlace()), r"`clamp_` writes over its input \(clamp_\)"),
     "depends": (lambda: Refused(Depends()), r"torch\.fx cannot trace Refused: symbolically traced variables"),
-    "groups": (lambda: Refused(nn.Conv2d(6, 6, 3, groups=3)), r"`between` is a convolution in 3 groups"),
     "batch": (OverTheBatch, r"a trial in float64 gave other outputs than the physically pruned networks"),
 }
 

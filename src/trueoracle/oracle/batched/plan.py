@@ -178,8 +178,6 @@ def _at_units(
 
 def _check_consumer(traced: Traced, node: fx.Node, layer: nn.Module | None, site: Coupling) -> None:
     name, row = name_of(node), traced.row_shapes[node.all_input_nodes[0]]
-    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
-        raise CannotBatch(f"`{name}` is a convolution in {layer.groups} groups")
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         raise CannotBatch(f"`{name}` pads with more than zeros")
     if row[0] % site.units or (isinstance(layer, nn.Linear) and len(row) != 1):
