@@ -102,6 +102,13 @@ def test_images_of_any_size_are_brought_to_the_size_that_is_named(photos: Path) 
     torch.testing.assert_close(seen[0], wanted[:, 1:15, 1:15].float(), rtol=0, atol=1e-4)
 
 
+def test_what_was_scaled_once_is_not_taken_for_what_has_one_size(photos: Path) -> None:
+    picture(5, (16, 16)).save(photos / "train" / "cat" / "a.png")  # the first, of the size that @14 scales all to
+    assert load(f"{photos}@14").shape.width == 14
+    with pytest.raises(DataError, match="train/cat/b.png` has 6x4 pixels, not 16x16"):
+        load(str(photos))
+
+
 def table(rows: list[tuple[int, object]], **more: list[str]) -> pa.Table:
     images = [encoded(picture(level)) for level, _ in rows]
     return pa.table({"image": images, "label": [label for _, label in rows], **more})

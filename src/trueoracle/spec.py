@@ -122,9 +122,9 @@ class Recipe(_Facts):
         return self.epochs if self.steps is None else min(self.epochs, -(-self.steps // an_epoch))
 
     @property
-    def extras(self) -> tuple[str, ...]:
-        """The keys in use that ask more of a step than plain batches, cross-entropy and the optimiser's own rule."""
-        keys = ("nesterov", "gradient_clipping", "label_smoothing", "augmentation", "mixup", "cutmix", "lora")
+    def for_images(self) -> tuple[str, ...]:
+        """The keys in use that only training on images and classes knows."""
+        keys = ("augmentation", "label_smoothing", "mixup", "cutmix")
         return tuple(key for key in keys if getattr(self, key) != type(self).model_fields[key].default)
 
 

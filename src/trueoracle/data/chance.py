@@ -19,7 +19,8 @@ def torch_seeded(seed: int) -> Iterator[Callable[[], bool]]:
 
     The value, called before the end, says whether anything was drawn at all.
     """
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    in_use: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = [torch.cuda.current_device()] if in_use else []
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         before = _states(devices)

@@ -54,7 +54,8 @@ def own_source(name: str) -> Source:
 
     def read(_data_dir: Path | None, progress: Progress) -> RawData:
         splits = {"train": found.train, "test": found.test}
-        return cached(f"own-{found.key}", pixels, splits, found.classes, progress, where.name)
+        key = f"own-{found.key}" if size is None else f"own-{found.key}-scaled"
+        return cached(key, pixels, splits, found.classes, progress, path)
 
     return Source(shape=shape, read=read)
 

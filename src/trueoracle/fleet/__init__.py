@@ -2,6 +2,7 @@
 
 from trueoracle.fleet.choice import BACKENDS, Backend, Choice, choose
 from trueoracle.fleet.loop import Stopped, Trained, figures_of, train
+from trueoracle.fleet.objective import objective
 from trueoracle.fleet.training import train_alone, train_fleet
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Trained",
     "choose",
     "figures_of",
+    "objective",
     "train",
     "train_alone",
     "train_fleet",

@@ -55,11 +55,12 @@ class Softened:
 def objective(recipe: Recipe, data: Dataset) -> Objective:
     """The recipe's objective on the train split; `SpecError` where it changes images and the data holds none."""
     train = data.train
-    changed = [key for key in ("augmentation", "label_smoothing", "mixup", "cutmix") if key in recipe.extras]
-    if not changed:
+    if not recipe.for_images:
         return lambda batch_B, _chance: train.take(batch_B)
     if not isinstance(train, Split | StoredSplit):
-        raise SpecError(f"`{changed[0]}` is for images to be classified, but `{data.name}` holds other examples")
+        raise SpecError(
+            f"`{recipe.for_images[0]}` is for images to be classified, but `{data.name}` holds other examples"
+        )
     images_of_batch = _images(recipe.augmentation, data, train)
 
     def on_batch(batch_B: Tensor, chance: np.random.Generator) -> Softened:

@@ -7,12 +7,13 @@ from torch import nn
 
 from trueoracle.data import Dataset, Drawn, dataset_shape, subset
 from trueoracle.errors import SpecError, TrueOracleError
+from trueoracle.fleet import objective
 from trueoracle.mask import Mask
 from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weights, try_removal
 from trueoracle.seeding import derive_seed
-from trueoracle.shape import Shape
+from trueoracle.shape import InputShape, Shape
 from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.spec import CellSpec, StudySpec, case_name
+from trueoracle.spec import CellSpec, Recipe, StudySpec, case_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,7 @@ def plan(spec: StudySpec) -> Plan:
     With `base_weights` the plan's network already holds them.
     """
     shape = dataset_shape(spec.data)
+    _check_recipes(spec, shape)
     digest = spec.digest()
     as_it_is = spec.train is None and spec.base_weights is None
     nets = tuple(
@@ -101,6 +103,17 @@ def plan(spec: StudySpec) -> Plan:
     return Plan(spec=spec, digest=digest, shape=shape, nets=nets, sites=sites, cells=tuple(of_all))
 
 
+def _check_recipes(spec: StudySpec, shape: Shape) -> None:
+    if isinstance(shape, InputShape):
+        return
+    for key in ("train", "retrain", "early"):
+        recipe: Recipe | None = getattr(spec, key)
+        if recipe is not None and recipe.for_images:
+            raise SpecError(
+                f"`{key}.{recipe.for_images[0]}` is for images to be classified, but `{spec.data}` asks questions"
+            )
+
+
 def drawn_questions(spec: StudySpec) -> Drawn:
     """Which questions the study is about, where it is about questions."""
     return Drawn(model=spec.model, train=spec.train_images, test=spec.test_images, seed=_subset_seed(spec))
@@ -109,13 +122,17 @@ def drawn_questions(spec: StudySpec) -> Drawn:
 def study_data(plan: Plan, data: Dataset) -> Dataset:
     """The part of the data that the study is about, the same for every study of this dataset and `seed`.
 
-    `DataError` or `SpecError` where the study asks for more images than there are.
+    `DataError` or `SpecError` where the study asks for more images than there are, or a recipe for changes that the
+    data cannot take.
     """
     spec = plan.spec
     part = subset(data, spec.train_images, spec.test_images, _subset_seed(spec))
     images = spec.recalibration_images
     if images is not None and not 2 <= images <= len(part.train):
         raise SpecError(f"`recalibration_images` must lie in [2, {len(part.train)}], but got {images}")
+    for recipe in (spec.train if spec.base_weights is None else None, spec.retrain, spec.early):
+        if recipe is not None:
+            objective(recipe, part)  # better said before anything is trained
     return part
 
 
