@@ -51,6 +51,13 @@ def test_the_analysis_shows_them_apart_and_pooled(three: Study) -> None:
     assert pooled.interval.high == pytest.approx(min(1, pooled.mean_tau + half))
 
 
+def test_the_report_shows_them_apart_and_pooled(three: Study, tmp_path: Path) -> None:
+    three.report(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert all(f'id="cell-conv1-0.5-base-{base}"' in page for base in range(3))
+    assert "Over base networks: each is one case" in page
+
+
 def test_one_base_network_is_not_pooled(finished: Study) -> None:
     assert finished.pooled() == []
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trueoracle.data import Split
 from trueoracle.errors import ModelError, SpecError
-from trueoracle.nets import build, evaluate, find_sites, remove
+from trueoracle.nets import REMOVALS, Removal, build, evaluate, find_sites, remove
 from trueoracle.nets.vgg import CifarVGG
 from trueoracle.oracle import CannotBatch, Evaluator, Loop, Sums, batched, evaluator
 from trueoracle.shape import InputShape
@@ -130,8 +130,8 @@ def assert_equal(found: Sums, wanted: Sums) -> None:
     np.testing.assert_array_equal(found.correct_M, wanted.correct_M)
 
 
-def in_float64(net: nn.Module, space: MaskSpace, shape: InputShape) -> Loop:
-    return Loop(net=deepcopy(net).double(), space=space, shape=shape)
+def in_float64(net: nn.Module, space: MaskSpace, shape: InputShape, removal: Removal = "aligned") -> Loop:
+    return Loop(net=deepcopy(net).double(), space=space, shape=shape, removal=removal)
 
 
 def vgg() -> nn.Module:
@@ -157,16 +157,17 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("removal", REMOVALS)
 @pytest.mark.parametrize("case", CASES)
-def test_batched_equals_the_loop_in_float64(case: str) -> None:
+def test_batched_equals_the_loop_in_float64(case: str, removal: Removal) -> None:
     make, shape, sites = CASES[case]
     net = seeded(make)
     space = half_pruned(net, shape, *sites)
     images, labels = images_of(shape, 6)
-    fast = batched(net, space, shape)
+    fast = batched(net, space, shape, removal)
     assert fast.path == "batched"
     ranks = space.draw(8, seed=1)
-    wanted = in_float64(net, space, shape).sums(ranks, split(images.double(), labels))
+    wanted = in_float64(net, space, shape, removal).sums(ranks, split(images.double(), labels))
     assert np.unique(wanted.loss_M).size > 1
     assert_equal(fast.sums(ranks, split(images, labels)), wanted)
     # The two ways to sum over units, each taken wherever it can be.
@@ -305,7 +306,6 @@ REFUSED = {
     "beside": (lambda: Refused(Beside(), 12), r"`cat` \(cat\) mixes the units of `conv`"),
     "in place": (lambda: Refused(InPlace()), r"`clamp_` writes over its input \(clamp_\)"),
     "depends": (lambda: Refused(Depends()), r"torch\.fx cannot trace Refused: symbolically traced variables"),
-    "groups": (lambda: Refused(nn.Conv2d(6, 6, 3, groups=3)), r"`between` is a convolution in 3 groups"),
     "batch": (OverTheBatch, r"a trial in float64 gave other outputs than the physically pruned networks"),
 }
 

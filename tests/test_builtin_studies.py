@@ -30,6 +30,16 @@ def test_a_study_runs_at_tiny(name: str, folder: Path, tmp_path: Path, monkeypat
     run_interrupted_once(name, folder, tmp_path, monkeypatch)
 
 
+def test_a_report_says_what_its_scale_cannot_support(tmp_path: Path) -> None:
+    few = {"cells.0.draw": 4, "train.epochs": 2, "train.milestones": [1], "retrain.epochs": 1, "retrain.milestones": []}
+    changes = {**few, "retrain.schedule": "constant"}
+    store = f"sqlite:///{tmp_path / 's.db'}"
+    study = Study("quickstart", scale="tiny", set=changes, store=store, threads=1, progress=Quiet())
+    study.run()
+    study.report(tmp_path / "report.html")
+    assert study.spec.scale.caveat in (tmp_path / "report.html").read_text().replace("&#39;", "'")
+
+
 @needs_data
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(builtin_studies()))

@@ -5,14 +5,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import trueoracle
 from trueoracle import Study, StudySpec
 from trueoracle.cli.app import app, main
 from trueoracle.errors import ModelError, SpecError
-from trueoracle.nets import build
+from trueoracle.mask import Mask, SiteMask
+from trueoracle.nets import build, find_sites, remove, silenced
 from trueoracle.progress import Quiet
 from trueoracle.shape import InputShape
 
@@ -200,12 +201,63 @@ def test_weights_are_needed_where_a_network_has_none(module: str) -> None:
 def test_the_command_lists_sites() -> None:
     result = CliRunner().invoke(app, ["sites", "lenet5-mini"], catch_exceptions=False)
     assert result.exit_code == 0
-    lines = [[word.strip() for word in line.strip("│ ").split("│")] for line in result.output.splitlines()]
+    lines = [line.split() for line in result.output.splitlines()]
     assert ["conv1", "filter", "10", "276", "44,600", "conv2"] in lines
     assert ["fc1", "neuron", "10", "21", "20", "fc2"] in lines
+    narrow = CliRunner().invoke(app, ["sites", "resnet20"], catch_exceptions=False, env={"COLUMNS": "40"})
+    lines = [line.split() for line in narrow.output.splitlines()]
+    assert ["layer1.0.conv1", "filter", "16", "290", "294,912", ".bn1,", ".conv2"] in lines
 
 
 def test_frozen_layers_are_sites_too_and_stay_frozen() -> None:
     net = wired().requires_grad_(False)
     assert list(trueoracle.sites(net, shape=GREY, progress=Quiet())["site"]) == ["first", "second"]
     assert not any(parameter.requires_grad for parameter in net.parameters())
+
+
+class Between(nn.Module):
+    """A layer of the user's choice between the only two convolutions."""
+
+    def __init__(self, between: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.between, self.last, self.head = (
+            nn.Conv2d(1, 6, 3), between, nn.Conv2d(6, 4, 3), nn.Linear(4, 10)
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if isinstance(self.between, nn.MultiheadAttention):
+            tokens = x.flatten(2).mT
+            x = self.between(tokens, tokens, tokens)[0].mT.reshape(x.shape)
+        else:
+            x = self.between(x)
+        return self.head(self.last(x).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("between", "reason"),
+    [
+        (nn.Conv2d(6, 6, 3, groups=3), "`between`, a convolution in 3 groups, which loses no single channels"),
+        (nn.MultiheadAttention(6, 2, batch_first=True), "`between`, and of a MultiheadAttention nothing is cut"),
+    ],
+)
+def test_a_layer_that_loses_no_single_channels_makes_no_site(between: nn.Module, reason: str) -> None:
+    sites = find_sites(Between(between), GREY)
+    assert list(sites) == ["last"]
+    assert sites.refused["conv"] == f"its units are tied to {reason}"
+
+
+@pytest.mark.parametrize(
+    "between", [nn.Conv2d(6, 6, 3, groups=6), nn.BatchNorm2d(6), nn.PReLU(6), nn.InstanceNorm2d(6)]
+)
+def test_a_layer_that_works_on_each_unit_goes_along(between: nn.Module) -> None:
+    torch.manual_seed(0)
+    net = Between(between).double().eval()
+    images = torch.randn(2, 1, 32, 32, dtype=torch.float64)
+    sites = find_sites(net, GREY)
+    assert "between" in sites["conv"].coupled
+    mask = Mask(rank=0, sites=(SiteMask(site="conv", units=6, kept=(1, 4)),))
+    with torch.no_grad():
+        with silenced(net, mask, sites):
+            expected = net(images)
+        torch.testing.assert_close(remove(net, mask, sites)(images), expected, rtol=1e-9, atol=1e-9)

@@ -205,7 +205,7 @@ def test_nothing_sticks_out_of_a_telephone(small: Path, open_page: Page) -> None
 
 def test_40000_trials_are_drawn_within_two_seconds_and_15_megabytes(large: Path, open_page: Page) -> None:
     assert large.stat().st_size < 15_000_000
-    assert min(seconds_to_draw(open_page, large) for _ in range(3)) < 2  # the machine may be busy with other tests
+    assert any(seconds_to_draw(open_page, large) < 2 for _ in range(5))  # other tests may keep the machine busy
     open_page.locator("article svg.scatter").first.scroll_into_view_if_needed()
     open_page.evaluate(DRAWN)
     star = open_page.locator("article path.oracle").first

@@ -320,3 +320,32 @@ def test_the_trial_names_what_cannot_be_removed(make: Callable[[], nn.Module], s
     mask = Mask(rank=0, sites=(SiteMask(site=site, units=sites[site].units, kept=(0,)),))
     with pytest.raises(ModelError, match=message):
         try_removal(net, mask, sites, COLOUR)
+
+
+IMAGENET = InputShape(channels=3, height=224, width=224, classes=1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "shape", "patterns"),
+    [
+        ("resnet56", COLOUR, ("layer*.conv1",)),
+        ("vgg19", InputShape(channels=3, height=32, width=32, classes=100), ("*",)),
+        ("hf-resnet18", IMAGENET, ("*.layer.0.convolution",)),
+        ("hf-resnet50", IMAGENET, ("*.layer.[01].convolution",)),
+        ("vit-b16", IMAGENET, ("*.attention", "*.fc1")),
+    ],
+)
+def test_the_papers_networks_at_full_size(name: str, shape: InputShape, patterns: tuple[str, ...]) -> None:
+    net = lively(build(name, shape))
+    sites = find_sites(net, shape)
+    units = {site: sites[site].units for site in sites.expanded(dict.fromkeys(patterns, 0.5))}
+    space = MaskSpace(tuple(SiteChoice(site=site, units=n, pruned=n // 2) for site, n in units.items()))
+    mask = space.unrank(space.draw(1, seed=0)[0])
+    images = image(shape)[:1]
+    pruned = remove(net, mask, sites)
+    with torch.inference_mode():
+        found = pruned(images)
+        with silenced(net, mask, sites):
+            torch.testing.assert_close(found, net(images), rtol=1e-5, atol=1e-5)
+    assert len(state_bytes(pruned)) < 0.75 * len(state_bytes(net))

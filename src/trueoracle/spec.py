@@ -121,6 +121,12 @@ class Recipe(_Facts):
         an_epoch = -(-images // self.batch_size)
         return self.epochs if self.steps is None else min(self.epochs, -(-self.steps // an_epoch))
 
+    @property
+    def for_images(self) -> tuple[str, ...]:
+        """The keys in use that only training on images and classes knows."""
+        keys = ("augmentation", "label_smoothing", "mixup", "cutmix")
+        return tuple(key for key in keys if getattr(self, key) != type(self).model_fields[key].default)
+
 
 class CellSpec(_Facts):
     """One line of the results table: the sites pruned and at which ratio; all masks, or `draw` of them."""

@@ -20,6 +20,7 @@ from trueoracle.analysis.resample import LEAST, Resamples, generator, resample
 from trueoracle.analysis.result import Absent, Ceiling, Interval
 
 _GRID, _STEPS, _SMOOTHING, _DRAWS = 32, 20, 0.1, 50
+_SURE = 0.05  # a ceiling surely above this can be divided by; the few resamples below it count as this
 
 
 def ceiling(
@@ -135,13 +136,13 @@ def _relative(
     agreement: float, sign: float, tau: Resamples | Absent, top: float, drawn_top: Values
 ) -> tuple[float | Absent, Interval | Absent]:
     """Agreement over the ceiling with its interval, where the ceiling is surely above zero."""
-    if top <= 0 or np.quantile(drawn_top, 0.025) <= 0.05:
+    if top <= 0 or np.quantile(drawn_top, 0.025) <= _SURE:
         why = Absent(why="repeats of one mask may differ as much as masks do: the ceiling is not surely above 0.05")
         return why, why
     if isinstance(tau, Absent):
         return agreement / top, tau
     shared = min(len(tau.tau), len(drawn_top))
-    low, high = np.quantile(sign * tau.tau[:shared] / drawn_top[:shared], [0.025, 0.975])
+    low, high = np.quantile(sign * tau.tau[:shared] / np.maximum(_SURE, drawn_top[:shared]), [0.025, 0.975])
     return agreement / top, Interval(low=float(low), high=float(high))
 
 

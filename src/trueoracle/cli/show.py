@@ -174,17 +174,28 @@ def pooled(found: Sequence[PooledCell]) -> None:
 
 
 def sites(found: pd.DataFrame) -> None:
-    """A line a site; a unit's parameters and operations are what the whole network saves by losing it."""
-    table = Table(caption="parameters and multiply-accumulates (for one image) that the network saves a unit")
-    table.add_column("site", overflow="fold")
-    table.add_column("kind")
-    for heading in ("units", "parameters", "operations"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("coupled", overflow="fold")
+    """A line a site, however long: in a table on a narrow terminal names would break."""
+    rows = [("site", "kind", "units", "parameters", "operations", "coupled")]
     for row in found.to_dict("records"):
         numbers = (f"{row[name]:,}" for name in ("units", "parameters_per_unit", "operations_per_unit"))
-        table.add_row(row["site"], row["kind"], *numbers, ", ".join(row["coupled"]))
-    _out.print(table)
+        coupled = ", ".join(_beside(row["site"], layer) for layer in row["coupled"])
+        rows.append((row["site"], row["kind"], *numbers, coupled))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for site, kind, units, parameters, operations, coupled in rows:
+        counts = zip((units, parameters, operations), widths[2:5], strict=True)
+        right = "  ".join(text.rjust(width) for text, width in counts)
+        say(f"{site.ljust(widths[0])}  {kind.ljust(widths[1])}  {right}  {coupled}")
+    say("parameters and operations (multiply-accumulates for one input) are what the network saves with one unit;")
+    say("a coupled layer's name begins with a dot where what comes before is the site's")
+
+
+def _beside(site: str, layer: str) -> str:
+    """The layer's name without what it shares with the site's."""
+    parts, ours = layer.split("."), site.split(".")
+    shared = next(
+        (at for at, (a, b) in enumerate(zip(parts, ours, strict=False)) if a != b), min(len(parts), len(ours))
+    )
+    return "." + ".".join(parts[shared:]) if shared else layer
 
 
 def facts(found: Mapping[str, str]) -> None:

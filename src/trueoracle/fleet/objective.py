@@ -25,9 +25,6 @@ class TrainLoss(Protocol):
         ...
 
 
-# The keys of a recipe that change images or targets.
-_CHANGES = ("augmentation", "label_smoothing", "mixup", "cutmix")
-
 Objective = Callable[[Tensor, np.random.Generator], TrainLoss]
 """From the places of a batch's examples to what is minimised on it; what is random depends on the generator alone."""
 
@@ -58,11 +55,12 @@ class Softened:
 def objective(recipe: Recipe, data: Dataset) -> Objective:
     """The recipe's objective on the train split; `SpecError` where it changes images and the data holds none."""
     train = data.train
-    changed = [key for key in _CHANGES if key in recipe.model_dump(exclude_defaults=True)]
-    if not changed:
+    if not recipe.for_images:
         return lambda batch_B, _chance: train.take(batch_B)
     if not isinstance(train, Split | StoredSplit):
-        raise SpecError(f"`{changed[0]}` is for images to be classified, but `{data.name}` holds other examples")
+        raise SpecError(
+            f"`{recipe.for_images[0]}` is for images to be classified, but `{data.name}` holds other examples"
+        )
     images_of_batch = _images(recipe.augmentation, data, train)
 
     def on_batch(batch_B: Tensor, chance: np.random.Generator) -> Softened:

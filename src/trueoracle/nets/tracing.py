@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,10 @@ _PRODUCERS = {
     nn.Conv2d: (Kind.FILTER, tp.prune_conv_out_channels),
     nn.Linear: (Kind.NEURON, tp.prune_linear_out_channels),
 }
+_CUT = (
+    *(tp.ops.OPTYPE.CONV, tp.ops.OPTYPE.LINEAR, tp.ops.OPTYPE.DEPTHWISE_CONV, tp.ops.OPTYPE.PRELU),
+    *(tp.ops.OPTYPE.BN, tp.ops.OPTYPE.LN, tp.ops.OPTYPE.GN, tp.ops.OPTYPE.IN, tp.ops.OPTYPE.PARAMETER),
+)
 _ROLES = {
     tp.prune_conv_out_channels: Role.PRODUCER,
     tp.prune_linear_out_channels: Role.PRODUCER,
@@ -86,6 +91,8 @@ def _site(
         return "no layer sums over its units: they are the network's outputs, or lead nowhere"
     cuts = []
     for item in items:
+        if (reason := _uncut(item.dep.target)) is not None:
+            return f"its units are tied to `{names[item.dep.target.module]}`, {reason}"
         layer, roots = names[item.dep.target.module], np.asarray(item.root_idxs)
         if (np.bincount(roots, minlength=units) != len(roots) / units).any():
             return f"its units are tied to unequal parts of `{layer}`"
@@ -100,3 +107,12 @@ def _site(
             return f"its units are tied to only a part of the outputs of `{layer}`, or to them and more, as by a shortcut that pads channels"
         cuts.append(cut)
     return Site(name=name, kind=kind, units=units, cuts=tuple(cuts))
+
+
+def _uncut(node: Any) -> str | None:
+    """Why a layer cannot lose single channels, if it cannot."""
+    if node.type not in _CUT:
+        return f"and of a {type(node.module).__name__} nothing is cut"
+    if node.type == tp.ops.OPTYPE.CONV and node.module.groups > 1:
+        return f"a convolution in {node.module.groups} groups, which loses no single channels"
+    return None

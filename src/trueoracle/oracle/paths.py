@@ -48,11 +48,9 @@ def evaluator(
 
 
 def _batched(net: nn.Module, space: MaskSpace, shape: Shape, removal: Removal) -> Evaluator:
-    if removal != "aligned":
-        raise CannotBatch(f"many masks at once are evaluated with removal aligned, not {removal}")
     if not isinstance(shape, InputShape):
         raise CannotBatch(_NO_IMAGES.format(shape))
-    return batched(net, space, shape)
+    return batched(net, space, shape, removal)
 
 
 def _exact(net: nn.Module, space: MaskSpace, shape: Shape, removal: Removal, progress: Progress) -> Evaluator | str:

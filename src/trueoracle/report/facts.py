@@ -113,7 +113,7 @@ def _mask(cell: CellFindings, index: int) -> str:
 
 
 def _runner_up(cell: CellFindings) -> str:
-    """How far ahead the oracle mask is: `x` is computed on all images, so that it has no sampling error."""
+    """How far ahead the oracle mask is: a loss on the whole split has no sampling error."""
     first, second = sorted(x_sign(cell.analysis.x) * cell.x)[:2]
     return f"the next is {second - first:.2g} worse" if second > first else "another mask ties with it"
 
@@ -153,7 +153,7 @@ def conditions(cell: CellFindings) -> list[Fact]:
             note=_why(r.x_main_effects),
         ),
         Fact(name="parameters kept", value=share(r.parameters_kept), note=f"{record.parameters:,} of {cell.base.parameters:,}"),
-        Fact(name="multiply-accumulates kept", value=share(r.operations_kept), note=f"{record.macs:,} of {cell.base.macs:,} an image"),
+        Fact(name="multiply-accumulates kept", value=share(r.operations_kept), note=f"{record.macs:,} of {cell.base.macs:,} an input"),
     ]  # fmt: skip
 
 

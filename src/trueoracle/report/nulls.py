@@ -37,7 +37,7 @@ def null_picture(cell: CellFindings, null: UnitNull) -> Markup:
     parts = [
         drawing.bottom_axis(across, _BOTTOM, "Kendall's τ"),
         drawing.group("null", bars),
-        drawing.curve(across(grid), np.maximum(up(naive), _TOP), "naive"),
+        drawing.curve(across(grid), np.where(up(naive) < _TOP, np.nan, up(naive)), "naive"),
         *_mark(across, tau, "measured", f"measured τ = {signed(tau)}", _TOP - 30),
     ]
     if not isinstance(ceiling, Absent):

@@ -26,7 +26,7 @@ def probability(p: float | Absent) -> str:
     """A p-value to two significant digits, small ones as a power of ten, tiny ones as below 1e-15."""
     if isinstance(p, Absent):
         return "–"  # noqa: RUF001 - a dash
-    if p >= 0.001:
+    if p >= 0.0001:
         return f"{p:.2g}"
     if p < 1e-15:
         return f"<1e{MINUS}15"

@@ -11,9 +11,9 @@ from trueoracle.fleet import objective
 from trueoracle.mask import Mask
 from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weights, try_removal
 from trueoracle.seeding import derive_seed
-from trueoracle.shape import Shape
+from trueoracle.shape import InputShape, Shape
 from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.spec import CellSpec, StudySpec, case_name
+from trueoracle.spec import CellSpec, Recipe, StudySpec, case_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,7 @@ def plan(spec: StudySpec) -> Plan:
     With `base_weights` the plan's network already holds them.
     """
     shape = dataset_shape(spec.data)
+    _check_recipes(spec, shape)
     digest = spec.digest()
     as_it_is = spec.train is None and spec.base_weights is None
     nets = tuple(
@@ -100,6 +101,17 @@ def plan(spec: StudySpec) -> Plan:
         for cell in cells
     )
     return Plan(spec=spec, digest=digest, shape=shape, nets=nets, sites=sites, cells=tuple(of_all))
+
+
+def _check_recipes(spec: StudySpec, shape: Shape) -> None:
+    if isinstance(shape, InputShape):
+        return
+    for key in ("train", "retrain", "early"):
+        recipe: Recipe | None = getattr(spec, key)
+        if recipe is not None and recipe.for_images:
+            raise SpecError(
+                f"`{key}.{recipe.for_images[0]}` is for images to be classified, but `{spec.data}` asks questions"
+            )
 
 
 def drawn_questions(spec: StudySpec) -> Drawn:

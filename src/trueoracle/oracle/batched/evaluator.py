@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trueoracle.data import images_of
 from trueoracle.examples import Examples
-from trueoracle.nets import Sites, find_sites, remove
+from trueoracle.nets import Removal, Sites, find_sites, remove
 from trueoracle.oracle.batched.graph import Traced, trace
 from trueoracle.oracle.batched.layers import WORTHWHILE
 from trueoracle.oracle.batched.plan import Coupling, Plan, couplings, make_plan
@@ -109,18 +109,20 @@ class Batched:
         return next(self.traced.module.parameters()).element_size()
 
 
-def batched(net: nn.Module, space: MaskSpace, shape: InputShape) -> Batched:
+def batched(net: nn.Module, space: MaskSpace, shape: InputShape, removal: Removal = "aligned") -> Batched:
     """The evaluator of `space` for `net` as it is now; later changes of `net` do not reach it.
 
     `CannotBatch` says why not, where an operation stands in the way or where a trial in float64 does not equal
     the physically pruned networks.
     """
     known = find_sites(net, shape)
-    sites = couplings(known, space)
+    sites = couplings(known, space, net, removal)
+    # Released, BatchNorm keeps the L1 mask's channels: it must not become one with the layer that loses the mask's.
+    unfolded = {name for site in sites if site.l1_kept is not None for name in site.producers}
     in_float64 = deepcopy(net).double()
-    trial = _built(trace(in_float64, shape), sites, space)
-    _try_out(replace(trial, worthwhile=1), in_float64, known, shape)
-    return _built(trace(net, shape), sites, space)
+    trial = _built(trace(in_float64, shape, unfolded), sites, space)
+    _try_out(replace(trial, worthwhile=1), in_float64, known, shape, removal)
+    return _built(trace(net, shape, unfolded), sites, space)
 
 
 def _built(traced: Traced, sites: tuple[Coupling, ...], space: MaskSpace) -> Batched:
@@ -135,7 +137,7 @@ def _built(traced: Traced, sites: tuple[Coupling, ...], space: MaskSpace) -> Bat
     )
 
 
-def _try_out(candidate: Batched, net: nn.Module, sites: Sites, shape: InputShape) -> None:
+def _try_out(candidate: Batched, net: nn.Module, sites: Sites, shape: InputShape, removal: Removal) -> None:
     """A few masks on noise, all in float64: no rule can foresee what a user's forward pass does with a larger batch."""
     weight = next(net.parameters())
     noise = torch.randn(2, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(0))
@@ -143,7 +145,7 @@ def _try_out(candidate: Batched, net: nn.Module, sites: Sites, shape: InputShape
     space = candidate.space
     ranks = space.draw(min(3, space.count), seed=0)
     with torch.no_grad():
-        wanted_MBK = torch.stack([remove(net, space.unrank(rank), sites)(noise) for rank in ranks])
+        wanted_MBK = torch.stack([remove(net, space.unrank(rank), sites, removal)(noise) for rank in ranks])
     try:
         found_MBK = candidate.logits(ranks, noise)
     except Exception as error:  # whatever a user's forward pass raises for a batch of another size

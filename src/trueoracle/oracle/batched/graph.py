@@ -1,6 +1,7 @@
 """A network as a graph of operations: traced, BatchNorm folded into convolutions, nothing changed in place."""
 
 import operator
+from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -36,15 +37,18 @@ class Traced:
         return self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
-def trace(net: nn.Module, shape: InputShape) -> Traced:
-    """A traced copy of `net` in eval mode; `CannotBatch` where its forward pass depends on values or writes in place."""
+def trace(net: nn.Module, shape: InputShape, unfolded: Collection[str] = ()) -> Traced:
+    """A traced copy of `net` in eval mode; `CannotBatch` where its forward pass depends on values or writes in place.
+
+    BatchNorm is folded into convolutions but for the `unfolded` ones.
+    """
     copy = deepcopy(net).eval().requires_grad_(False)
     try:
         module = fx.symbolic_trace(copy)
     except Exception as error:  # whatever a user's forward pass raises when proxies run through it
         raise CannotBatch(f"torch.fx cannot trace {type(net).__name__}: {str(error).splitlines()[0]}") from None
     _leave_inputs_alone(module)
-    _fold_batch_norms(module)
+    _fold_batch_norms(module, unfolded)
     _halve_by_pairs(module)
     _flatten_by_name(module)
     module.graph.lint()
@@ -74,7 +78,7 @@ def _leave_inputs_alone(module: fx.GraphModule) -> None:
             raise CannotBatch(f"`{node.name}` writes over its input ({word})")
 
 
-def _fold_batch_norms(module: fx.GraphModule) -> None:
+def _fold_batch_norms(module: fx.GraphModule, unfolded: Collection[str]) -> None:
     """One pass over the activations less for each; a convolution that others read unnormalised keeps its own."""
     calls = [node.target for node in module.graph.nodes if node.op == "call_module"]
     for node in list(module.graph.nodes):
@@ -84,6 +88,8 @@ def _fold_batch_norms(module: fx.GraphModule) -> None:
             raise CannotBatch(f"`{node.target}` normalises by the batch at hand, having no running statistics")
         before = node.args[0]
         if before.op != "call_module" or len(before.users) > 1 or calls.count(before.target) > 1:
+            continue
+        if before.target in unfolded:
             continue
         if isinstance(conv := module.get_submodule(before.target), nn.Conv2d):
             module.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))

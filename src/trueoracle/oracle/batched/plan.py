@@ -12,7 +12,7 @@ from math import prod
 from torch import fx, nn
 
 from trueoracle.errors import ModelError
-from trueoracle.nets import HEADS, Role, Site, Sites
+from trueoracle.nets import HEADS, Removal, Role, Site, Sites, l1_kept
 from trueoracle.oracle.batched.graph import Traced, name_of
 from trueoracle.oracle.batched.refusal import CannotBatch
 from trueoracle.oracle.batched.rules import is_depthwise, keeps_apart, may_overwrite
@@ -23,18 +23,24 @@ Bound = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Coupling:
-    """A site's units, the layers whose outputs they are, and the layers that sum over them."""
+    """A site's units, the layers whose outputs they are, and the layers that sum over them.
+
+    `l1_kept` is None where removal is aligned. Released, it has the units of the L1 mask: whatever follows a producer
+    takes the p-th unit that a mask keeps for the p-th of these.
+    """
 
     name: str
     units: int
     producers: frozenset[str]
     consumers: frozenset[str]
+    l1_kept: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """An operation; `apart`: the site whose units its result still holds apart; `sums`: the one that it sums over.
 
+    `moves`: the site whose kept units its result has in the places of the L1 mask's, where removal is released.
     `into` is an input that nothing else reads, over which the result may be written.
     """
 
@@ -42,6 +48,7 @@ class Step:
     bound: Bound
     apart: int | None = None
     sums: int | None = None
+    moves: int | None = None
     into: fx.Node | None = None
 
 
@@ -70,7 +77,7 @@ class Plan:
     output: fx.Node
 
 
-def couplings(known: Sites, space: MaskSpace) -> tuple[Coupling, ...]:
+def couplings(known: Sites, space: MaskSpace, net: nn.Module, removal: Removal) -> tuple[Coupling, ...]:
     """What hangs together at each site of the space; `ModelError` for a site that is none or of other size.
 
     `CannotBatch` for heads: they lie in no dimension by themselves.
@@ -82,7 +89,8 @@ def couplings(known: Sites, space: MaskSpace) -> tuple[Coupling, ...]:
             raise ModelError(f"`{choice.site}` has {site.units} units, but its masks {choice.units}")
         if site.kind in HEADS:
             raise CannotBatch(f"the units of `{site.name}` are attention heads")
-        found.append(_coupling(site))
+        kept = l1_kept(net, site, choice.units - choice.pruned) if removal == "released" else None
+        found.append(_coupling(site, kept))
     return tuple(found)
 
 
@@ -105,10 +113,10 @@ def make_plan(traced: Traced, sites: tuple[Coupling, ...]) -> Plan:
     return Plan(levels=_levels(traced, numbered, steps, output), steps=steps, order=order, output=output)
 
 
-def _coupling(site: Site) -> Coupling:
+def _coupling(site: Site, l1_kept: tuple[int, ...] | None) -> Coupling:
     consumers = frozenset(cut.layer for cut in site.cuts if cut.role is Role.CONSUMER)
     producers = frozenset(cut.layer for cut in site.cuts if cut.role is not Role.CONSUMER)
-    return Coupling(name=site.name, units=site.units, producers=producers, consumers=consumers)
+    return Coupling(name=site.name, units=site.units, producers=producers, consumers=consumers, l1_kept=l1_kept)
 
 
 def _forward_order(nodes: list[fx.Node], sites: tuple[Coupling, ...]) -> tuple[int, ...]:
@@ -140,8 +148,11 @@ def _step(traced: Traced, node: fx.Node, sites: tuple[Coupling, ...], steps: dic
         apart = made[0]
         if traced.row_shapes[node][0] != sites[apart].units or len(traced.row_shapes[node]) == 2:
             raise CannotBatch(f"the units of `{sites[apart].name}` do not lie on dimension 1 behind `{name_of(node)}`")
+    moves = apart if made and apart is not None and sites[apart].l1_kept is not None else None
+    if moves is not None:
+        bound = tuple(sorted({*bound, moves}))
     into = next((part.node for part in inputs if part.bound == bound and may_overwrite(traced, node, part.node)), None)
-    return Step(node=node, bound=bound, apart=apart, sums=sums, into=into)
+    return Step(node=node, bound=bound, apart=apart, sums=sums, moves=moves, into=into)
 
 
 def _at_units(
@@ -167,8 +178,6 @@ def _at_units(
 
 def _check_consumer(traced: Traced, node: fx.Node, layer: nn.Module | None, site: Coupling) -> None:
     name, row = name_of(node), traced.row_shapes[node.all_input_nodes[0]]
-    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
-        raise CannotBatch(f"`{name}` is a convolution in {layer.groups} groups")
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         raise CannotBatch(f"`{name}` pads with more than zeros")
     if row[0] % site.units or (isinstance(layer, nn.Linear) and len(row) != 1):
@@ -212,11 +221,12 @@ def _level(
 
 
 def _most_floats(traced: Traced, steps: Iterable[Step], done_with: list[tuple[fx.Node, ...]]) -> int:
-    """The most numbers held at a time, the copy of its input that a masked layer makes among them."""
+    """The most numbers held at a time, the copies that a masked layer makes of its input and a move of its result."""
     held = most = 0
     for step, done in zip(steps, done_with, strict=True):
-        held += prod(traced.row_shapes.get(step.node, (0,)))
+        own = prod(traced.row_shapes.get(step.node, (0,)))
+        held += own
         copied = sum(prod(traced.row_shapes.get(part, (0,))) for part in step.node.all_input_nodes)
-        most = max(most, held + copied * (step.sums is not None))
+        most = max(most, held + copied * (step.sums is not None) + own * (step.moves is not None))
         held -= sum(prod(traced.row_shapes.get(node, (0,))) for node in done)
     return most

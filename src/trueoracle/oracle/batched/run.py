@@ -67,6 +67,8 @@ class Run:
         node = step.node
         if node.op == "placeholder":
             return self._input
+        if step.moves is not None:
+            return self._moved(step, step.moves)
         if step.sums is not None:
             return self._summed(step, step.sums)
         if step.into is not None:
@@ -96,6 +98,22 @@ class Run:
         assert callable(node.target)
         return node.target(*args, **kwargs)
 
+    def _moved(self, step: Step, site: int) -> Tensor:
+        """A producer's result with a mask's units in the places of the L1 mask's; other places hold nothing of use."""
+        rows, l1 = self._rows[step.bound], self._sites[site].l1_kept
+        assert l1 is not None
+        if step.sums is not None:
+            result, prefix_R = self._summed(step, step.sums), np.arange(len(rows))
+        else:
+            (source,) = step.node.all_input_nodes
+            result = self._call(step.node, (self._values[source],), {})
+            prefix_R = self._rows[self._plan.steps[source].bound].row_M[rows.first_R]
+        kept_RU = self._kept_units[site](self._chunk.digits[site][rows.first_R])
+        from_RU = np.zeros(kept_RU.shape, dtype=np.int64)
+        from_RU[:, l1] = kept_RU.nonzero()[1].reshape(len(rows), -1)
+        moved_RUB = self._by_row(result).transpose(1, 2)[self._indices(prefix_R)[:, None], self._indices(from_RU)]
+        return moved_RUB.transpose(1, 2).flatten(0, 1)
+
     def _summed(self, step: Step, site: int) -> Tensor:
         node = step.node
         source = node.all_input_nodes[0]
@@ -105,7 +123,7 @@ class Run:
         rows, before = self._rows[step.bound], self._plan.steps[source].bound
         prefix_R = self._rows[before].row_M[rows.first_R]
         x = self._values[source]
-        kept_RU = torch.from_numpy(self._kept_units[site](self._chunk.digits[site][rows.first_R])).to(x)
+        kept_RU = self._summed_units(site, rows).to(x)
         pays = len(rows) >= self._worthwhile * len(self._rows[before]) and site not in before
         if not pays or np.any(np.diff(prefix_R) < 0):
             return summing.masked(x, self._indices(prefix_R), kept_RU, self._images)
@@ -113,6 +131,15 @@ class Run:
             self._parts[node] = summing.parts(x, self._images)
         starts = np.searchsorted(prefix_R, np.arange(len(self._rows[before]) + 1))
         return summing.summed(self._parts[node], starts.tolist(), kept_RU)
+
+    def _summed_units(self, site: int, rows: Rows) -> Tensor:
+        """(R, U): one where a row's mask has the layer sum over that place, else zero."""
+        l1 = self._sites[site].l1_kept
+        if l1 is None:
+            return torch.from_numpy(self._kept_units[site](self._chunk.digits[site][rows.first_R]))
+        places = torch.zeros(len(rows), self._sites[site].units)
+        places[:, list(l1)] = 1
+        return places
 
     def _is_foreign(self, node: fx.Node, bound: Bound) -> bool:
         return node in self._traced.row_shapes and self._plan.steps[node].bound != bound
