@@ -24,14 +24,14 @@ import torch.nn.functional as F
 from measure import core_seconds, in_turns, machine, show
 from torch import nn
 
-from trueoracle.data import Dataset, Split, load_dataset
+from trueoracle.data import Dataset, Split, images_of, load_dataset
 from trueoracle.fleet import choose
 from trueoracle.fleet.lanes import LaneFleet, kernels
 from trueoracle.lanes import LANES
 from trueoracle.mask import Mask
-from trueoracle.nets import build, channels_last, cost, evaluate, remove
+from trueoracle.nets import build, channels_last, cost, evaluate, find_sites, remove
 from trueoracle.progress import Bars, Quiet
-from trueoracle.shape import InputShape
+from trueoracle.shape import InputShape, Shape
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.spec import Recipe
 
@@ -138,17 +138,19 @@ def train_loop(net: nn.Module, data: Dataset) -> None:
     optimiser = torch.optim.SGD(
         net.parameters(), lr=RECIPE.lr, momentum=RECIPE.momentum, weight_decay=RECIPE.weight_decay, fused=True
     )
-    for batch in torch.split(torch.randperm(len(data.train)), RECIPE.batch_size):
-        loss = F.cross_entropy(net(data.train.images_NCHW[batch]), data.train.labels_N[batch])
+    train = images_of(data.train)
+    images, labels = train.images_NCHW, train.labels_N
+    for batch in torch.split(torch.randperm(len(train)), RECIPE.batch_size):
+        loss = F.cross_entropy(net(images[batch]), labels[batch])
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
 
 def evaluate_loop(net: nn.Module, data: Dataset) -> None:
     """Both splits."""
     for split in (data.train, data.test):
-        evaluate(net, split.images_NCHW, split.labels_N)
+        evaluate(net, split)
 
 
 def fleet(nets: Sequence[nn.Module], data: Dataset) -> LaneFleet:
@@ -168,14 +170,16 @@ def networks(filters: str, data: Dataset) -> list[nn.Module]:
         return [build("lenet5-mini", data.shape, seed=seed) for seed in range(LANES)]
     space = MaskSpace((SiteChoice(site="conv1", units=10, pruned=5),))
     masks: list[Mask] = [space.unrank(rank) for rank in range(LANES)]
-    return [remove(net, mask, data.shape) for mask in masks]
+    sites = find_sites(net, data.shape)
+    return [remove(net, mask, sites) for mask in masks]
 
 
-def operations(what: str, net: nn.Module, shape: InputShape) -> int:
+def operations(what: str, net: nn.Module, shape: Shape) -> int:
     """Floating-point operations a network and image; training, all but the gradient of the image."""
     forward = 2 * cost(net, shape).macs
     first = net.get_submodule("conv1")
     assert isinstance(first, nn.Conv2d)
+    assert isinstance(shape, InputShape)
     windows = (shape.height - first.kernel_size[0] + 1) * (shape.width - first.kernel_size[1] + 1)
     return forward if what == "evaluate" else 3 * forward - 2 * first.weight.numel() * windows
 
@@ -189,7 +193,7 @@ def part(data: Dataset, images: int) -> Dataset:
     """The first images of each split; fewer of the test split where it has no more."""
     train, test = (
         Split(images_NCHW=split.images_NCHW[:images].contiguous(), labels_N=split.labels_N[:images])
-        for split in (data.train, data.test)
+        for split in (images_of(data.train), images_of(data.test))
     )
     return Dataset(name=data.name, shape=data.shape, train=train, test=test, fingerprint="")
 

@@ -1,6 +1,7 @@
 """What several tests share: small data, a trained small study, and nobody's cache or store but their own."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,15 +21,32 @@ TINY = {
     "cells": [{"prune": {"conv1": 0.5}, "draw": 6}, {"prune": {"conv3": 0.2}, "draw": 4}],
 }
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """A data folder with real MNIST, CIFAR-10 and the published points, beside the checkout: no part of the project.
+
+    Tests that need it are skipped where it is not, but never in CI.
+    """
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"`{folder}` is missing")
+        pytest.skip("the real data is not part of the project")
+    return folder
 
 
-def cifar10_part(folder: Path, images: int) -> None:
-    """The first real pictures of CIFAR-10 as a data folder: decoding all 60,000 takes a minute."""
-    (folder / "cifar10").mkdir()
-    for split in ("train", "test"):
-        rows = pq.ParquetFile(SHARED / "cifar10" / f"{split}.parquet").iter_batches(images)
-        pq.write_table(pa.Table.from_batches([next(rows)]), folder / "cifar10" / f"{split}.parquet")
+@pytest.fixture(scope="session")
+def cifar10_part(real_data: Path) -> Callable[[Path, int], None]:
+    """Writes the first real pictures of CIFAR-10 into a data folder: decoding all 60,000 takes a minute."""
+
+    def write(folder: Path, images: int) -> None:
+        (folder / "cifar10").mkdir()
+        for split in ("train", "test"):
+            rows = pq.ParquetFile(real_data / "cifar10" / f"{split}.parquet").iter_batches(images)
+            pq.write_table(pa.Table.from_batches([next(rows)]), folder / "cifar10" / f"{split}.parquet")
+
+    return write
 
 
 @pytest.fixture(scope="session")

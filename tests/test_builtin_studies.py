@@ -13,18 +13,14 @@ from trueoracle.progress import Quiet
 from trueoracle.store import Store
 from trueoracle.study import Paused, builtin_studies
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 FAST = ("quickstart", "lenet5-mini-mnist-conv3-0.2", "vgg19-cifar100")
-
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the real data is not part of the project")
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return data_folder(SHARED, tmp_path_factory.mktemp("data"))
+def folder(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data_folder(real_data, tmp_path_factory.mktemp("data"))
 
 
-@needs_data
 @pytest.mark.parametrize("name", FAST)
 def test_a_study_runs_at_tiny(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_interrupted_once(name, folder, tmp_path, monkeypatch)
@@ -40,7 +36,6 @@ def test_a_report_says_what_its_scale_cannot_support(tmp_path: Path) -> None:
     assert study.spec.scale.caveat in (tmp_path / "report.html").read_text().replace("&#39;", "'")
 
 
-@needs_data
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(builtin_studies()))
 def test_every_study_runs_at_tiny(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

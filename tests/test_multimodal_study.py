@@ -1,5 +1,6 @@
 """A study of LLaVA-Mini on real pictures, from nothing to the analysis: full retraining, LoRA, and a given base."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import cifar10_part
 from trueoracle import Study
 from trueoracle.data import load_dataset
 from trueoracle.errors import ModelError, SpecError
@@ -34,7 +34,7 @@ FACTS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(cifar10_part: Callable[[Path, int], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("data")
     cifar10_part(made, 60)
     return made

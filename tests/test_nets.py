@@ -121,11 +121,12 @@ def test_networks_are_pruned_in_threads_as_they_are_one_by_one() -> None:
     net = build("lenet5-mini", shape)
     space = MaskSpace((SiteChoice(site="conv1", units=10, pruned=5),))
     masks = [space.unrank(rank) for rank in space.draw(60, seed=0)]
-    one_by_one = [state_bytes(remove(net, mask, shape)) for mask in masks]
+    sites = find_sites(net, shape)
+    one_by_one = [state_bytes(remove(net, mask, sites)) for mask in masks]
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # threads take turns within every statement
     try:
         with ThreadPoolExecutor(8) as pool:
-            assert list(pool.map(lambda mask: state_bytes(remove(net, mask, shape)), masks)) == one_by_one
+            assert list(pool.map(lambda mask: state_bytes(remove(net, mask, sites)), masks)) == one_by_one
     finally:
         sys.setswitchinterval(before)

@@ -1,5 +1,6 @@
 """Questions: losses and exact match by hand and by generation; how they are read; what is said of bad sets."""
 
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from conftest import cifar10_part
 from trueoracle.data import Dataset, Drawn, Questions, dataset_shape, load_dataset, subset
 from trueoracle.data.reader import reader
 from trueoracle.errors import DataError
@@ -215,7 +215,7 @@ def test_questions_without_pictures_for_a_model_that_cannot_see(tmp_path: Path) 
         loaded(folder(tmp_path / "seen"), Drawn(model=source))
 
 
-def test_cifar10_is_asked_about_with_true_answers(tmp_path: Path) -> None:
+def test_cifar10_is_asked_about_with_true_answers(cifar10_part: Callable[[Path, int], None], tmp_path: Path) -> None:
     cifar10_part(tmp_path, 100)
     data = loaded("qa:cifar10", Drawn(model="llava-mini", train=60, test=20), tmp_path)
     tokenizer = byte_tokenizer()

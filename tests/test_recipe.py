@@ -278,6 +278,22 @@ def test_a_recipe_that_the_data_cannot_take_is_refused_before_anything_is_stored
     assert not (tmp_path / "s.db").exists()
 
 
+def test_a_study_with_augmentation_is_the_same_with_one_thread_and_with_two(tmp_path: Path) -> None:
+    change = {
+        "train.epochs": 1, "train.milestones": [], "train.schedule": "constant", "repeats": 1, "cells.0.draw": 4,
+        "retrain.epochs": 1, "retrain.milestones": [], "retrain.schedule": "constant",
+        "retrain.augmentation": {"crop_padding": 3}, "retrain.mixup": 0.4, "retrain.cutmix": 1.0,
+    }  # fmt: skip
+    curves = []
+    for threads in (1, 2):
+        store = f"sqlite:///{tmp_path / f'{threads}.db'}"
+        study = Study("quickstart", set=change, store=store, threads=threads, backend="loop", progress=Quiet())
+        assert study.run().finished == 4
+        curves.append(study.curves().sort_values(["mask", "epoch"]).drop(columns=["run"], errors="ignore"))
+    assert curves[0].reset_index(drop=True).equals(curves[1].reset_index(drop=True))
+    assert curves[0]["train_loss"].nunique() == 4
+
+
 def test_augmented_digits_train() -> None:
     digits = load_dataset("digits", None, torch.device("cpu"), Quiet())
     with torch.random.fork_rng(devices=[]):

@@ -50,7 +50,13 @@ def test_every_built_in_study_knows_both_scales_and_shrinks() -> None:
     for name, spec in builtin_studies().items():
         tiny, small = (load_spec(name, scale=scale) for scale in ("tiny", "small"))
         assert len({tiny.digest(), small.digest(), spec.digest()}) == 3
-        assert tiny.retrain.epochs <= small.retrain.epochs <= spec.retrain.epochs
+        for shrunk in (tiny, small):
+            assert shrunk.retrain.epochs <= spec.retrain.epochs
+            assert shrunk.repeats <= spec.repeats
+            assert all(
+                cell.draw and cell.draw <= (whole.draw or 252)
+                for cell, whole in zip(shrunk.cells, spec.cells, strict=True)
+            )
         assert tiny.scale.caveat.startswith("This is the study at scale `tiny`")
         assert spec.scale.caveat == ""
 

@@ -1,11 +1,10 @@
 """Images that stay bytes give the numbers of images on the device; ImageNet's layout; real CIFAR-10."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
@@ -22,7 +21,6 @@ from trueoracle.spec import Augmentation, RandAugment, Recipe
 from trueoracle.study.plan import mask_space
 
 CPU = torch.device("cpu")
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 COLOUR = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
 
 
@@ -173,16 +171,10 @@ def test_a_resized_crop_is_taken_from_what_is_kept(tmp_path: Path) -> None:
         assert (trained.seen[-1] > 2) == sees_white  # type: ignore[operator, index]
 
 
-needs_cifar10 = pytest.mark.skipif(not SHARED.is_dir(), reason="CIFAR-10 is not part of the project")
-
-
-@needs_cifar10
-def test_real_cifar10_is_trained_on_with_the_customary_augmentation(tmp_path: Path) -> None:
-    (tmp_path / "cifar10").mkdir()
-    for split, rows in (("train", 600), ("test", 100)):
-        file = next((SHARED / "cifar10").glob(f"{split}*.parquet"))
-        part = next(pq.ParquetFile(file).iter_batches(rows))
-        pq.write_table(pa.Table.from_batches([part]), tmp_path / "cifar10" / f"{split}.parquet")
+def test_real_cifar10_is_trained_on_with_the_customary_augmentation(
+    cifar10_part: Callable[[Path, int], None], tmp_path: Path
+) -> None:
+    cifar10_part(tmp_path, 600)
     data = load(tmp_path)
     net = build("resnet20", data.shape, seed=0, width_factor=0.25)
     recipe = Recipe(
@@ -192,10 +184,9 @@ def test_real_cifar10_is_trained_on_with_the_customary_augmentation(tmp_path: Pa
     assert train(net, data, recipe, 0).curve[-1].train_loss < figures_of(net, data).train_loss
 
 
-@needs_cifar10
 @pytest.mark.slow
-def test_real_cifar10_has_the_classes_and_levels_that_are_known_of_it() -> None:
-    data = load(SHARED)
+def test_real_cifar10_has_the_classes_and_levels_that_are_known_of_it(real_data: Path) -> None:
+    data = load(real_data)
     train, test = images_of(data.train), images_of(data.test)
     assert torch.bincount(train.labels_N).tolist() == [5000] * 10
     assert torch.bincount(test.labels_N).tolist() == [1000] * 10

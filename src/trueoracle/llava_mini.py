@@ -36,9 +36,14 @@ def write_llava_mini(folder: Path) -> None:
     """Write configuration, image processor and tokenizer into an empty folder."""
     llava_mini_config().save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
+    write_siglip_processor(folder, _SIDE)
+
+
+def write_siglip_processor(folder: Path, side: int) -> None:
+    """Write what SigLIP does to pictures: bicubic scaling to side x side, levels from -1 to 1."""
     processor = {
         "image_processor_type": "SiglipImageProcessor",
-        "size": {"height": _SIDE, "width": _SIDE},
+        "size": {"height": side, "width": side},
         "resample": 3,
         "do_resize": True,
         "do_rescale": True,

@@ -185,7 +185,9 @@ def sites(found: pd.DataFrame) -> None:
         counts = zip((units, parameters, operations), widths[2:5], strict=True)
         right = "  ".join(text.rjust(width) for text, width in counts)
         say(f"{site.ljust(widths[0])}  {kind.ljust(widths[1])}  {right}  {coupled}")
-    say("parameters and operations (multiply-accumulates for one input) are what the network saves with one unit;")
+    say(
+        "parameters and operations (multiply-accumulates for one image or token) are what the network saves with one unit;"
+    )
     say("a coupled layer's name begins with a dot where what comes before is the site's")
 
 

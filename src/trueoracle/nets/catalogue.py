@@ -75,8 +75,10 @@ def build(name: str, shape: Shape, seed: int = 0, width_factor: float = 1.0, *, 
     return net
 
 
-def usual_shape(name: str) -> InputShape | None:
-    """The images that a built-in network is known for: grey digits, CIFAR-10 or ImageNet; None for any other name."""
+def usual_shape(name: str) -> Shape | None:
+    """What a built-in network is known for: grey digits, CIFAR-10, ImageNet, or text; None for any other name."""
+    if name in LANGUAGE_MODELS:
+        return TextShape()
     families = (shape for family, shape in _USUAL.items() if name.startswith(family))
     return next(families, None) if name in MODELS else None
 

@@ -36,4 +36,4 @@ def check_weights(source: str, lacking: Any, besides: Any, misshapen: Any) -> No
     ):
         if names:
             some = ", ".join(sorted(map(str, names))[:3])
-            raise ModelError(f"the weights of `hf:{source}` {fault} {some}: another model's?")
+            raise ModelError(f"the weights of `{source}` {fault} {some}: another model's?")

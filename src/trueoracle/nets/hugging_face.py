@@ -78,7 +78,9 @@ def pretrained(source: str, shape: InputShape, *, new_head: bool = True) -> Imag
     )
     misshapen = report["mismatched_keys"]
     head = {name for name, found, _ in misshapen if known != shape.classes and found[:1] == (known,)}
-    check_weights(source, report["missing_keys"], report["unexpected_keys"], {name for name, *_ in misshapen} - head)
+    check_weights(
+        f"hf:{source}", report["missing_keys"], report["unexpected_keys"], {name for name, *_ in misshapen} - head
+    )
     if head and not new_head:
         raise ModelError(
             f"`hf:{source}` knows {known} classes, but the data has {shape.classes}: train it on the data first (its "

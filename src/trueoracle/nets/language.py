@@ -42,7 +42,7 @@ def pretrained_language_model(source: str) -> nn.Module:
     if hasattr(config, _UNITS):
         return _resized((kind._from_config if config.model_type == _SEES else kind.from_config)(config), source)
     model, report = read_weights(kind, source)
-    check_weights(source, report["missing_keys"], (), report["mismatched_keys"])
+    check_weights(f"hf:{source}", report["missing_keys"], (), report["mismatched_keys"])
     return model.eval()  # type: ignore[no-any-return]
 
 

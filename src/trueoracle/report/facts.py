@@ -102,14 +102,11 @@ def choosing(cell: CellFindings) -> list[Fact]:
 
 def _mask(cell: CellFindings, index: int) -> str:
     """A mask by what it prunes, or by how many units where those are too many to name."""
-    pruned = json.loads(cell.masks.pruned[index]) if cell.masks.pruned else {}
-    sites = [
-        f"{site} without {', '.join(map(str, units))}"
-        if len(units) <= _UNITS_NAMED
-        else f"{site} without {len(units)} units"
-        for site, units in pruned.items()
-    ]
-    return "; ".join(sites)
+    pruned: dict[str, list[int]] = json.loads(cell.masks.pruned[index]) if cell.masks.pruned else {}
+    units = sum(map(len, pruned.values()))
+    if units > _UNITS_NAMED:
+        return f"without {units:,} units at {len(pruned)} {'sites' if len(pruned) > 1 else 'site'}"
+    return "; ".join(f"{site} without {', '.join(map(str, gone))}" for site, gone in pruned.items())
 
 
 def _runner_up(cell: CellFindings) -> str:

@@ -1,6 +1,7 @@
 // What the page does beyond standing there: walk through a cell's masks by pointer or slider, and filter cells.
 "use strict";
 
+const SITES_NAMED = 8; // of a mask, where it is described
 const tip = document.getElementById("tip");
 
 // --- Masks ------------------------------------------------------------------------------------------------------
@@ -29,6 +30,7 @@ function describe(data, names, index) {
   const pruned = data.pruned
     ? unitsOf(data.sites, data.pruned[index]).map(([site, units]) => `${site} without ${units.join(", ")}`)
     : data.sites.map(([site, units, gone]) => `${site} without ${gone} of ${units} units`);
+  if (pruned.length > SITES_NAMED) pruned.splice(SITES_NAMED, Infinity, `and so on at ${pruned.length - SITES_NAMED} more sites`);
   const repeats = data.repeats ? ` (${data.repeats[index].join(", ")})` : "";
   return [
     `mask ${data.masks[index]}${index === data.oracle ? ", the oracle mask" : ""}`,
