@@ -29,7 +29,7 @@ from trueoracle.fleet import choose
 from trueoracle.fleet.lanes import LaneFleet, kernels
 from trueoracle.lanes import LANES
 from trueoracle.mask import Mask
-from trueoracle.nets import build, channels_last, cost, evaluate, remove
+from trueoracle.nets import build, channels_last, cost, evaluate, find_sites, remove
 from trueoracle.progress import Bars, Quiet
 from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
@@ -168,7 +168,8 @@ def networks(filters: str, data: Dataset) -> list[nn.Module]:
         return [build("lenet5-mini", data.shape, seed=seed) for seed in range(LANES)]
     space = MaskSpace((SiteChoice(site="conv1", units=10, pruned=5),))
     masks: list[Mask] = [space.unrank(rank) for rank in range(LANES)]
-    return [remove(net, mask, data.shape) for mask in masks]
+    sites = find_sites(net, data.shape)
+    return [remove(net, mask, sites) for mask in masks]
 
 
 def operations(what: str, net: nn.Module, shape: InputShape) -> int:
