@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from trueoracle import Study, StudySpec
-from trueoracle.data import Dataset, load_dataset
+from trueoracle.data import Dataset, Split, load_dataset
 from trueoracle.errors import DataError, SpecError
 from trueoracle.fleet import train, train_fleet
 from trueoracle.nets import build, channels_last, evaluate, find_sites, recalibrate, remove, weights_from_bytes
@@ -99,7 +99,8 @@ def test_recalibrated_equals_statistics_of_what_every_batchnorm_is_fed(study: St
         pruned.eval()
         for norm, inputs in zip(norms, seen, strict=True):
             norm.running_mean, norm.running_var = inputs.mean_C, inputs.variance_C
-        wanted = evaluate(pruned, data.train.images_NCHW.double(), data.train.labels_N).loss
+        whole = Split(images_NCHW=data.train.images_NCHW.double(), labels_N=data.train.labels_N)
+        wanted = evaluate(pruned, whole).loss
         assert kept[mask.rank] == pytest.approx(wanted, rel=1e-4)
 
 
@@ -130,7 +131,7 @@ def test_after_k_steps_equals_k_steps_written_out(study: Study, data: Dataset) -
         optimiser.zero_grad()
         F.cross_entropy(pruned(data.train.images_NCHW[batch]), data.train.labels_N[batch]).backward()
         optimiser.step()
-    wanted = evaluate(pruned, data.train.images_NCHW, data.train.labels_N).loss
+    wanted = evaluate(pruned, data.train).loss
     kept = Store(study.store_url).mask_table(study.plan.digest).set_index("mask")["after_5_steps_train_loss"]
     assert kept[mask.rank] == pytest.approx(wanted, rel=1e-6)
 
