@@ -1,6 +1,7 @@
 """What is measured of a mask beside its raw pruned loss: each form against the steps written out."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from trueoracle import Study, StudySpec
 from trueoracle.data import Dataset, load_dataset
 from trueoracle.errors import DataError, SpecError
 from trueoracle.fleet import train, train_fleet
-from trueoracle.nets import build, channels_last, evaluate, recalibrate, remove, weights_from_bytes
+from trueoracle.nets import build, channels_last, evaluate, find_sites, recalibrate, remove, weights_from_bytes
 from trueoracle.progress import Quiet
 from trueoracle.shape import InputShape
 from trueoracle.spec import Recipe
@@ -90,7 +91,7 @@ def test_recalibrated_equals_statistics_of_what_every_batchnorm_is_fed(study: St
     images = data.train.images_NCHW[order[:120]].double()
     kept = Store(study.store_url).mask_table(study.plan.digest).set_index("mask")["recalibrated_train_loss"]
     for mask in cell.masks():
-        pruned = remove(net, mask, SHAPE)
+        pruned = remove(net, mask, find_sites(net, SHAPE))
         norms = [module for module in pruned.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         seen = [Seen(norm) for norm in norms]
         pruned.train()
@@ -99,7 +100,7 @@ def test_recalibrated_equals_statistics_of_what_every_batchnorm_is_fed(study: St
         pruned.eval()
         for norm, inputs in zip(norms, seen, strict=True):
             norm.running_mean, norm.running_var = inputs.mean_C, inputs.variance_C
-        wanted = evaluate(pruned, data.train.images_NCHW.double(), data.train.labels_N).loss
+        wanted = evaluate(pruned, replace(data.train, images_NCHW=data.train.images_NCHW.double())).loss
         assert kept[mask.rank] == pytest.approx(wanted, rel=1e-4)
 
 
@@ -120,7 +121,7 @@ def test_after_k_steps_equals_k_steps_written_out(study: Study, data: Dataset) -
     net = base_of(study)
     (cell,) = study.plan.cells
     mask = next(cell.masks())
-    pruned = channels_last(remove(net, mask, SHAPE)).train()
+    pruned = channels_last(remove(net, mask, find_sites(net, SHAPE))).train()
     seed = study.plan.seed("order of the first steps", 0)
     optimiser = torch.optim.SGD(pruned.parameters(), lr=0.01, momentum=0.9)
     # 200 images are batches of 64, 64, 64 and 8: the fifth step opens the second epoch.
@@ -130,7 +131,7 @@ def test_after_k_steps_equals_k_steps_written_out(study: Study, data: Dataset) -
         optimiser.zero_grad()
         F.cross_entropy(pruned(data.train.images_NCHW[batch]), data.train.labels_N[batch]).backward()
         optimiser.step()
-    wanted = evaluate(pruned, data.train.images_NCHW, data.train.labels_N).loss
+    wanted = evaluate(pruned, data.train).loss
     kept = Store(study.store_url).mask_table(study.plan.digest).set_index("mask")["after_5_steps_train_loss"]
     assert kept[mask.rank] == pytest.approx(wanted, rel=1e-6)
 
@@ -141,7 +142,9 @@ def test_early_accuracy_is_that_of_its_own_short_training(study: Study, data: Da
     mask = next(cell.masks())
     assert study.spec.early is not None
     found = [
-        train(remove(net, mask, SHAPE), data, study.spec.early, study.plan.seed("early order", 0, repeat)).curve[-1]
+        train(
+            remove(net, mask, find_sites(net, SHAPE)), data, study.spec.early, study.plan.seed("early order", 0, repeat)
+        ).curve[-1]
         for repeat in (0, 1)
     ]
     kept = Store(study.store_url).mask_table(study.plan.digest).set_index("mask")["early_test_accuracy"]
