@@ -84,7 +84,11 @@ def put_cell(store: Store, study: str, cell: int, space: MaskSpace, run: int) ->
         accuracy = float(np.clip(0.92 - 0.01 * loss + rng.normal(0, 0.005), 0, 1))
         curve = tuple(Figures(train_loss=loss / epoch, train_accuracy=0.9, test_loss=0.3, test_accuracy=accuracy - 0.1 / epoch)
                       for epoch in range(1, 6))  # fmt: skip
-        masks.append(MaskRecord(cell=cell, rank=rank, pruned=mask.pruned_json, loss=loss, accuracy=0.5, scores={}))
+        masks.append(
+            MaskRecord(
+                cell=cell, rank=rank, pruned=mask.pruned_json, loss=loss, accuracy=0.5, standard_error=0.0, scores={}
+            )
+        )
         trials.append(Trial(cell=cell, mask=rank, repeat=0, seed=0, outcome=Outcome.FINISHED, curve=curve, final=curve[-1],
                             seconds=0.1))  # fmt: skip
     digits = len(str(space.count - 1))

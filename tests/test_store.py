@@ -50,7 +50,9 @@ def test_a_failed_trial_is_replaced_and_a_finished_one_never(store: Store) -> No
 
 def test_ranks_beyond_64_bits_come_back_whole_and_in_order(store: Store) -> None:
     ranks = [3, 10**30, 2**64]
-    records = [MaskRecord(cell=0, rank=r, pruned="{}", loss=1.0, accuracy=0.5, scores={}) for r in ranks]
+    records = [
+        MaskRecord(cell=0, rank=r, pruned="{}", loss=1.0, accuracy=0.5, standard_error=0.0, scores={}) for r in ranks
+    ]
     store.put_masks(STUDY.digest, records, digits=31)
     assert list(store.masks(STUDY.digest, 0)) == [3, 2**64, 10**30]
 

@@ -1,9 +1,12 @@
 from importlib import import_module
 
+import numpy as np
 import pandas as pd
+import pytest
 
 from conftest import TINY
 from trueoracle import Study
+from trueoracle.errors import SpecError
 from trueoracle.progress import Quiet
 from trueoracle.store import Store
 
@@ -118,3 +121,38 @@ def test_with_removal_as_released_only_the_l1_mask_is_what_it_is_aligned(finishe
     assert same.sum() == 1
     assert same.argmax() == scores.argmin()
     assert (aligned["final_train_loss"] != released["final_train_loss"]).all()
+
+
+def test_losses_on_a_part_of_the_split_have_standard_errors_and_rivals(finished: Study, tmp_path) -> None:
+    path = tmp_path / "base.safetensors"
+    path.write_bytes(finished.base_weights())
+    changes = {**TINY, "train": None, "cells": [{"prune": {"conv3": 0.2}}], "repeats": 1, "retrain.epochs": 1}
+    store = f"sqlite:///{tmp_path / 's.db'}"
+    found = {}
+    for images in (400, None):
+        study = Study(
+            "quickstart", set={**changes, "oracle_images": images}, base_weights=path, store=store, progress=Quiet()
+        )
+        study.run()
+        losses = Store(store).masks(study.plan.digest, 0)
+        errors = Store(store).standard_errors(study.plan.digest, 0)
+        study.report(tmp_path / f"{images}.html")
+        found[images] = (np.array([losses[rank] for rank in range(45)]), np.array([errors[rank] for rank in range(45)]))
+    part, error = found[400]
+    whole, none = found[None]
+    assert (none == 0).all()
+    assert (error > 0).all()
+    # Four standard errors: 45 masks are judged on the same images, so that they are off together.
+    assert (abs(part - whole) < 4 * error).all()
+    assert (abs(part - whole) > 0).all()
+    order = np.argsort(part)
+    near = part - part.min() <= 2 * np.hypot(error, error[order[0]])
+    assert f"{near.sum() - 1} other masks" in (tmp_path / "400.html").read_text()
+    assert "approximate oracle mask" in (tmp_path / "400.html").read_text()
+    assert "other masks" not in (tmp_path / "None.html").read_text().split("Choosing the mask")[1].split("regret")[0]
+
+
+@pytest.mark.parametrize("images", [99, 1438])
+def test_the_oracle_wants_a_hundred_images_and_no_more_than_there_are(images: int, tmp_path) -> None:
+    with pytest.raises(SpecError, match=f"`oracle_images`.*{images}"):
+        Study("quickstart", set={"oracle_images": images}, store=f"sqlite:///{tmp_path / 's.db'}").run()

@@ -4,12 +4,14 @@ import json
 from dataclasses import dataclass
 
 from trueoracle.analysis import Absent, CellAnalysis
+from trueoracle.analysis.cells import X
 from trueoracle.analysis.masks import x_sign
 from trueoracle.analysis.result import AtK
 from trueoracle.report.findings import CellFindings
 from trueoracle.report.wording import column, difference, interval, probability, result, share, signed
 
 _UNITS_NAMED = 24
+_RIVALS_NAMED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +112,12 @@ def _mask(cell: CellFindings, index: int) -> str:
 
 
 def _runner_up(cell: CellFindings) -> str:
-    """How far ahead the oracle mask is: a loss on the whole split has no sampling error."""
+    """How far ahead the oracle mask is; a loss on the whole split has no sampling error, one on a part of it has."""
+    error = cell.standard_error_n[cell.oracle]
+    if error > 0 and cell.analysis.x == X:
+        named = ", ".join(map(str, cell.rivals[:_RIVALS_NAMED])) + (", ..." if len(cell.rivals) > _RIVALS_NAMED else "")
+        found = f"{len(cell.rivals):,} other masks" + (f" ({named})" if cell.rivals else "")
+        return f"standard error {error:.2g}: {found} lie within two standard errors of it"
     first, second = sorted(x_sign(cell.analysis.x) * cell.x)[:2]
     return f"the next is {second - first:.2g} worse" if second > first else "another mask ties with it"
 

@@ -44,6 +44,7 @@ class CellFindings:
     """One cell: what is stored of it, its masks with at least one finished trial, and their analysis.
 
     `sites` and `ratio` say where it stands in the results grid; `outcomes` counts its trials by how they ended.
+    `standard_error_n` is that of the masks' pruned train losses, 0 where they were taken on the whole train split.
     """
 
     record: CellRecord
@@ -54,6 +55,7 @@ class CellFindings:
     analysis: CellAnalysis
     curves: Curves
     outcomes: Mapping[str, int]
+    standard_error_n: Values
 
     @property
     def x(self) -> Values:
@@ -77,8 +79,18 @@ class CellFindings:
 
     @property
     def exact(self) -> bool:
-        """Whether every mask of the space was evaluated, so that the oracle mask is the lowest of all."""
-        return self.record.masks == self.record.space
+        """Whether every mask of the space was evaluated on the whole split, so that the oracle mask is the lowest of all."""
+        return self.record.masks == self.record.space and not self.standard_error_n.any()
+
+    @cached_property
+    def rivals(self) -> tuple[int, ...]:
+        """The ranks of the other masks whose pruned train loss lies within two standard errors (of the difference, taken
+        for independent) of the oracle mask's, the lowest first.
+        """
+        behind_n = self.x - self.x[self.oracle]
+        margin_n = 2 * np.hypot(self.standard_error_n, self.standard_error_n[self.oracle])
+        near = [at for at in np.argsort(behind_n, kind="stable") if at != self.oracle and behind_n[at] <= margin_n[at]]
+        return tuple(self.ranks[at] for at in near)
 
     @cached_property
     def anomalies(self) -> NDArray[np.bool_]:
@@ -164,6 +176,7 @@ def _cell(
     trials: pd.DataFrame,
 ) -> CellFindings:
     sites, ratio = _place(spec, record)
+    errors = store.standard_errors(digest, record.index)
     finished = trials[trials["outcome"] == Outcome.FINISHED.value]
     return CellFindings(
         record=record,
@@ -174,6 +187,7 @@ def _cell(
         analysis=analysis,
         curves=_curves(store.curve_table(digest, record.index), finished, _oracle(analysis)),
         outcomes={outcome.value: int((trials["outcome"] == outcome.value).sum()) for outcome in Outcome},
+        standard_error_n=np.array([errors[rank] for rank in masks.mask or ()]),
     )
 
 

@@ -51,13 +51,17 @@ class CellRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskRecord:
-    """A mask with its pruned train loss; `scores` holds what each criterion says of it."""
+    """A mask with its pruned train loss; `scores` holds what each criterion says of it.
+
+    `standard_error` is that of the loss, 0 where it was taken on the whole train split.
+    """
 
     cell: int
     rank: int
     pruned: str
     loss: float
     accuracy: float
+    standard_error: float
     scores: dict[str, float]
 
 

@@ -61,6 +61,7 @@ masks = Table(
     Column("pruned", Text, nullable=False),
     Column("loss", Float, nullable=False),
     Column("accuracy", Float, nullable=False),
+    Column("standard_error", Float, nullable=False),
     Column("scores", Text, nullable=False),
 )
 

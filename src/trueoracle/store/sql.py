@@ -112,6 +112,12 @@ class Store:
             query = select(masks.c.rank, masks.c.loss).where(masks.c.study == study, masks.c.cell == cell)
             return {int(row.rank): row.loss for row in connection.execute(query)}
 
+    def standard_errors(self, study: str, cell: int) -> dict[int, float]:
+        """Rank -> standard error of the pruned train loss, of the masks of a cell evaluated so far."""
+        with self._transaction() as connection:
+            query = select(masks.c.rank, masks.c.standard_error).where(masks.c.study == study, masks.c.cell == cell)
+            return {int(row.rank): row.standard_error for row in connection.execute(query)}
+
     def put_masks(self, study: str, records: Iterable[MaskRecord], digits: int) -> None:
         """Keep masks with their pruned losses; `digits` is the length of the space's largest rank."""
         rows = [

@@ -21,7 +21,7 @@ from trueoracle.study.executor import Executor
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.predictors import Predictors
 from trueoracle.study.retrain import Retraining, choice_for, fleet_tasks
-from trueoracle.study.survey import survey
+from trueoracle.study.survey import part_of, survey
 from trueoracle.trial import Outcome
 
 
@@ -137,7 +137,8 @@ def _evaluate_masks(
         return []
     importance = importances(base, {choice.site: plan.sites[choice.site] for choice in cell.space.sites})
     path = evaluator(base, cell.space, plan.shape, plan.spec.removal, progress=progress)
-    for found in survey(path, left, data.train, executor, progress, what=cell.name):
+    images = part_of(data.train, plan.spec.oracle_images, plan.seed("oracle images", cell.base))
+    for found in survey(path, left, images, executor, progress, what=cell.name, population=len(data.train)):
         masks = map(cell.space.unrank, found.ranks)
         records = [
             MaskRecord(
@@ -146,9 +147,12 @@ def _evaluate_masks(
                 pruned=mask.pruned_json,
                 loss=float(loss),
                 accuracy=float(accuracy),
+                standard_error=float(error),
                 scores={name: score(mask, units) for name, units in importance.items()},
             )
-            for mask, loss, accuracy in zip(masks, found.loss_M, found.accuracy_M, strict=True)
+            for mask, loss, accuracy, error in zip(
+                masks, found.loss_M, found.accuracy_M, found.standard_error_M, strict=True
+            )
         ]
         store.put_masks(plan.digest, records, cell.digits)
     return [path.path]

@@ -127,9 +127,10 @@ def study_data(plan: Plan, data: Dataset) -> Dataset:
     """
     spec = plan.spec
     part = subset(data, spec.train_images, spec.test_images, _subset_seed(spec))
-    images = spec.recalibration_images
-    if images is not None and not 2 <= images <= len(part.train):
-        raise SpecError(f"`recalibration_images` must lie in [2, {len(part.train)}], but got {images}")
+    for key, least in (("recalibration_images", 2), ("oracle_images", 100)):
+        images = getattr(spec, key)
+        if images is not None and not least <= images <= len(part.train):
+            raise SpecError(f"`{key}` must lie in [{least}, {len(part.train)}], but got {images}")
     for recipe in (spec.train if spec.base_weights is None else None, spec.retrain, spec.early):
         if recipe is not None:
             objective(recipe, part)  # better said before anything is trained
