@@ -38,14 +38,19 @@ ORACLE = (
 
 
 def begin(folder: Path, *words: str) -> "subprocess.Popen[str]":
-    """The command in a process of its own, as a user would start it."""
+    """The command in a process of its own, as a user would start it: heeding Ctrl-C, even if this one runs in the background."""
     whole = [sys.executable, "-m", "trueoracle", *(words or RUN)]
-    return subprocess.Popen(whole, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(whole, cwd=folder, stdout=pipe, stderr=pipe, text=True, preexec_fn=_heed_interrupts)
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
     """Until the process has come so far; it must not end before."""
-    deadline = monotonic() + 120
+    deadline = monotonic() + 300
     while not reached():
         assert process.poll() is None, process.communicate()
         assert monotonic() < deadline

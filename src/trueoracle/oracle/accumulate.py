@@ -20,8 +20,9 @@ from trueoracle.examples import Examples
 from trueoracle.oracle.evaluator import Evaluator, Sums
 from trueoracle.progress import Advance
 
-# Enough blocks to judge by their spread how sure a mean is, none so large that Ctrl-C is obeyed late.
-_FEWEST_BLOCKS, _MOST_WORK = 32, 2 * 10**9
+# Enough blocks for every thread, and on a part of the split enough to judge by their spread how sure a mean is; none so
+# large that Ctrl-C is obeyed late. Each costs a pass over the sums of all masks.
+_FEWEST_BLOCKS, _FEWEST_TO_JUDGE, _MOST_WORK = 8, 32, 2 * 10**9
 _MULTIPLE = 16  # of the images of a block: the lanes of a vector
 # A save comes after so many times what the last one took, and after so many seconds, so that it costs a kill and
 # the work little.
@@ -100,7 +101,8 @@ def accumulate(
     the sums beside the ranks and the evaluator's path; `StoreError` where the file holds those of another. Memory:
     24 bytes a mask, and 16 a mask for every block in work or waiting.
     """
-    blocks = _blocks(len(examples), len(ranks), evaluator.images_at_once)
+    fewest = _FEWEST_BLOCKS if population in (None, len(examples)) else _FEWEST_TO_JUDGE
+    blocks = _blocks(len(examples), len(ranks), evaluator.images_at_once, fewest)
     sizes = [block.stop - block.start for block in blocks]
     identity = f"{identity} {evaluator.path} {ranks[0]}-{ranks[-1]} of {len(ranks)} on {len(examples)} by {sizes[0]}"
     total = _resumed(keep, identity, len(ranks))
@@ -130,8 +132,8 @@ def accumulate(
     )
 
 
-def _blocks(count: int, masks: int, images_at_once: int) -> list[slice]:
-    size = min(images_at_once, -(-count // _FEWEST_BLOCKS), _MOST_WORK // masks)
+def _blocks(count: int, masks: int, images_at_once: int, fewest: int) -> list[slice]:
+    size = min(images_at_once, -(-count // fewest), _MOST_WORK // masks)
     size = max(1, size // _MULTIPLE) * _MULTIPLE
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 

@@ -1,6 +1,6 @@
 """What the statistics of 40,000 points cost, in core-seconds of one process, against SciPy's tau-b.
 
-    python benchmarks/statistics.py [POINTS]
+    python benchmarks/analysis.py [POINTS]
 
 The permutation test is that of C(18, 9) = 48,620 masks, the smallest exhaustive space of half of a site's units with so many.
 """
