@@ -55,7 +55,7 @@ def run(
     base_weights: Annotated[Path | None, typer.Option(help="A safetensors file: no base network is trained.")] = None,
     device: Device = "cpu",
     threads: Threads = None,
-    backend: Annotated[str, typer.Option(help="What trains: auto, lanes or loop.")] = "auto",
+    backend: Annotated[str, typer.Option(help="What trains: auto, lanes, stacked or loop.")] = "auto",
     changes: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as retrain.epochs=2.")] = None,
 ) -> None:
     """Run a study, or resume it where it was left."""
