@@ -7,7 +7,7 @@ from trueoracle.analysis import Absent
 from trueoracle.analysis.result import Interval
 from trueoracle.report import drawing
 from trueoracle.report.drawing import Scale
-from trueoracle.report.wording import difference, duration, interval, probability, share, signed
+from trueoracle.report.wording import difference, duration, interval, number, probability, share, signed
 
 
 def test_a_scale_maps_its_ends_to_its_ends() -> None:
@@ -69,3 +69,10 @@ def test_words_are_escaped() -> None:
 )
 def test_numbers_in_words(said: str, words: str) -> None:
     assert said == words
+
+
+def test_counts_are_told_in_full_or_by_their_size() -> None:
+    assert number(16_003_008) == "16,003,008"
+    assert number(999_999_999_999_999) == "999,999,999,999,999"
+    assert number(4 * 10**30) == "4.0e30"
+    assert number(25 * 10**11_109) == "2.5e11110"

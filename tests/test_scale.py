@@ -57,7 +57,7 @@ def test_every_built_in_study_knows_both_scales_and_shrinks() -> None:
                 cell.draw and cell.draw <= (whole.draw or 252)
                 for cell, whole in zip(shrunk.cells, spec.cells, strict=True)
             )
-        assert tiny.scale.caveat.startswith("This is the study at scale `tiny`")
+        assert tiny.scale.caveat.startswith("This is the study at scale tiny")
         assert spec.scale.caveat == ""
 
 

@@ -10,7 +10,8 @@ from conftest import TINY
 from trueoracle import Study
 from trueoracle.errors import StoreError
 from trueoracle.progress import Quiet
-from trueoracle.store import MaskRecord, Store, StudyRecord, store_exists
+from trueoracle.space import MaskSpace, SiteChoice
+from trueoracle.store import CellRecord, MaskRecord, Store, StudyRecord, store_exists
 from trueoracle.trial import Figures, Outcome, Trial
 
 STUDY = StudyRecord(digest="d" * 64, name="one", spec="{}")
@@ -145,3 +146,16 @@ def test_a_study_goes_on_only_with_the_data_it_began_with(path: Path, monkeypatc
     monkeypatch.setattr("trueoracle.data.digits._SPLIT_SEED", 1)
     with pytest.raises(StoreError, match="the study was begun on other data than `digits` holds now"):
         study().run()
+
+
+def test_ranks_may_have_eleven_thousand_digits(store: Store) -> None:
+    space = MaskSpace(tuple(SiteChoice(site=f"fc{i}", units=3072, pruned=1536) for i in range(12)))
+    ranks = space.draw(2, seed=0)
+    cell = CellRecord(index=0, base=0, name="all", sites={}, space=space.count, masks=2, parameters=1, macs=1)
+    store.put_cells(STUDY.digest, [cell])
+    records = [
+        MaskRecord(cell=0, rank=r, pruned="{}", loss=1.0, accuracy=0.5, standard_error=0.0, scores={}) for r in ranks
+    ]
+    store.put_masks(STUDY.digest, records, len(str(space.count - 1)))
+    assert store.cells(STUDY.digest)[0].space == space.count > 10**11_000
+    assert tuple(store.masks(STUDY.digest, 0)) == ranks

@@ -43,9 +43,9 @@ class Scale(Enum):
     def caveat(self) -> str:
         """What a study of this scale cannot support, in the words of a report; empty where nothing was shrunk."""
         return {
-            Scale.TINY: "This is the study at scale `tiny`: a few masks, images and epochs, so that every step is run in "
+            Scale.TINY: "This is the study at scale tiny: a few masks, images and epochs, so that every step is run in "
             "minutes. Its numbers show that it runs, and nothing about pruning.",
-            Scale.SMALL: "This is the study at scale `small`: fewer masks, images and epochs, for some networks fewer "
+            Scale.SMALL: "This is the study at scale small: fewer masks, images and epochs, for some networks fewer "
             "filters, as its specification below says. It can show a relation in this smaller setting; "
             "it neither confirms nor refutes a figure published for the full one.",
             Scale.PAPER: "",

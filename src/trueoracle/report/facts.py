@@ -8,7 +8,7 @@ from trueoracle.analysis.cells import X
 from trueoracle.analysis.masks import x_sign
 from trueoracle.analysis.result import AtK
 from trueoracle.report.findings import CellFindings
-from trueoracle.report.wording import column, difference, interval, probability, result, share, signed
+from trueoracle.report.wording import column, difference, interval, number, probability, result, share, signed
 
 _UNITS_NAMED = 24
 _RIVALS_NAMED = 10
@@ -146,7 +146,7 @@ def conditions(cell: CellFindings) -> list[Fact]:
     return [
         Fact(
             name="masks",
-            value=f"{record.masks:,} of {record.space:,}",
+            value=f"{record.masks:,} of {number(record.space)}",
             note="the whole space: the oracle mask is exact" if cell.exact else "drawn at random: the oracle mask is the lowest of these",
         ),
         Fact(name="trials", value=f"{cell.analysis.trials:,} finished", note="; ".join(left_out) or "none left out"),

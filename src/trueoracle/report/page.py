@@ -91,7 +91,7 @@ def render(study: Findings, progress: Progress) -> str:
     )
 
 
-_FILTERS = ("signed", "interval", "probability", "share", "difference", "result", "column", "duration")
+_FILTERS = ("signed", "interval", "number", "probability", "share", "difference", "result", "column", "duration")
 
 
 def _own(name: str) -> str:

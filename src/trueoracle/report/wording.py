@@ -34,6 +34,14 @@ def probability(p: float | Absent) -> str:
     return f"{p / 10**exponent:.1f}e{MINUS}{-exponent}"
 
 
+def number(count: int) -> str:
+    """A count in full, or of 10^15 and more by its size: it may be too large for a float."""
+    if count < 10**15:
+        return f"{count:,}"
+    digits = str(count)
+    return f"{digits[0]}.{digits[1]}e{len(digits) - 1}"
+
+
 def share(value: float | Absent, digits: int = 1) -> str:
     """A share as per cent."""
     return "–" if isinstance(value, Absent) else f"{100 * value:.{digits}f} %"  # noqa: RUF001 - a dash
