@@ -97,7 +97,7 @@ class Breaking(Means):
         return super().sums(ranks, examples)
 
 
-@pytest.mark.parametrize("blocks", [1, 3, 20])
+@pytest.mark.parametrize("blocks", [1, 3, 8])
 def test_interrupted_and_resumed_is_as_never_interrupted(blocks: int, tmp_path: Path) -> None:
     keep = tmp_path / "sums.safetensors"
     with pytest.raises(KeyboardInterrupt):
@@ -105,7 +105,7 @@ def test_interrupted_and_resumed_is_as_never_interrupted(blocks: int, tmp_path: 
     rest = Breaking(1000)
     resumed = losses(rest, range(3), pixels(1300), keep=keep)
     whole = losses(Means(), range(3), pixels(1300))
-    assert rest.images == 1300 - 32 * blocks
+    assert rest.images == 1300 - 160 * blocks
     np.testing.assert_array_equal(resumed.loss_M, whole.loss_M)
     np.testing.assert_array_equal(resumed.accuracy_M, whole.accuracy_M)
 
