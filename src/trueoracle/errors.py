@@ -35,6 +35,7 @@ class ReportError(TrueOracleError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """One line saying that `name` is no `kind`, with the nearest known name and then all of them."""
     names = sorted(known)
-    nearest = get_close_matches(name, names, n=1, cutoff=0.6)
+    begun = [known_name for known_name in names if len(name) > 2 and known_name.startswith(name)]
+    nearest = begun or get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f"did you mean `{nearest[0]}`? " if nearest else ""
     return f"unknown {kind} `{name}`: {hint}known are {', '.join(names) or 'none'}"
