@@ -1,6 +1,8 @@
 """The report as a reader has it: the real page, driven in Chromium without a network."""
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +20,7 @@ from trueoracle.spec import CellSpec, Recipe, StudySpec
 from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Store, StudyRecord
 from trueoracle.trial import Figures, FinalProtocol, Outcome, Trial
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = shutil.which("chromium")
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync"]  # fmt: skip
 DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -27,7 +29,9 @@ UNITS, MASKS = 64, 20_000
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    assert CHROMIUM.exists(), f"{CHROMIUM} is missing: install Debian's package `chromium`"
+    """Debian's Chromium. Without it the page is not tested, but never so in CI."""
+    if CHROMIUM is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no `chromium`: Debian's package is called so")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
         yield browser
