@@ -1,5 +1,6 @@
 """A user's own network: from a module of the working folder, or passed in Python; listed, judged, studied, refused."""
 
+from inspect import getsource
 from pathlib import Path
 
 import pandas as pd
@@ -19,20 +20,25 @@ from trueoracle.shape import InputShape
 
 GREY = InputShape(channels=1, height=32, width=32, classes=10)
 
-MODULE = """
-import torch
-from torch import nn
-
 
 class Wired(nn.Module):
-    def __init__(self):
+    """A user's class; its text is part of the module below."""
+
+    def __init__(self) -> None:
         super().__init__()
         self.first, self.second, self.unused = nn.Conv2d(1, 6, 5, stride=3), nn.Conv2d(6, 8, 3), nn.Conv2d(6, 4, 3)
         self.head = nn.Linear(8, 10)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.head(self.second(self.first(x).relu()).relu().mean((2, 3)))
 
+
+MODULE = f"""
+import torch
+from torch import Tensor, nn
+
+
+{getsource(Wired)}
 
 def of_shape(shape):
     return nn.Sequential(nn.Flatten(), nn.Linear(shape.height * shape.width, 6), nn.ReLU(), nn.Linear(6, shape.classes))
@@ -74,10 +80,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 
 
 def wired() -> nn.Module:
-    space: dict[str, type[nn.Module]] = {}
-    exec(MODULE, space)
     torch.manual_seed(0)
-    return space["Wired"]()
+    return Wired()
 
 
 def test_a_factory_gets_the_shape_if_it_needs_one(module: str) -> None:

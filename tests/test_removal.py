@@ -262,10 +262,14 @@ def test_unit_weights_are_the_rows_of_what_makes_the_units() -> None:
     )  # type: ignore[index, union-attr]
 
 
-def test_the_trial_passes_what_can_be_removed() -> None:
+def test_the_trial_passes_what_can_be_removed_and_leaves_the_network_as_it_was() -> None:
     for case in ("CIFAR VGG", "ViT"):
         net, sites, space, _ = made(case)
+        before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
         try_removal(net, space.unrank(0), sites, COLOUR)
+        after = net.state_dict()
+        assert before.keys() == after.keys()
+        assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
 class WrittenSize(nn.Module):

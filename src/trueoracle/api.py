@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import pandas as pd
 from trueoracle import analysis
 from trueoracle.analysis import CellAnalysis, PooledCell
 from trueoracle.errors import SpecError, StoreError, TableError, unknown
+from trueoracle.files import write_whole
 from trueoracle.progress import Bars, Progress
 from trueoracle.report import write_figures, write_report
 from trueoracle.spec import StudySpec, parse_spec
@@ -367,7 +368,7 @@ def write_analyses(found: Sequence[CellAnalysis], path: Path) -> None:
     check_table_path(path, ANALYSIS_ENDINGS)
     if path.suffix != ".tex":
         return write_table(analysis.as_table(found), path)
-    return _write_whole(path, lambda partial: partial.write_text(analysis.as_latex(found)))
+    return write_whole(path, lambda partial: partial.write_text(analysis.as_latex(found)), TableError)
 
 
 def doctor(store: str = DEFAULT_URL, data_dir: str | Path | None = None) -> dict[str, str]:
@@ -416,18 +417,10 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     if "mask" in table and len(table) and max(table["mask"]) >= 2**63:
         digits = len(str(max(table["mask"])))
         table = table.assign(mask=[str(rank).zfill(digits) for rank in table["mask"]])
-    _write_whole(
+    write_whole(
         path,
         lambda partial: (
             table.to_csv(partial, index=False) if path.suffix == ".csv" else table.to_parquet(partial, index=False)
         ),
+        TableError,
     )
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        write(partial)
-        partial.replace(path)
-    except OSError as error:
-        raise TableError(f"`{path}` cannot be written: {error.strerror or error}") from None

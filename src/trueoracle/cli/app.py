@@ -11,6 +11,7 @@ import yaml
 from trueoracle import analysis, api
 from trueoracle.cli import show
 from trueoracle.errors import SpecError, StoreError, TableError, TrueOracleError
+from trueoracle.files import write_whole
 from trueoracle.progress import Bars, Quiet
 from trueoracle.spec import parse_spec
 from trueoracle.store import DEFAULT_URL, Store, StudyRecord
@@ -122,10 +123,7 @@ def base(
 ) -> None:
     """Write the weights of a study's base network, for `oracle` or for `run --base-weights`."""
     content = api.Study.stored(study, store=store).base_weights(number)
-    try:
-        output.write_bytes(content)
-    except OSError as error:
-        raise StoreError(f"`{output}` cannot be written: {error.strerror}") from None
+    write_whole(output, lambda partial: partial.write_bytes(content), StoreError)
     show.say(f"weights written to {output}")
 
 

@@ -55,8 +55,9 @@ def importances(net: nn.Module, sites: Mapping[str, Site]) -> dict[str, dict[str
     with torch.no_grad():
         for name, criterion in with_plugins("criteria", CRITERIA).items():
             judged = {site.name: criterion(net, site) for site in sites.values()}
-            if all(units is not None for units in judged.values()):
-                found[name] = judged  # type: ignore[assignment]
+            known = {site: units for site, units in judged.items() if units is not None}
+            if len(known) == len(judged):
+                found[name] = known
     return found
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from trueoracle.analysis import Absent, Options
 from trueoracle.analysis.cells import X, Y
 from trueoracle.errors import ReportError
+from trueoracle.files import check_folder, write_whole
 from trueoracle.progress import Progress, Quiet
-from trueoracle.report.files import check_folder, write_whole
 from trueoracle.report.findings import CellFindings, Findings, find
 from trueoracle.report.grid import Grid, grids
 from trueoracle.report.nulls import naive_deviation
@@ -211,5 +211,5 @@ def _save(figure: Figure, path: Path) -> Path:
     buffer = BytesIO()
     nothing = {"CreationDate": None} if path.suffix == ".pdf" else {"Date": None}
     figure.savefig(buffer, format=path.suffix[1:], metadata=nothing)
-    write_whole(path, buffer.getvalue())
+    write_whole(path, lambda partial: partial.write_bytes(buffer.getvalue()), ReportError)
     return path

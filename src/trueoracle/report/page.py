@@ -14,12 +14,13 @@ from markupsafe import Markup
 
 from trueoracle.analysis import Absent, CellAnalysis, Options, Verdict
 from trueoracle.analysis.cells import X, Y
+from trueoracle.errors import ReportError
+from trueoracle.files import check_folder, write_whole
 from trueoracle.progress import Progress, Quiet
 from trueoracle.report import wording
 from trueoracle.report.curves import curves
 from trueoracle.report.embedding import masks_json
 from trueoracle.report.facts import Fact, tables
-from trueoracle.report.files import check_folder, write_whole
 from trueoracle.report.findings import CellFindings, Findings, find
 from trueoracle.report.forest import Line, forest
 from trueoracle.report.grid import grids
@@ -60,7 +61,8 @@ def write_report(
     """
     check_folder(path.parent)
     progress = progress or Quiet()
-    write_whole(path, render(find(store, study, progress, x, y, options), progress).encode())
+    page = render(find(store, study, progress, x, y, options), progress)
+    write_whole(path, lambda partial: partial.write_text(page, encoding="utf-8"), ReportError)
 
 
 def render(study: Findings, progress: Progress) -> str:
