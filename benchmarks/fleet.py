@@ -25,15 +25,15 @@ from measure import core_seconds, in_turns, machine, show
 from torch import nn
 
 from trueoracle.data import Dataset, Split, images_of, load_dataset
-from trueoracle.fleet import choose
+from trueoracle.fleet import assign
 from trueoracle.fleet.lanes import LaneFleet, kernels
 from trueoracle.lanes import LANES
-from trueoracle.mask import Mask
 from trueoracle.nets import build, channels_last, cost, evaluate, find_sites, remove
-from trueoracle.progress import Bars, Quiet
-from trueoracle.shape import InputShape, Shape
 from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.spec import Recipe
+from trueoracle.words.mask import Mask
+from trueoracle.words.progress import Bars, Quiet
+from trueoracle.words.shape import InputShape, Shape
+from trueoracle.words.spec import Recipe
 
 RECIPE = Recipe(optimiser="sgd", lr=0.001, momentum=0.9, weight_decay=1e-4, batch_size=256, epochs=1)
 EPOCH, ROUNDS = 60_000, 5
@@ -155,7 +155,7 @@ def evaluate_loop(net: nn.Module, data: Dataset) -> None:
 
 def fleet(nets: Sequence[nn.Module], data: Dataset) -> LaneFleet:
     """Sixteen networks in lanes, compiled."""
-    chain = choose(nets[0], data, RECIPE, "lanes").chain
+    chain = assign(nets[0], data, RECIPE, "lanes").chain
     assert chain is not None
     code = kernels(chain, nets[0], lone=False, progress=Bars())
     lanes = LaneFleet(code, nets, data, [RECIPE] * len(nets))

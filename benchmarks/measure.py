@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trueoracle.lanes import LANES, aligned, build
-from trueoracle.progress import Quiet
+from trueoracle.words.progress import Quiet
 
 Work = Callable[[], object]
 Clock = Callable[[], float]

@@ -24,14 +24,14 @@ import torch
 from torch import nn
 
 from trueoracle.data import Dataset, load_dataset
+from trueoracle.executors import Threads
 from trueoracle.fleet import train_alone
 from trueoracle.nets import build, channels_last, cost, evaluate, find_sites, remove
 from trueoracle.oracle import Evaluator, evaluator
-from trueoracle.progress import Bars, Quiet
 from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.spec import Recipe
-from trueoracle.study.executor import Threads
 from trueoracle.study.survey import survey
+from trueoracle.words.progress import Bars, Quiet
+from trueoracle.words.spec import Recipe
 
 # Its cost does not depend on its weights, its losses are of the usual size.
 ONE_EPOCH = Recipe(optimiser="sgd", lr=0.01, momentum=0.9, batch_size=256, epochs=1)

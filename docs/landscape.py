@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 import trueoracle
-from trueoracle.mask import Mask, SiteMask
 from trueoracle.nets import build, find_sites, l1_kept, load_weights
-from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
+from trueoracle.words.mask import Mask, SiteMask
+from trueoracle.words.shape import InputShape
 
 MODEL, DATA, SHAPE = "lenet5-mini", "mnist", InputShape(channels=1, height=32, width=32, classes=10)
 SPACE = MaskSpace(tuple(SiteChoice(site=site, units=10, pruned=5) for site in ("conv1", "conv2", "conv3")))

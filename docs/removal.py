@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 import trueoracle
-from trueoracle.progress import Quiet
+from trueoracle.words.progress import Quiet
 
 STUDY = "lenet5-mini-mnist"
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trueoracle import Study
-from trueoracle.progress import Quiet
+from trueoracle.words.progress import Quiet
 
 TINY = {
     "train.epochs": 3,

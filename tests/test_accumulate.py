@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from trueoracle.data import Split
-from trueoracle.errors import StoreError
+from trueoracle.executors import Threads
 from trueoracle.nets import build
 from trueoracle.oracle import Exact, PrunedLosses, Sums, accumulate, exact, loss_table, pruned_column
-from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.study.executor import Threads
+from trueoracle.words.errors import StoreError
+from trueoracle.words.shape import InputShape
 
 
 class Means:

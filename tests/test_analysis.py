@@ -15,15 +15,15 @@ from trueoracle import Study, analyze_table
 from trueoracle.analysis import Absent, Answer, Caveat, CellAnalysis, CellMasks, Options, Verdict, as_latex, as_table
 from trueoracle.analysis.analyze import analyze_cells
 from trueoracle.analysis.ceiling import ceiling, to_repeats
-from trueoracle.analysis.choice import at_k, choice, percentile
 from trueoracle.analysis.decision import benjamini_hochberg, decide, holm
 from trueoracle.analysis.null import unit_null
 from trueoracle.analysis.rank import kendall_tau
+from trueoracle.analysis.regret import at_k, choice, percentile
 from trueoracle.analysis.resample import Resamples, resample, retraining_interval
 from trueoracle.analysis.result import Ceiling, Interval, NullKind, UnitNull
 from trueoracle.analysis.units import MainEffects, Units, units_of
 from trueoracle.analysis.verdict import judge
-from trueoracle.errors import TableError
+from trueoracle.words.errors import TableError
 
 FEW = Options(resamples=199)
 

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 import trueoracle
 from trueoracle.nets import build
-from trueoracle.progress import Quiet
-from trueoracle.shape import InputShape
+from trueoracle.words.progress import Quiet
+from trueoracle.words.shape import InputShape
 
 
 def test_no_public_name_is_that_of_a_room() -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from trueoracle.data import Augmenter, Normalisation, torch_seeded
-from trueoracle.errors import SpecError
-from trueoracle.spec import Augmentation, RandAugment
+from trueoracle.words.errors import SpecError
+from trueoracle.words.spec import Augmentation, RandAugment
 
 PLAIN = Normalisation(mean=(0.0,), deviation=(1.0,))
 COLOUR = Normalisation(mean=(0.5, 0.4, 0.3), deviation=(0.2, 0.25, 0.3))

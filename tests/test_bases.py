@@ -8,9 +8,9 @@ import pytest
 from conftest import TINY
 from trueoracle import Study
 from trueoracle.analysis import Absent, Interval, pool
-from trueoracle.errors import SpecError
-from trueoracle.progress import Quiet
 from trueoracle.store import Store
+from trueoracle.words.errors import SpecError
+from trueoracle.words.progress import Quiet
 
 FEW = {**TINY, "cells": [{"prune": {"conv1": 0.5}, "draw": 5}], "repeats": 1}
 

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trueoracle.data import Split
-from trueoracle.errors import ModelError, SpecError
 from trueoracle.nets import REMOVALS, Removal, build, evaluate, find_sites, remove
 from trueoracle.nets.vgg import CifarVGG
 from trueoracle.oracle import CannotBatch, Evaluator, Loop, Sums, batched, evaluator
-from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
+from trueoracle.words.errors import ModelError, SpecError
+from trueoracle.words.shape import InputShape
 
 GREY = InputShape(channels=1, height=32, width=32, classes=10)
 COLOUR = InputShape(channels=3, height=32, width=32, classes=10)

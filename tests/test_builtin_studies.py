@@ -9,9 +9,9 @@ import pytest
 
 from standins import data_folder
 from trueoracle import Study
-from trueoracle.progress import Quiet
 from trueoracle.store import Store
 from trueoracle.study import Paused, builtin_studies
+from trueoracle.words.progress import Quiet
 
 FAST = ("quickstart", "lenet5-mini-mnist-conv3-0.2", "vgg19-cifar100")
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from trueoracle import Study, TrueOracleError
 from trueoracle.cli.app import app, main
 from trueoracle.nets import build
-from trueoracle.shape import InputShape
+from trueoracle.words.shape import InputShape
 
 SHAPE = InputShape(channels=1, height=32, width=32, classes=10)
 

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.criteria import CRITERIA, importances, score
-from trueoracle.mask import Mask, SiteMask
 from trueoracle.nets import build, find_sites
-from trueoracle.shape import InputShape
+from trueoracle.words.mask import Mask, SiteMask
+from trueoracle.words.shape import InputShape
 
 SHAPE = InputShape(channels=1, height=4, width=4, classes=2)
 COLOUR = InputShape(channels=3, height=32, width=32, classes=10)

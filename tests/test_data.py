@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from trueoracle.data import Dataset, find_dataset, load_dataset
-from trueoracle.errors import DataError
-from trueoracle.progress import Quiet
+from trueoracle.words.errors import DataError
+from trueoracle.words.progress import Quiet
 
 GENERATOR = np.random.default_rng(0)
 PIXELS = GENERATOR.integers(0, 256, (12, 28, 28), dtype=np.uint8)

@@ -1,6 +1,6 @@
 """Sentences about unknown names."""
 
-from trueoracle.errors import unknown
+from trueoracle.words.errors import unknown
 
 
 def test_the_nearest_name_is_one_that_begins_so_or_is_spelt_alike() -> None:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.data import Split, load_dataset
-from trueoracle.errors import ModelError
 from trueoracle.fleet import train
 from trueoracle.nets import build, evaluate, find_sites, l1_kept, remove
 from trueoracle.oracle.exact import Exact, exact
-from trueoracle.progress import Quiet
-from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.spec import Recipe
+from trueoracle.words.errors import ModelError
+from trueoracle.words.progress import Quiet
+from trueoracle.words.shape import InputShape
+from trueoracle.words.spec import Recipe
 
 SHAPE = InputShape(channels=1, height=32, width=32, classes=10)
 RECIPE = Recipe(optimiser="sgd", lr=0.02, momentum=0.9, batch_size=64, epochs=4)
@@ -283,8 +283,8 @@ import sys, time, numpy, torch
 from trueoracle.data import Split
 from trueoracle.nets import build
 from trueoracle.oracle.exact import exact
-from trueoracle.progress import Quiet
-from trueoracle.shape import InputShape
+from trueoracle.words.progress import Quiet
+from trueoracle.words.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
 class Told(Quiet):
     def say(self, line):

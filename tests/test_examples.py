@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset, Split, images_of
-from trueoracle.errors import DataError, ModelError
-from trueoracle.examples import Examples, Judged
-from trueoracle.fleet import choose, train
+from trueoracle.fleet import assign, train
 from trueoracle.nets import build, evaluate
-from trueoracle.shape import InputShape
-from trueoracle.spec import Recipe
+from trueoracle.words.errors import DataError, ModelError
+from trueoracle.words.examples import Examples, Judged
+from trueoracle.words.shape import InputShape
+from trueoracle.words.spec import Recipe
 
 SHAPE = InputShape(channels=1, height=32, width=32, classes=2)
 
@@ -93,11 +93,11 @@ def test_a_mean_over_batches_weighs_every_example_alike(line: Dataset) -> None:
 def test_fast_paths_refuse_other_examples_with_a_reason(line: Dataset) -> None:
     net = build("lenet5-mini", SHAPE)
     recipe = Recipe(optimiser="sgd", lr=0.2, batch_size=4, epochs=1)
-    choice = choose(net, line, recipe)
-    assert choice.backend == "loop"
-    assert "other examples than images to be classified" in choice.reason
+    assignment = assign(net, line, recipe)
+    assert assignment.backend == "loop"
+    assert "other examples than images to be classified" in assignment.reason
     with pytest.raises(ModelError, match="cannot train this: the data holds other examples than images"):
-        choose(net, line, recipe, "lanes")
+        assign(net, line, recipe, "lanes")
     examples: Examples = line.train
     with pytest.raises(DataError, match="images to be classified are needed here, but got Numbers"):
         images_of(examples)

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from trueoracle import Study
-from trueoracle.errors import ReportError
+from trueoracle.words.errors import ReportError
 
 
 @pytest.fixture(scope="module")

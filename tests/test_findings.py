@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from trueoracle import Study
-from trueoracle.errors import StoreError
-from trueoracle.progress import Quiet
 from trueoracle.report.findings import CellFindings, Findings, find
 from trueoracle.report.grid import grids
 from trueoracle.store import Store
+from trueoracle.words.errors import StoreError
+from trueoracle.words.progress import Quiet
 
 
 @pytest.fixture(scope="module")

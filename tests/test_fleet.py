@@ -12,16 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset, Split
-from trueoracle.errors import ModelError
-from trueoracle.fleet import Backend, Stopped, Trained, choose, figures_of, train, train_alone, train_fleet
+from trueoracle.fleet import Backend, Stopped, Trained, assign, figures_of, train, train_alone, train_fleet
 from trueoracle.fleet.chain import NotAChain, find_chain
 from trueoracle.fleet.kernels import source
 from trueoracle.fleet.lanes import LaneFleet, kernels
 from trueoracle.nets import build
-from trueoracle.progress import Quiet
-from trueoracle.shape import InputShape
-from trueoracle.spec import Recipe
-from trueoracle.trial import Outcome
+from trueoracle.words.errors import ModelError
+from trueoracle.words.progress import Quiet
+from trueoracle.words.shape import InputShape
+from trueoracle.words.spec import Recipe
+from trueoracle.words.trial import Outcome
 
 Make = Callable[[], nn.Module]
 Way = Callable[[list[nn.Module], Dataset, Recipe], list[Trained]]
@@ -278,11 +278,11 @@ def frozen() -> nn.Module:
 )
 def test_what_is_no_chain_gets_the_loop_with_the_reason(make: Make, why: str) -> None:
     data = CHAINS["dense only"][1]
-    choice = choose(make(), data, SGD)
-    assert (choice.backend, choice.networks) == ("loop", 1)
-    assert why in choice.reason
+    assignment = assign(make(), data, SGD)
+    assert (assignment.backend, assignment.networks) == ("loop", 1)
+    assert why in assignment.reason
     with pytest.raises(ModelError, match="the backend `lanes` cannot train this: the network"):
-        choose(make(), data, SGD, "lanes")
+        assign(make(), data, SGD, "lanes")
     with pytest.raises(NotAChain):
         find_chain(make(), (1, 8, 8))
 
@@ -297,37 +297,37 @@ class RecipeToCome(Recipe):
 def test_a_recipe_that_a_fleet_does_not_know_gets_the_loop_with_the_reason(backend: Backend) -> None:
     make, data = CHAINS["dense only"]
     neutral = RecipeToCome(**SGD.model_dump())
-    assert choose(make(), data, neutral, backend).backend == backend
+    assert assign(make(), data, neutral, backend).backend == backend
     mixed = RecipeToCome(**SGD.model_dump(), sharpness=0.2)
-    choice = choose(make(), data, mixed)
-    assert choice.backend == "loop"
+    assignment = assign(make(), data, mixed)
+    assert assignment.backend == "loop"
     assert (
-        choice.reason
+        assignment.reason
         == "One network at a time in the plain loop, for the recipe asks for `sharpness`, which lanes do not know."
     )
     with pytest.raises(ModelError, match=f"the backend `{backend}` cannot train this: the recipe asks for `sharpness`"):
-        choose(make(), data, mixed, backend)
+        assign(make(), data, mixed, backend)
 
 
 def test_the_rule_of_choice_on_a_cpu() -> None:
     make, data = CHAINS["dense only"]
-    lanes = choose(make(), data, SGD)
+    lanes = assign(make(), data, SGD)
     assert (lanes.backend, lanes.networks) == ("lanes", 16)
     assert lanes.reason == "In lanes, 16 networks at a time: the network is a chain of layers on a CPU."
-    assert choose(make(), data, SGD, lanes) is lanes
-    stacked = choose(make(), data, SGD, "stacked")
+    assert assign(make(), data, SGD, lanes) is lanes
+    stacked = assign(make(), data, SGD, "stacked")
     assert (stacked.backend, stacked.networks) == ("stacked", 16)
-    assert choose(make(), data, SGD, "loop").reason == "The plain loop was asked for: one network at a time."
+    assert assign(make(), data, SGD, "loop").reason == "The plain loop was asked for: one network at a time."
 
 
 def test_precisions_go_where_they_can_be_had() -> None:
     make, data = CHAINS["dense only"]
     tf32, bfloat16 = (SGD.model_copy(update={"precision": precision}) for precision in ("tf32", "bfloat16"))
-    assert choose(make(), data, bfloat16).backend == "loop"
-    assert choose(make(), data, bfloat16, "stacked").backend == "stacked"
+    assert assign(make(), data, bfloat16).backend == "loop"
+    assert assign(make(), data, bfloat16, "stacked").backend == "stacked"
     for backend in ("auto", "lanes", "stacked", "loop"):
         with pytest.raises(ModelError, match="`precision: tf32`"):
-            choose(make(), data, tf32, backend)
+            assign(make(), data, tf32, backend)
 
 
 @pytest.mark.parametrize("way", ["loop", "stacked"])
@@ -367,7 +367,7 @@ def test_lenet_on_lanes_learns_what_it_learns_in_the_loop() -> None:
     data = images(1, 32, 10, train=200)
     recipe = Recipe(optimiser="sgd", lr=0.01, momentum=0.9, batch_size=64, epochs=1)
     net = build("lenet5-mini", shape, seed=3)
-    assert choose(net, data, recipe).backend == "lanes"
+    assert assign(net, data, recipe).backend == "lanes"
     ours, loops = train_fleet([net], data, recipe, 0)[0], train(net, data, recipe, 0)
     assert ours.curve[0].train_loss == pytest.approx(loops.curve[0].train_loss, abs=1e-5)
     assert ours.curve[0].train_loss < inf

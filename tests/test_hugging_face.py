@@ -11,13 +11,13 @@ from transformers import AutoModelForImageClassification, BertConfig, BertModel,
 
 from trueoracle import Study, StudySpec
 from trueoracle.cli.app import main
-from trueoracle.errors import ModelError, SpecError
 from trueoracle.nets import build, find_sites, load_weights
 from trueoracle.oracle import Loop, evaluator
-from trueoracle.progress import Quiet
-from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.spec import parse_spec
+from trueoracle.words.errors import ModelError, SpecError
+from trueoracle.words.progress import Quiet
+from trueoracle.words.shape import InputShape
+from trueoracle.words.spec import parse_spec
 
 IMAGENET = InputShape(channels=3, height=224, width=224, classes=1000)
 SMALL = InputShape(channels=3, height=32, width=32, classes=10)

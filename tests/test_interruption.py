@@ -12,11 +12,11 @@ import yaml
 from safetensors.torch import save_file
 
 from trueoracle import Study
-from trueoracle.errors import StoreError
 from trueoracle.nets import build
-from trueoracle.progress import Quiet
-from trueoracle.shape import InputShape
 from trueoracle.store import Store, store_exists
+from trueoracle.words.errors import StoreError
+from trueoracle.words.progress import Quiet
+from trueoracle.words.shape import InputShape
 
 FACTS = {
     "name": "short",

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trueoracle.errors import ModelError
-from trueoracle.llava_mini import llava_mini_config, write_llava_mini
-from trueoracle.mask import Mask, SiteMask
 from trueoracle.nets import Kind, build, cost, find_sites, remove, save_language_model, silenced, try_removal
-from trueoracle.shape import InputShape, TextShape
+from trueoracle.nets.llava_mini import llava_mini_config, write_llava_mini
 from trueoracle.space import MaskSpace, SiteChoice
+from trueoracle.words.errors import ModelError
+from trueoracle.words.mask import Mask, SiteMask
+from trueoracle.words.shape import InputShape, TextShape
 
 TEXT = TextShape()
 SIZES = {"vocab_size": 258, "hidden_size": 32, "num_hidden_layers": 2, "max_position_embeddings": 64}

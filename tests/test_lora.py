@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset, Questions
-from trueoracle.errors import ModelError, SpecError
 from trueoracle.fleet import train, train_fleet
 from trueoracle.fleet.lora import merge_adapters, put_adapters
 from trueoracle.nets import build, evaluate
-from trueoracle.shape import TextShape
-from trueoracle.spec import LowRank, Recipe, parse_spec
+from trueoracle.words.errors import ModelError, SpecError
+from trueoracle.words.shape import TextShape
+from trueoracle.words.spec import LowRank, Recipe, parse_spec
 
 LORA = LowRank(rank=2, alpha=4, targets=("q_proj", "fc1"))
 RECIPE = Recipe(optimiser="adamw", lr=0.01, batch_size=4, epochs=2, lora=LORA)

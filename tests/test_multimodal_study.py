@@ -10,10 +10,10 @@ import torch
 
 from trueoracle import Study
 from trueoracle.data import load_dataset
-from trueoracle.errors import ModelError, SpecError
 from trueoracle.nets import evaluate, remove
-from trueoracle.progress import Quiet
 from trueoracle.study import drawn_questions, study_data
+from trueoracle.words.errors import ModelError, SpecError
+from trueoracle.words.progress import Quiet
 
 RECIPE = {"optimiser": "adamw", "lr": 0.003, "batch_size": 16, "epochs": 1}
 FACTS: dict[str, Any] = {

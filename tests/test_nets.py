@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from trueoracle.errors import ModelError
-from trueoracle.mask import Mask
 from trueoracle.nets import build, cost, find_sites, remove, state_bytes
 from trueoracle.nets.vgg import CifarVGG
-from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
+from trueoracle.words.errors import ModelError
+from trueoracle.words.mask import Mask
+from trueoracle.words.shape import InputShape
 
 SHAPE = InputShape(channels=3, height=32, width=32, classes=10)
 BATCH_NORM = torch.nn.BatchNorm2d

@@ -6,13 +6,13 @@ import torch.nn.functional as F
 
 from trueoracle.data import Split, load_dataset
 from trueoracle.fleet import train
-from trueoracle.mask import Mask
 from trueoracle.nets import build, cost, find_sites, remove
 from trueoracle.oracle import Loop
-from trueoracle.progress import Quiet
-from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.spec import Recipe
+from trueoracle.words.mask import Mask
+from trueoracle.words.progress import Quiet
+from trueoracle.words.shape import InputShape
+from trueoracle.words.spec import Recipe
 
 SHAPE = InputShape(channels=1, height=32, width=32, classes=10)
 RECIPE = Recipe(optimiser="sgd", lr=0.02, momentum=0.9, batch_size=64, epochs=4)

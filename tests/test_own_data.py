@@ -13,8 +13,8 @@ from PIL import Image
 from trueoracle import Study, StudySpec
 from trueoracle.cli.app import main
 from trueoracle.data import Dataset, Split, StoredSplit, find_dataset, load_dataset
-from trueoracle.errors import DataError
-from trueoracle.progress import Quiet
+from trueoracle.words.errors import DataError
+from trueoracle.words.progress import Quiet
 
 CPU = torch.device("cpu")
 
@@ -144,7 +144,7 @@ def test_a_folder_of_parquet_files_is_a_dataset(tmp_path: Path) -> None:
 FACTORY = """
 import torch
 from trueoracle.data import RawData, RawSplit, Source
-from trueoracle.shape import InputShape
+from trueoracle.words.shape import InputShape
 
 def read(data_dir, progress):
     images = torch.arange(2 * 64, dtype=torch.uint8).view(2, 1, 8, 8)

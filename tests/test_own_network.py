@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 import trueoracle
 from trueoracle import Study, StudySpec
 from trueoracle.cli.app import app, main
-from trueoracle.errors import ModelError, SpecError
-from trueoracle.mask import Mask, SiteMask
 from trueoracle.nets import build, find_sites, remove, silenced
-from trueoracle.progress import Quiet
-from trueoracle.shape import InputShape
+from trueoracle.words.errors import ModelError, SpecError
+from trueoracle.words.mask import Mask, SiteMask
+from trueoracle.words.progress import Quiet
+from trueoracle.words.shape import InputShape
 
 GREY = InputShape(channels=1, height=32, width=32, classes=10)
 

@@ -13,12 +13,12 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from trueoracle import Study
 from trueoracle.analysis import Options
-from trueoracle.errors import ReportError
 from trueoracle.report import write_report
 from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.spec import CellSpec, Recipe, StudySpec
 from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Store, StudyRecord
-from trueoracle.trial import Figures, FinalProtocol, Outcome, Trial
+from trueoracle.words.errors import ReportError
+from trueoracle.words.spec import CellSpec, Recipe, StudySpec
+from trueoracle.words.trial import Figures, FinalProtocol, Outcome, Trial
 
 CHROMIUM = shutil.which("chromium")
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",

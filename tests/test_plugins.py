@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from trueoracle import Study, StudySpec
-from trueoracle.errors import TrueOracleError
 from trueoracle.nets import MODELS
-from trueoracle.plugins import with_plugins
-from trueoracle.progress import Quiet
+from trueoracle.words.errors import TrueOracleError
+from trueoracle.words.plugins import with_plugins
+from trueoracle.words.progress import Quiet
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
 
@@ -32,7 +32,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = re.findall(r'entry-points\."(.*?)"\]\n(.*?) = "(.*?)"', toml)
     assert len(groups) == 3
     points = [EntryPoint(name=name, value=value, group=group) for group, name, value in groups]
-    monkeypatch.setattr("trueoracle.plugins.entry_points", lambda group: [p for p in points if p.group == group])
+    monkeypatch.setattr("trueoracle.words.plugins.entry_points", lambda group: [p for p in points if p.group == group])
 
 
 @pytest.mark.usefixtures("installed")
@@ -49,12 +49,12 @@ def test_the_pages_network_dataset_and_criterion_make_a_study(tmp_path: Path) ->
 
 def test_no_built_in_name_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint(name="lenet5-mini", value="builtins:int", group="trueoracle.models")
-    monkeypatch.setattr("trueoracle.plugins.entry_points", lambda **_: [point])
+    monkeypatch.setattr("trueoracle.words.plugins.entry_points", lambda **_: [point])
     assert with_plugins("models", MODELS) == MODELS
 
 
 def test_a_plugin_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint(name="broken", value="no_such_module:thing", group="trueoracle.models")
-    monkeypatch.setattr("trueoracle.plugins.entry_points", lambda **_: [point])
+    monkeypatch.setattr("trueoracle.words.plugins.entry_points", lambda **_: [point])
     with pytest.raises(TrueOracleError, match="`broken` of `trueoracle.models` cannot be loaded: No module named"):
         with_plugins("models", MODELS)

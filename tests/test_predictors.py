@@ -10,14 +10,14 @@ import torch.nn.functional as F
 
 from trueoracle import Study, StudySpec
 from trueoracle.data import Dataset, Split, load_dataset
-from trueoracle.errors import DataError, SpecError
 from trueoracle.fleet import train, train_fleet
 from trueoracle.nets import build, channels_last, evaluate, find_sites, recalibrate, remove, weights_from_bytes
-from trueoracle.progress import Quiet
-from trueoracle.shape import InputShape
-from trueoracle.spec import Recipe
 from trueoracle.store import Store
 from trueoracle.study import Paused, predictors, study_data
+from trueoracle.words.errors import DataError, SpecError
+from trueoracle.words.progress import Quiet
+from trueoracle.words.shape import InputShape
+from trueoracle.words.spec import Recipe
 
 SHAPE = InputShape(channels=1, height=32, width=32, classes=10)
 RESNET = {

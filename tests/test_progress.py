@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from trueoracle.progress import Bars
+from trueoracle.words.progress import Bars
 
 
 def test_tasks_inside_one_another_are_lines_of_one_display() -> None:

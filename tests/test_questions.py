@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from trueoracle.data import Dataset, Drawn, Questions, dataset_shape, load_dataset, subset
 from trueoracle.data.reader import reader
-from trueoracle.errors import DataError
 from trueoracle.fleet import train
-from trueoracle.llava_mini import byte_tokenizer, llava_mini_config, llava_mini_folder, write_llava_mini
 from trueoracle.nets import build, evaluate
-from trueoracle.progress import Quiet
-from trueoracle.shape import TextShape
-from trueoracle.spec import Recipe
+from trueoracle.nets.llava_mini import byte_tokenizer, llava_mini_config, llava_mini_folder, write_llava_mini
+from trueoracle.words.errors import DataError
+from trueoracle.words.progress import Quiet
+from trueoracle.words.shape import TextShape
+from trueoracle.words.spec import Recipe
 
 CPU = torch.device("cpu")
 MINI = Drawn(model="llava-mini")

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 from trueoracle import Study
 from trueoracle.data import Dataset, Normalisation, Split, load_dataset
-from trueoracle.errors import SpecError
+from trueoracle.executors import Stop, Threads
 from trueoracle.fleet import Trained, figures_of, train
 from trueoracle.fleet.loop import learning_rate
 from trueoracle.fleet.mixing import averaged, mixed, pasted
 from trueoracle.fleet.objective import Softened, objective
-from trueoracle.progress import Quiet
-from trueoracle.shape import InputShape
-from trueoracle.spec import Augmentation, RandAugment, Recipe
 from trueoracle.study import changed, load_spec
-from trueoracle.study.executor import Stop, Threads
+from trueoracle.words.errors import SpecError
+from trueoracle.words.progress import Quiet
+from trueoracle.words.shape import InputShape
+from trueoracle.words.spec import Augmentation, RandAugment, Recipe
 
 SHAPE = InputShape(channels=3, height=8, width=8, classes=3)
 

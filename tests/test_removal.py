@@ -18,8 +18,6 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from trueoracle.errors import ModelError
-from trueoracle.mask import Mask, SiteMask
 from trueoracle.nets import (
     Kind,
     Sites,
@@ -37,8 +35,10 @@ from trueoracle.nets import (
 )
 from trueoracle.nets.hugging_face import ImageClassifier
 from trueoracle.nets.vgg import CifarVGG
-from trueoracle.shape import InputShape, Shape, TextShape
 from trueoracle.space import MaskSpace, SiteChoice
+from trueoracle.words.errors import ModelError
+from trueoracle.words.mask import Mask, SiteMask
+from trueoracle.words.shape import InputShape, Shape, TextShape
 
 GREY = InputShape(channels=1, height=32, width=32, classes=10)
 COLOUR = InputShape(channels=3, height=32, width=32, classes=10)

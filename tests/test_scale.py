@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from trueoracle import Study
-from trueoracle.errors import SpecError
 from trueoracle.study import at_scale, builtin_studies, load_spec
+from trueoracle.words.errors import SpecError
 
 FACTS = {
     "name": "mine",

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueoracle.errors import SpecError
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.space.combinations import rank, subsets, unrank
-from trueoracle.spec import pruned_count
+from trueoracle.words.errors import SpecError
+from trueoracle.words.spec import pruned_count
 
 
 def space(*sites: tuple[str, int, int]) -> MaskSpace:

@@ -7,12 +7,12 @@ import pytest
 from safetensors.torch import save_file
 
 from trueoracle import StudySpec
-from trueoracle.errors import ModelError, SpecError
 from trueoracle.nets import build
-from trueoracle.seeding import derive_seed
-from trueoracle.shape import InputShape
-from trueoracle.spec import parse_spec
 from trueoracle.study import builtin_studies, changed, load_spec, plan
+from trueoracle.words.errors import ModelError, SpecError
+from trueoracle.words.seeding import derive_seed
+from trueoracle.words.shape import InputShape
+from trueoracle.words.spec import parse_spec
 
 SHAPE = InputShape(channels=1, height=32, width=32, classes=10)
 

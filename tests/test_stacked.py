@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset, Split, load_dataset
-from trueoracle.errors import ModelError
-from trueoracle.fleet import Trained, choose, train, train_fleet
+from trueoracle.fleet import Trained, assign, train, train_fleet
 from trueoracle.fleet.stacked import bytes_a_network, fleet_size
 from trueoracle.nets import build
-from trueoracle.progress import Quiet
-from trueoracle.shape import InputShape
-from trueoracle.spec import Recipe
-from trueoracle.trial import Outcome
+from trueoracle.words.errors import ModelError
+from trueoracle.words.progress import Quiet
+from trueoracle.words.shape import InputShape
+from trueoracle.words.spec import Recipe
+from trueoracle.words.trial import Outcome
 
 SHAPE = InputShape(channels=1, height=32, width=32, classes=10)
 SGD = Recipe(optimiser="sgd", lr=0.05, momentum=0.9, weight_decay=0.01, batch_size=50, epochs=2,
@@ -143,4 +143,4 @@ def test_what_cannot_be_stacked_is_refused_with_the_reason(
     make: Callable[[], nn.Module], why: str, data: Dataset
 ) -> None:
     with pytest.raises(ModelError, match=re.escape(f"the backend `stacked` cannot train this: the network {why}")):
-        choose(make().double(), data, SGD, "stacked")
+        assign(make().double(), data, SGD, "stacked")

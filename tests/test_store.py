@@ -8,11 +8,11 @@ import pytest
 
 from conftest import TINY
 from trueoracle import Study
-from trueoracle.errors import StoreError
-from trueoracle.progress import Quiet
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.store import CellRecord, MaskRecord, Store, StudyRecord, store_exists
-from trueoracle.trial import Figures, Outcome, Trial
+from trueoracle.words.errors import StoreError
+from trueoracle.words.progress import Quiet
+from trueoracle.words.trial import Figures, Outcome, Trial
 
 STUDY = StudyRecord(digest="d" * 64, name="one", spec="{}")
 

@@ -12,13 +12,13 @@ from torch import nn
 from test_data import png, write_split
 from trueoracle.data import Dataset, Split, StoredSplit, images_of, load_dataset, subset
 from trueoracle.data.load import room
-from trueoracle.fleet import choose, figures_of, train
+from trueoracle.fleet import assign, figures_of, train
 from trueoracle.nets import build, evaluate, find_sites
 from trueoracle.oracle import accumulate, evaluator
-from trueoracle.progress import Quiet
-from trueoracle.shape import InputShape
-from trueoracle.spec import Augmentation, RandAugment, Recipe
 from trueoracle.study.plan import mask_space
+from trueoracle.words.progress import Quiet
+from trueoracle.words.shape import InputShape
+from trueoracle.words.spec import Augmentation, RandAugment, Recipe
 
 CPU = torch.device("cpu")
 COLOUR = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
@@ -105,9 +105,9 @@ def test_fleets_leave_stored_images_to_the_loop(folder: Path) -> None:
     data = load(folder, 0)
     net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 14 * 14, 10))
     recipe = Recipe(optimiser="sgd", lr=0.1, batch_size=16, epochs=1)
-    choice = choose(net, data, recipe)
-    assert choice.backend == "loop"
-    assert "images are many or are kept larger" in choice.reason
+    assignment = assign(net, data, recipe)
+    assert assignment.backend == "loop"
+    assert "images are many or are kept larger" in assignment.reason
 
 
 def test_a_part_of_a_stored_set_is_stratified_and_stays_stored(folder: Path) -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from conftest import TINY
 from trueoracle import Study
-from trueoracle.errors import SpecError
-from trueoracle.progress import Quiet
 from trueoracle.store import Store
+from trueoracle.words.errors import SpecError
+from trueoracle.words.progress import Quiet
 
 # The package exports the function of the same name, so the module is found by its full name.
 retrain = import_module("trueoracle.study.retrain")

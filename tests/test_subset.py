@@ -6,7 +6,7 @@ import torch
 
 from trueoracle.data import load_dataset, subset
 from trueoracle.data.subset import stratified
-from trueoracle.progress import Quiet
+from trueoracle.words.progress import Quiet
 
 
 @pytest.mark.parametrize("images", [4, 10, 77, 100])

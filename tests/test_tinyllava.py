@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from trueoracle.data.reader import reader
-from trueoracle.errors import ModelError
-from trueoracle.llava_mini import byte_tokenizer
 from trueoracle.nets import build
+from trueoracle.nets.llava_mini import byte_tokenizer
 from trueoracle.nets.tinyllava import convert_tinyllava
-from trueoracle.shape import TextShape
+from trueoracle.words.errors import ModelError
+from trueoracle.words.shape import TextShape
 
 
 def their_name(name: str) -> str:

@@ -12,10 +12,10 @@ from trueoracle.data import Dataset, load_dataset
 from trueoracle.fleet import Stopped, figures_of, train
 from trueoracle.fleet.loop import learning_rate
 from trueoracle.nets import build
-from trueoracle.progress import Quiet
-from trueoracle.shape import InputShape
-from trueoracle.spec import Recipe
-from trueoracle.trial import Figures, FinalProtocol, Outcome, final_figures
+from trueoracle.words.progress import Quiet
+from trueoracle.words.shape import InputShape
+from trueoracle.words.spec import Recipe
+from trueoracle.words.trial import Figures, FinalProtocol, Outcome, final_figures
 
 SHAPE = InputShape(channels=1, height=32, width=32, classes=10)
 

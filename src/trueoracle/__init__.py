@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trueoracle.analysis import CellAnalysis, analyze_table
     from trueoracle.api import Study, doctor, pruned_losses, sites, studies
-    from trueoracle.errors import TrueOracleError
-    from trueoracle.spec import StudySpec
+    from trueoracle.words.errors import TrueOracleError
+    from trueoracle.words.spec import StudySpec
 
 # Masks are named by integers, and those of large networks have more decimal digits than Python converts by default
 # (4,300): half of every layer of ViT-B/16 can be pruned in 10^11,110 ways.
@@ -17,8 +17,8 @@ sys.set_int_max_str_digits(max(sys.get_int_max_str_digits(), 100_000))
 _HOMES = {
     "CellAnalysis": "analysis",
     "Study": "api",
-    "StudySpec": "spec",
-    "TrueOracleError": "errors",
+    "StudySpec": "words.spec",
+    "TrueOracleError": "words.errors",
     "analyze_table": "analysis",
     "doctor": "api",
     "pruned_losses": "api",

@@ -11,12 +11,12 @@ import pandas as pd
 
 from trueoracle import analysis
 from trueoracle.analysis import CellAnalysis, PooledCell
-from trueoracle.errors import SpecError, StoreError, TableError, unknown
-from trueoracle.files import write_whole
-from trueoracle.progress import Bars, Progress
 from trueoracle.report import write_figures, write_report
-from trueoracle.spec import StudySpec, parse_spec
 from trueoracle.store import DEFAULT_URL, Status, Store, store_exists
+from trueoracle.words.errors import SpecError, StoreError, TableError, unknown
+from trueoracle.words.files import write_whole
+from trueoracle.words.progress import Bars, Progress
+from trueoracle.words.spec import StudySpec, parse_spec
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from trueoracle.fleet import Backend
     from trueoracle.nets import Removal
-    from trueoracle.shape import Shape
     from trueoracle.study.landscape import Question
+    from trueoracle.words.shape import Shape
 
 
 def default_data_dir() -> Path | None:
@@ -100,8 +100,8 @@ class Study:
         The store is made only once the data has been read, so that bad input leaves nothing behind.
         """
         from trueoracle.data import load_dataset
+        from trueoracle.executors import Threads
         from trueoracle.study import conduct, drawn_questions, study_data
-        from trueoracle.study.executor import Threads
 
         status = self.stored_status()
         if status is not None and not status.left:
@@ -305,7 +305,7 @@ def pruned_losses(
     """
     import torch
 
-    from trueoracle.study.executor import Threads
+    from trueoracle.executors import Threads
     from trueoracle.study.landscape import losses_frame
 
     torch.set_num_threads(1)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from scipy import stats
 
 from trueoracle.analysis.ceiling import ceiling, is_low
-from trueoracle.analysis.choice import choice
 from trueoracle.analysis.decision import decide
 from trueoracle.analysis.masks import CellMasks, Values, as_measured, x_sign
 from trueoracle.analysis.null import LossFunction, unit_null
 from trueoracle.analysis.rank import Ranked
 from trueoracle.analysis.regime import regime
+from trueoracle.analysis.regret import choice
 from trueoracle.analysis.resample import Resamples, draws, generator, interval, resample, retraining_interval
 from trueoracle.analysis.result import (
     Absent,
@@ -27,8 +27,8 @@ from trueoracle.analysis.result import (
 )
 from trueoracle.analysis.units import Units, units_of
 from trueoracle.analysis.verdict import Caveat, judge
-from trueoracle.errors import TableError
-from trueoracle.progress import Progress, Quiet
+from trueoracle.words.errors import TableError
+from trueoracle.words.progress import Progress, Quiet
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ import pandas as pd
 from trueoracle.analysis.analyze import Options, analyze_cells
 from trueoracle.analysis.masks import CellMasks
 from trueoracle.analysis.result import CellAnalysis
-from trueoracle.errors import TableError, unknown
-from trueoracle.progress import Progress
 from trueoracle.store import TRIAL_COLUMNS, CellRecord, Store
-from trueoracle.trial import Outcome
+from trueoracle.words.errors import TableError, unknown
+from trueoracle.words.progress import Progress
+from trueoracle.words.trial import Outcome
 
 X, Y = "pruned_train_loss", "final_test_accuracy"
 

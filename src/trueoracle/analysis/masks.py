@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueoracle.analysis.result import Absent
-from trueoracle.errors import TableError
+from trueoracle.words.errors import TableError
 
 Values = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from math import comb, factorial, prod
 import numpy as np
 from numpy.typing import NDArray
 
-from trueoracle.analysis import kernels
+from trueoracle.analysis import compiled
 from trueoracle.analysis.masks import CellMasks, Values
 from trueoracle.analysis.rank import Ranked, kendall_tau
 from trueoracle.analysis.resample import chunks
@@ -77,7 +77,7 @@ def _closed(
     choose = np.array([[comb(n, k) for k in range(1 + max(units.keeps))] for n in range(1 + max(units.sizes.values()))])
     row_of = np.argsort(_ranks(kept_nU, units, choose))
     found = [
-        kernels.relabelled(ranked.x_group, ranked.y_rank, kept_nU, units.site_of, choose, row_of, labels)
+        compiled.relabelled(ranked.x_group, ranked.y_rank, kept_nU, units.site_of, choose, row_of, labels)
         for labels in label_groups
     ]
     return np.asarray(np.concatenate(found) / ranked.denominator)
@@ -115,7 +115,7 @@ def _evaluated(cell: CellMasks, units: Units, number: int, rng: np.random.Genera
         np.asarray(losses(cell, units.kept_nU[:, _columns(units, labels)]), float)[ranked.order]
         for labels in _random(units, number, rng)
     ]
-    return np.asarray(kernels.against(ranked.x_group, np.array(rows)))
+    return np.asarray(compiled.against(ranked.x_group, np.array(rows)))
 
 
 def _modelled(x: Values, y: Values, units: Units, number: int, rng: np.random.Generator) -> Values | Absent:
@@ -135,5 +135,5 @@ def _modelled(x: Values, y: Values, units: Units, number: int, rng: np.random.Ge
         columns_BU = _columns(units, _random(units, b, rng))
         fitted_Bn = effect_U[columns_BU] @ kept_nU.T
         rest_Bn = rng.permuted(np.tile(rest_n, (b, 1)), axis=1)
-        found.append(kernels.against(ranked.x_group, (fitted_Bn + rest_Bn)[:, ranked.order]))
+        found.append(compiled.against(ranked.x_group, (fitted_Bn + rest_Bn)[:, ranked.order]))
     return np.concatenate(found)

@@ -16,7 +16,7 @@ from typing import Any
 from scipy.stats import norm
 
 from trueoracle.analysis.result import Absent, CellAnalysis
-from trueoracle.errors import SpecError
+from trueoracle.words.errors import SpecError
 
 MOST = 10_000_000
 

@@ -8,8 +8,8 @@ import numpy as np
 from scipy import stats
 
 from trueoracle.analysis.result import Absent, CellAnalysis, Interval
-from trueoracle.spec import case_name
 from trueoracle.store import CellRecord
+from trueoracle.words.spec import case_name
 
 LEVEL = 0.95
 

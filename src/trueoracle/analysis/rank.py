@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from trueoracle.analysis import kernels
+from trueoracle.analysis import compiled
 from trueoracle.analysis.masks import Values
 
 
@@ -38,7 +38,7 @@ class Ranked:
     def concordance(self) -> int:
         """Concordant minus discordant pairs."""
         n = len(self.order)
-        return int(kernels.concordance(self.x_group, self.y_rank, np.ones(n, np.int64), np.zeros(n + 1, np.int64)))
+        return int(compiled.concordance(self.x_group, self.y_rank, np.ones(n, np.int64), np.zeros(n + 1, np.int64)))
 
     @property
     def tau(self) -> float:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trueoracle.analysis import kernels
+from trueoracle.analysis import compiled
 from trueoracle.analysis.masks import CellMasks, Values, as_measured
 from trueoracle.analysis.rank import Ranked
 from trueoracle.analysis.result import Absent, Interval
-from trueoracle.seeding import derive_seed
+from trueoracle.words.seeding import derive_seed
 
 LEAST = 10  # fewer masks cannot bear a bootstrap
 _ENTRIES = 4_000_000  # random numbers held at a time
@@ -53,7 +53,7 @@ def resample(x: Values, y: Values, number: int, rng: np.random.Generator) -> Res
     x, y = x[ranked.order], y[ranked.order]
     found = np.concatenate(
         [
-            kernels.resampled(x, y, ranked.x_group, ranked.y_rank, place[rng.integers(0, n, size=(b, n))])
+            compiled.resampled(x, y, ranked.x_group, ranked.y_rank, place[rng.integers(0, n, size=(b, n))])
             for b in chunks(number, n)
         ]
     )
@@ -97,7 +97,7 @@ def retraining_interval(cell: CellMasks, x: Values, number: int, rng: np.random.
         place_BnR = (rng.random((b, cell.n, R)) * count_n[:, None]).astype(np.int64)
         drawn_BnR = np.where(np.arange(R) < count_n[:, None], packed[np.arange(cell.n)[:, None], place_BnR], 0.0)
         again_Bn = as_measured(shrunk_n + drawn_BnR.sum(axis=2) / count_n, cell.y_name)
-        taus.append(kernels.against(ranked.x_group, again_Bn[:, ranked.order]))
+        taus.append(compiled.against(ranked.x_group, again_Bn[:, ranked.order]))
     tau = np.concatenate(taus)
     low, high = np.quantile(tau - tau.mean(), [0.025, 0.975])
     return Interval(low=float(max(-1.0, ranked.tau + low)), high=float(min(1.0, ranked.tau + high)))

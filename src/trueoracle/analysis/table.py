@@ -11,8 +11,8 @@ from trueoracle.analysis.analyze import Options, analyze_cells
 from trueoracle.analysis.cells import X, Y, trial_masks
 from trueoracle.analysis.masks import CellMasks
 from trueoracle.analysis.result import CellAnalysis
-from trueoracle.errors import TableError, unknown
-from trueoracle.progress import Progress
+from trueoracle.words.errors import TableError, unknown
+from trueoracle.words.progress import Progress
 
 _TRIAL_COLUMNS = {"cell", "mask", "repeat", "outcome"}
 

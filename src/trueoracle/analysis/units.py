@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trueoracle.analysis.masks import CellMasks, Values
 from trueoracle.analysis.result import Absent
-from trueoracle.errors import TableError
+from trueoracle.words.errors import TableError
 
 Kept = NDArray[np.bool_]
 

@@ -10,11 +10,11 @@ import yaml
 
 from trueoracle import analysis, api
 from trueoracle.cli import show
-from trueoracle.errors import SpecError, StoreError, TableError, TrueOracleError
-from trueoracle.files import write_whole
-from trueoracle.progress import Bars, Quiet
-from trueoracle.spec import parse_spec
 from trueoracle.store import DEFAULT_URL, Store, StudyRecord
+from trueoracle.words.errors import SpecError, StoreError, TableError, TrueOracleError
+from trueoracle.words.files import write_whole
+from trueoracle.words.progress import Bars, Quiet
+from trueoracle.words.spec import parse_spec
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -156,7 +156,7 @@ def oracle(
     threads: Threads = None,
 ) -> None:
     """The pruned train loss of every mask. Killed, the same command goes on where it was."""
-    from trueoracle.study.executor import Threads as Workers
+    from trueoracle.executors import Threads as Workers
     from trueoracle.study.landscape import write_landscape
 
     api.check_table_path(output)

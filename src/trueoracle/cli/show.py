@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from trueoracle.analysis import Absent, Caveat, CellAnalysis, Claim, Interval, Need, PooledCell
-from trueoracle.spec import StudySpec
 from trueoracle.store import Status
+from trueoracle.words.spec import StudySpec
 
 if TYPE_CHECKING:
     from trueoracle.study.landscape import Landscape

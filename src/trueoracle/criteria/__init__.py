@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from trueoracle.mask import Mask
 from trueoracle.nets import Role, Site, unit_weights
-from trueoracle.plugins import with_plugins
-from trueoracle.seeding import derive_seed
+from trueoracle.words.mask import Mask
+from trueoracle.words.plugins import with_plugins
+from trueoracle.words.seeding import derive_seed
 
 Criterion = Callable[[nn.Module, Site], Tensor | None]
 

@@ -1,8 +1,8 @@
 """Datasets: found by name or path, decoded once; what is small lies on the device, the rest is read a batch at a time."""
 
 from trueoracle.data.augment import Augmenter
-from trueoracle.data.catalogue import DATASETS, find_dataset
 from trueoracle.data.chance import torch_seeded
+from trueoracle.data.datasets import DATASETS, find_dataset
 from trueoracle.data.hub import HubData
 from trueoracle.data.load import load_dataset
 from trueoracle.data.normalisation import Normalisation

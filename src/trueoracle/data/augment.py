@@ -11,8 +11,8 @@ from torch import Tensor
 
 from trueoracle.data.chance import torch_seeded
 from trueoracle.data.normalisation import Normalisation
-from trueoracle.errors import SpecError
-from trueoracle.spec import Augmentation, RandAugment
+from trueoracle.words.errors import SpecError
+from trueoracle.words.spec import Augmentation, RandAugment
 
 _ASPECTS = (3 / 4, 4 / 3)
 

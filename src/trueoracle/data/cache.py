@@ -25,9 +25,9 @@ from torch import Tensor
 from trueoracle.data.normalisation import Levels, Normalisation
 from trueoracle.data.pictures import Picture, Pictures, Pixels
 from trueoracle.data.source import RawData, RawSplit
-from trueoracle.errors import DataError
-from trueoracle.folders import cache_folder
-from trueoracle.progress import Advance, Progress
+from trueoracle.words.errors import DataError
+from trueoracle.words.folders import cache_folder
+from trueoracle.words.progress import Advance, Progress
 
 T = TypeVar("T")
 

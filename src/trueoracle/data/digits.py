@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from trueoracle.data.source import RawData, RawSplit
-from trueoracle.progress import Progress
+from trueoracle.words.progress import Progress
 
 _SPLIT_SEED = 0
 _TEST_SHARE = 0.2

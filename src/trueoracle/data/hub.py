@@ -11,8 +11,8 @@ from trueoracle.data.cache import cached
 from trueoracle.data.files import files_key
 from trueoracle.data.pictures import Picture, Pictures, Pixels
 from trueoracle.data.source import RawData
-from trueoracle.errors import DataError
-from trueoracle.progress import Progress
+from trueoracle.words.errors import DataError
+from trueoracle.words.progress import Progress
 
 # The names that the hub's copies and folders made from them use; the first that is there counts.
 _IMAGE_COLUMNS = ("image", "img")

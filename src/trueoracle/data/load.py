@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 
-from trueoracle.data.catalogue import find_dataset
+from trueoracle.data.datasets import find_dataset
 from trueoracle.data.normalisation import Levels, Normalisation
 from trueoracle.data.question_sets import Drawn, load_questions, names_questions
 from trueoracle.data.source import RawData, RawSplit
 from trueoracle.data.split import Dataset, Split
 from trueoracle.data.stored import StoredSplit
-from trueoracle.errors import DataError
-from trueoracle.progress import Progress
-from trueoracle.shape import InputShape
+from trueoracle.words.errors import DataError
+from trueoracle.words.progress import Progress
+from trueoracle.words.shape import InputShape
 
 # What one dataset may take of the device's memory.
 LARGEST, SHARE = 8 * 2**30, 4

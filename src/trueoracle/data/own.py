@@ -17,10 +17,10 @@ from trueoracle.data.files import files_key
 from trueoracle.data.hub import in_files, labels_in, parquet_files, values_in
 from trueoracle.data.pictures import Picture, Pictures, Pixels, is_grey, open_picture
 from trueoracle.data.source import RawData, Source
-from trueoracle.errors import DataError
-from trueoracle.plugins import imported
-from trueoracle.progress import Progress
-from trueoracle.shape import InputShape
+from trueoracle.words.errors import DataError
+from trueoracle.words.plugins import imported
+from trueoracle.words.progress import Progress
+from trueoracle.words.shape import InputShape
 
 _HELD_OUT = 5  # one image of so many of a class is tested on where nobody says which
 

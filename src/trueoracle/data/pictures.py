@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from trueoracle.errors import DataError
+from trueoracle.words.errors import DataError
 
 _GREY_MODES = ("1", "L", "LA")
 

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from trueoracle.data.catalogue import find_dataset
+from trueoracle.data.datasets import find_dataset
 from trueoracle.data.source import RawSplit
-from trueoracle.errors import DataError
-from trueoracle.progress import Progress
+from trueoracle.words.errors import DataError
+from trueoracle.words.progress import Progress
 
 _CIFAR10 = "cifar10"
 _CLASSES = (

@@ -14,15 +14,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trueoracle import llava_mini
-from trueoracle.data.catalogue import find_dataset
+from trueoracle.data.datasets import find_dataset
 from trueoracle.data.question_rows import Rows, rows_of
 from trueoracle.data.questions import Questions
 from trueoracle.data.reader import Read, Reader, padded, reader
 from trueoracle.data.split import Dataset
-from trueoracle.errors import DataError
-from trueoracle.progress import Advance, Progress
-from trueoracle.shape import Shape, TextShape
+from trueoracle.nets import llava_mini
+from trueoracle.words.errors import DataError
+from trueoracle.words.progress import Advance, Progress
+from trueoracle.words.shape import Shape, TextShape
 
 _PREFIX = "qa:"
 _MODEL_PREFIX = "hf:"

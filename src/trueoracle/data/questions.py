@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trueoracle.examples import Judged
+from trueoracle.words.examples import Judged
 
 # Tokens of a forward pass without gradients.
 _TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 16_384}

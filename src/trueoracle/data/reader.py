@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trueoracle.errors import DataError
+from trueoracle.words.errors import DataError
 
 _SHOWN = 60  # characters of a question in a message
 SEES = ("llava",)

@@ -7,8 +7,8 @@ from pathlib import Path
 from torch import Tensor
 
 from trueoracle.data.normalisation import Normalisation
-from trueoracle.progress import Progress
-from trueoracle.shape import InputShape
+from trueoracle.words.progress import Progress
+from trueoracle.words.shape import InputShape
 
 
 @dataclass(frozen=True, kw_only=True)

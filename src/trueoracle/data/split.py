@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trueoracle.data.normalisation import Normalisation
-from trueoracle.examples import Examples, Judged
-from trueoracle.shape import Shape
+from trueoracle.words.examples import Examples, Judged
+from trueoracle.words.shape import Shape
 
 # Small enough that a LeNet's activations stay in a CPU core's cache, large enough to keep a GPU busy; of images larger
 # than CIFAR's fewer, by their pixels.

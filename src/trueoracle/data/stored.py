@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from trueoracle.data.normalisation import Normalisation
 from trueoracle.data.split import Split, images_at_once
-from trueoracle.errors import DataError
-from trueoracle.examples import Examples, Judged
+from trueoracle.words.errors import DataError
+from trueoracle.words.examples import Examples, Judged
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ import torch
 
 from trueoracle.data.split import Dataset, Split
 from trueoracle.data.stored import StoredSplit
-from trueoracle.errors import DataError
-from trueoracle.examples import Examples
+from trueoracle.words.errors import DataError
+from trueoracle.words.examples import Examples
 
 
 def subset(data: Dataset, train_images: int | None, test_images: int | None, seed: int) -> Dataset:

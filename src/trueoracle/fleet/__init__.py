@@ -1,17 +1,17 @@
 """Training: networks of one shape in lockstep, base networks alone, and the plain loop that both are held to."""
 
-from trueoracle.fleet.choice import BACKENDS, Backend, Choice, choose
+from trueoracle.fleet.backends import BACKENDS, Assignment, Backend, assign
 from trueoracle.fleet.loop import Stopped, Trained, figures_of, train
 from trueoracle.fleet.objective import objective
 from trueoracle.fleet.training import train_alone, train_fleet
 
 __all__ = [
     "BACKENDS",
+    "Assignment",
     "Backend",
-    "Choice",
     "Stopped",
     "Trained",
-    "choose",
+    "assign",
     "figures_of",
     "objective",
     "train",

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from trueoracle.data import Dataset
 from trueoracle.fleet.loop import Trained, batches, learning_rate, orders
-from trueoracle.spec import Recipe
-from trueoracle.trial import Figures, Outcome, best_epoch
+from trueoracle.words.spec import Recipe
+from trueoracle.words.trial import Figures, Outcome, best_epoch
 
 Stop = Callable[[], bool]
 

@@ -29,9 +29,9 @@ from trueoracle.fleet.loop import Stopped
 from trueoracle.fleet.optimisers import Floats, optimiser
 from trueoracle.lanes import LANES, aligned, build
 from trueoracle.nets import channels_last
-from trueoracle.progress import Progress
-from trueoracle.spec import Recipe
-from trueoracle.trial import Figures
+from trueoracle.words.progress import Progress
+from trueoracle.words.spec import Recipe
+from trueoracle.words.trial import Figures
 
 # A call of a kernel cannot be stopped, so none does more multiply-adds a lane than this: a third of a second.
 _MULTIPLY_ADDS_A_CALL = 1_000_000_000

@@ -17,8 +17,8 @@ from trueoracle.data import Dataset, torch_seeded
 from trueoracle.fleet.lora import merge_adapters, put_adapters
 from trueoracle.fleet.objective import TrainLoss, objective
 from trueoracle.nets import channels_last, evaluate
-from trueoracle.spec import Recipe
-from trueoracle.trial import Figures, Outcome, best_epoch
+from trueoracle.words.spec import Recipe
+from trueoracle.words.trial import Figures, Outcome, best_epoch
 
 
 class Stopped(Exception):

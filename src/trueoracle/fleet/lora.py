@@ -5,8 +5,8 @@ import math
 import torch
 from torch import nn
 
-from trueoracle.errors import ModelError
-from trueoracle.spec import LowRank
+from trueoracle.words.errors import ModelError
+from trueoracle.words.spec import LowRank
 
 
 def put_adapters(net: nn.Module, lora: LowRank, seed: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueoracle.spec import Recipe
+from trueoracle.words.spec import Recipe
 
 
 def mixed(

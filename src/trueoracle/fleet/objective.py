@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trueoracle.data import Augmenter, Dataset, Split, StoredSplit, images_of
-from trueoracle.errors import SpecError
 from trueoracle.fleet.mixing import mixed
-from trueoracle.spec import Augmentation, Recipe
+from trueoracle.words.errors import SpecError
+from trueoracle.words.spec import Augmentation, Recipe
 
 
 class TrainLoss(Protocol):
-    """A batch that knows its loss; `trueoracle.examples.Examples` are some."""
+    """A batch that knows its loss; `trueoracle.words.examples.Examples` are some."""
 
     def train_loss(self, net: nn.Module) -> Tensor:
         """A scalar in the network's precision."""

@@ -8,7 +8,7 @@ from typing import Final, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-from trueoracle.spec import Recipe
+from trueoracle.words.spec import Recipe
 
 Floats = NDArray[np.float32]
 

@@ -22,8 +22,8 @@ from trueoracle.data import Dataset, Split, images_of
 from trueoracle.fleet.fleet import Stop
 from trueoracle.fleet.loop import Stopped
 from trueoracle.lanes import LANES
-from trueoracle.spec import Recipe
-from trueoracle.trial import Figures
+from trueoracle.words.spec import Recipe
+from trueoracle.words.trial import Figures
 
 Tensors = dict[str, Tensor]
 

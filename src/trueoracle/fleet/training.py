@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from trueoracle.data import Dataset
-from trueoracle.fleet.choice import Backend, Choice, choose
+from trueoracle.fleet.backends import Assignment, Backend, assign
 from trueoracle.fleet.fleet import Stop, train_in_lockstep
 from trueoracle.fleet.lanes import LaneFleet, kernels
 from trueoracle.fleet.loop import Trained, train
 from trueoracle.fleet.stacked import StackedFleet, gpu_to_itself
-from trueoracle.progress import Progress, Quiet
-from trueoracle.spec import Recipe
+from trueoracle.words.progress import Progress, Quiet
+from trueoracle.words.spec import Recipe
 
 
 def train_fleet(
@@ -22,7 +22,7 @@ def train_fleet(
     *,
     stop: Stop = lambda: False,
     on_epoch: Callable[[int], None] = lambda _networks: None,
-    backend: Backend | Choice = "auto",
+    backend: Backend | Assignment = "auto",
     progress: Progress | None = None,
 ) -> list[Trained]:
     """Train copies of networks of one shape on the same batches, and return them in their order.
@@ -33,11 +33,11 @@ def train_fleet(
     """
     recipes = [recipe] * len(nets) if isinstance(recipe, Recipe) else list(recipe)
     _check(nets, recipes)
-    choice = choose(nets[0], data, recipes[0], backend)
+    assignment = assign(nets[0], data, recipes[0], backend)
     done: list[Trained] = []
-    for first in range(0, len(nets), choice.networks):
-        group = slice(first, first + choice.networks)
-        done += _train(nets[group], data, recipes[group], order_seed, choice, stop, on_epoch, progress, lone=False)
+    for first in range(0, len(nets), assignment.networks):
+        group = slice(first, first + assignment.networks)
+        done += _train(nets[group], data, recipes[group], order_seed, assignment, stop, on_epoch, progress, lone=False)
     return done
 
 
@@ -49,7 +49,7 @@ def train_alone(
     *,
     stop: Stop = lambda: False,
     on_epoch: Callable[[int], None] = lambda _networks: None,
-    backend: Backend | Choice = "auto",
+    backend: Backend | Assignment = "auto",
     progress: Progress | None = None,
 ) -> Trained:
     """Train a copy of one network; in lanes these hold samples.
@@ -57,8 +57,8 @@ def train_alone(
     Sixteen times faster there than a fleet of one, whose sums it rounds in another order: a network is trained either
     always in fleets or always alone.
     """
-    choice = choose(net, data, recipe, backend)
-    return _train([net], data, [recipe], order_seed, choice, stop, on_epoch, progress, lone=True)[0]
+    assignment = assign(net, data, recipe, backend)
+    return _train([net], data, [recipe], order_seed, assignment, stop, on_epoch, progress, lone=True)[0]
 
 
 def _train(
@@ -66,20 +66,20 @@ def _train(
     data: Dataset,
     recipes: Sequence[Recipe],
     order_seed: int,
-    choice: Choice,
+    assignment: Assignment,
     stop: Stop,
     on_epoch: Callable[[int], None],
     progress: Progress | None,
     *,
     lone: bool,
 ) -> list[Trained]:
-    """As many networks as the choice takes at a time."""
-    match choice.backend:
+    """As many networks as the assignment takes at a time."""
+    match assignment.backend:
         case "loop":
             return [train(nets[0], data, recipes[0], order_seed, stop, lambda: on_epoch(1))]
         case "lanes":
-            assert choice.chain is not None
-            code = kernels(choice.chain, nets[0], lone=lone, progress=progress or Quiet())
+            assert assignment.chain is not None
+            code = kernels(assignment.chain, nets[0], lone=lone, progress=progress or Quiet())
             lanes = LaneFleet(code, nets, data, recipes)
             return train_in_lockstep(lanes, data, recipes, order_seed, stop, on_epoch)
         case "stacked":

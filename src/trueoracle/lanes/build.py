@@ -17,8 +17,8 @@ from types import ModuleType
 
 import numba
 
-from trueoracle.folders import cache_folder
-from trueoracle.progress import Progress
+from trueoracle.words.folders import cache_folder
+from trueoracle.words.progress import Progress
 
 _HEADER = """\
 import numpy

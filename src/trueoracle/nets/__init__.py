@@ -1,10 +1,10 @@
 """Networks: the built-in ones, their prunable sites, physical removal, evaluation, weights and costs."""
 
-from trueoracle.nets.catalogue import MODELS, build, check_forward, classes_of, has_weights, usual_shape
 from trueoracle.nets.cost import Cost, cost, unit_costs
 from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
 from trueoracle.nets.finding import find_sites
 from trueoracle.nets.language import save_language_model
+from trueoracle.nets.models import MODELS, build, check_forward, classes_of, has_weights, usual_shape
 from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
 from trueoracle.nets.removal import REMOVALS, Removal, check_removal, l1_kept, remove
 from trueoracle.nets.sites import HEADS, Cut, Kind, Role, Site, Sites

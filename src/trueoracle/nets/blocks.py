@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from trueoracle.errors import ModelError
 from trueoracle.nets.sites import Cut, Kind, Role, Site, Sites
+from trueoracle.words.errors import ModelError
 
 _OUTPUTS = ("o_proj", "out_proj", "dense")
 _MLPS = (("gate_proj", "up_proj", "down_proj"), ("fc1", "fc2"), ("c_fc", "c_proj"))

@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from trueoracle.mask import Mask, SiteMask
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.removal import remove
 from trueoracle.nets.sites import Site, Sites
-from trueoracle.shape import Shape
+from trueoracle.words.mask import Mask, SiteMask
+from trueoracle.words.shape import Shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from trueoracle.examples import Examples
+from trueoracle.words.examples import Examples
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from trueoracle.errors import ModelError
 from trueoracle.nets.blocks import head_sites, neuron_sites
 from trueoracle.nets.language import decoder
 from trueoracle.nets.sites import Site, Sites
 from trueoracle.nets.tracing import traced_sites
-from trueoracle.shape import Shape, TextShape
+from trueoracle.words.errors import ModelError
+from trueoracle.words.shape import Shape, TextShape
 
 
 def find_sites(net: nn.Module, shape: Shape) -> Sites:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from trueoracle.errors import ModelError
+from trueoracle.words.errors import ModelError
 
 
 def read(kind: Any, source: str, **how: Any) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from trueoracle.errors import ModelError
 from trueoracle.nets.hub import check_weights, read, read_weights
 from trueoracle.nets.width import scaled
-from trueoracle.shape import InputShape
+from trueoracle.words.errors import ModelError
+from trueoracle.words.shape import InputShape
 
 _BASIC = {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]}
 _BOTTLENECK = {"layer_type": "bottleneck", "depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048]}

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from trueoracle.errors import ModelError
-from trueoracle.llava_mini import llava_mini_config
-from trueoracle.mask import Mask, SiteMask
 from trueoracle.nets.hub import check_weights, read, read_weights
+from trueoracle.nets.llava_mini import llava_mini_config
 from trueoracle.nets.sites import HEADS, Site, Sites
 from trueoracle.nets.weights import state_bytes, weights_from_bytes
-from trueoracle.shape import TextShape
+from trueoracle.words.errors import ModelError
+from trueoracle.words.mask import Mask, SiteMask
+from trueoracle.words.shape import TextShape
 
 _SEES = "llava"
 # Where a configuration has no word for layers of several sizes, it says under this key how many units each site has.
@@ -47,7 +47,7 @@ def pretrained_language_model(source: str) -> nn.Module:
 
 
 def llava_mini(_shape: object) -> nn.Module:
-    """LLaVA-Mini (see `trueoracle.llava_mini`), randomly initialised."""
+    """LLaVA-Mini (see `trueoracle.nets.llava_mini`), randomly initialised."""
     from transformers import LlavaForConditionalGeneration
 
     return LlavaForConditionalGeneration(llava_mini_config())

@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trueoracle.errors import ModelError
-from trueoracle.shape import InputShape
+from trueoracle.words.errors import ModelError
+from trueoracle.words.shape import InputShape
 
 
 class LeNet5Mini(nn.Module):

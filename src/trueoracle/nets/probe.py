@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.nets.language import vocabulary
-from trueoracle.shape import Shape, TextShape
+from trueoracle.words.shape import Shape, TextShape
 
 
 def logits_of_noise(net: nn.Module, shape: Shape, examples: int, tokens: int = 8) -> Tensor:

@@ -7,10 +7,10 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from trueoracle.errors import ModelError
-from trueoracle.mask import Mask
 from trueoracle.nets.sites import HEADS, Cut, Role, Site, Sites
 from trueoracle.nets.weighing import unit_weights
+from trueoracle.words.errors import ModelError
+from trueoracle.words.mask import Mask
 
 Removal = Literal["aligned", "released"]
 """How the layers that follow a pruned one are cut.

@@ -6,9 +6,9 @@ Letters: B images, C channels, H height, W width, K classes.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trueoracle.errors import ModelError
 from trueoracle.nets.width import scaled
-from trueoracle.shape import InputShape
+from trueoracle.words.errors import ModelError
+from trueoracle.words.shape import InputShape
 
 _WIDTHS = (16, 32, 64)
 

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from numpy.typing import NDArray
 
-from trueoracle.errors import ModelError
+from trueoracle.words.errors import ModelError
 
 _LISTED = 12  # so many names still make one readable line
 

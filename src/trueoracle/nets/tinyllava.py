@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trueoracle.errors import ModelError
-from trueoracle.llava_mini import write_siglip_processor
 from trueoracle.nets.hub import check_weights
+from trueoracle.nets.llava_mini import write_siglip_processor
+from trueoracle.words.errors import ModelError
 
 _NAMES = (
     ("language_model.model.", "model.language_model."),

@@ -9,9 +9,9 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from trueoracle.errors import ModelError
 from trueoracle.nets.sites import Cut, Kind, Role, Site, Sites
-from trueoracle.shape import InputShape
+from trueoracle.words.errors import ModelError
+from trueoracle.words.shape import InputShape
 
 _PRODUCERS = {
     nn.Conv2d: (Kind.FILTER, tp.prune_conv_out_channels),

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueoracle.errors import ModelError
-from trueoracle.mask import Mask
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.removal import remove
 from trueoracle.nets.sites import HEADS, Role, Sites
-from trueoracle.shape import Shape
+from trueoracle.words.errors import ModelError
+from trueoracle.words.mask import Mask
+from trueoracle.words.shape import Shape
 
 _TOLERANCE = 1e-3  # of the largest logit: float32 after dozens of layers
 

@@ -3,9 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trueoracle.errors import ModelError
 from trueoracle.nets.width import scaled
-from trueoracle.shape import InputShape
+from trueoracle.words.errors import ModelError
+from trueoracle.words.shape import InputShape
 
 # Filters of each convolution, a tuple for each block; a max-pooling stands between two blocks.
 _VGG19 = ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4)

@@ -6,7 +6,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from trueoracle.errors import ModelError
+from trueoracle.words.errors import ModelError
 
 _NAMED = 4  # tensors of another network that an error names
 

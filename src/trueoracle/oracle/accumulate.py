@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from trueoracle.errors import StoreError
-from trueoracle.examples import Examples
 from trueoracle.oracle.evaluator import Evaluator, Sums
-from trueoracle.progress import Advance
+from trueoracle.words.errors import StoreError
+from trueoracle.words.examples import Examples
+from trueoracle.words.progress import Advance
 
 # Enough blocks for every thread, and on a part of the split enough to judge by their spread how sure a mean is; none so
 # large that Ctrl-C is obeyed late. Each costs a pass over the sums of all masks.

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trueoracle.examples import Examples
+from trueoracle.words.examples import Examples
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,11 @@ from functools import cached_property
 import numpy as np
 from torch import nn
 
-from trueoracle.examples import Examples
 from trueoracle.nets import Removal, Sites, channels_last, evaluate, find_sites, remove
 from trueoracle.oracle.evaluator import Sums
-from trueoracle.shape import Shape
 from trueoracle.space import MaskSpace
+from trueoracle.words.examples import Examples
+from trueoracle.words.shape import Shape
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,15 +2,15 @@
 
 from torch import nn
 
-from trueoracle.errors import ModelError, SpecError, unknown
 from trueoracle.nets import Removal
 from trueoracle.oracle.batched import CannotBatch, batched
 from trueoracle.oracle.evaluator import Evaluator
 from trueoracle.oracle.exact import exact
 from trueoracle.oracle.loop import Loop
-from trueoracle.progress import Progress, Quiet
-from trueoracle.shape import InputShape, Shape
 from trueoracle.space import MaskSpace
+from trueoracle.words.errors import ModelError, SpecError, unknown
+from trueoracle.words.progress import Progress, Quiet
+from trueoracle.words.shape import InputShape, Shape
 
 _NO_IMAGES = "it takes {}, not images to be classified"
 PATHS = ("auto", "exact", "batched", "loop")

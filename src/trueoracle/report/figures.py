@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from trueoracle.analysis import Absent, Options
 from trueoracle.analysis.cells import X, Y
-from trueoracle.errors import ReportError
-from trueoracle.files import check_folder, write_whole
-from trueoracle.progress import Progress, Quiet
 from trueoracle.report.findings import CellFindings, Findings, find
 from trueoracle.report.grid import Grid, grids
 from trueoracle.report.nulls import naive_deviation
 from trueoracle.report.scatter import chance_loss, noise_halfwidth
 from trueoracle.report.wording import column, probability, signed, y_title
 from trueoracle.store import Store
+from trueoracle.words.errors import ReportError
+from trueoracle.words.files import check_folder, write_whole
+from trueoracle.words.progress import Progress, Quiet
 
 # Inches: one column, and both columns, of a two-column page.
 COLUMN, BOTH = 3.35, 6.9

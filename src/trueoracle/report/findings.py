@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from trueoracle.analysis import CellAnalysis, CellMasks, Options, PooledCell, pool
 from trueoracle.analysis.analyze import analyze_cells
 from trueoracle.analysis.cells import X, Y, study_masks
-from trueoracle.analysis.choice import better_than
-from trueoracle.errors import StoreError, TableError
-from trueoracle.progress import Progress
-from trueoracle.spec import StudySpec, parse_spec
+from trueoracle.analysis.regret import better_than
 from trueoracle.store import BaseRecord, CellRecord, RunRecord, Status, Store, StudyRecord
-from trueoracle.trial import Outcome
+from trueoracle.words.errors import StoreError, TableError
+from trueoracle.words.progress import Progress
+from trueoracle.words.spec import StudySpec, parse_spec
+from trueoracle.words.trial import Outcome
 
 Values = NDArray[np.float64]
 

@@ -14,9 +14,6 @@ from markupsafe import Markup
 
 from trueoracle.analysis import Absent, CellAnalysis, Options, Verdict
 from trueoracle.analysis.cells import X, Y
-from trueoracle.errors import ReportError
-from trueoracle.files import check_folder, write_whole
-from trueoracle.progress import Progress, Quiet
 from trueoracle.report import wording
 from trueoracle.report.curves import curves
 from trueoracle.report.embedding import masks_json
@@ -27,7 +24,10 @@ from trueoracle.report.grid import grids
 from trueoracle.report.nulls import null_picture
 from trueoracle.report.scatter import noise_halfwidth, scatter
 from trueoracle.store import RunRecord, Store
-from trueoracle.trial import FinalProtocol
+from trueoracle.words.errors import ReportError
+from trueoracle.words.files import check_folder, write_whole
+from trueoracle.words.progress import Progress, Quiet
+from trueoracle.words.trial import FinalProtocol
 
 
 @dataclass(frozen=True, kw_only=True)

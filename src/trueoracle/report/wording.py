@@ -4,7 +4,7 @@ import math
 
 from trueoracle.analysis import Absent
 from trueoracle.analysis.result import Interval
-from trueoracle.trial import FinalProtocol
+from trueoracle.words.trial import FinalProtocol
 
 MINUS = "−"  # noqa: RUF001 - a true minus
 

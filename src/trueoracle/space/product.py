@@ -6,10 +6,10 @@ from functools import cached_property
 from math import comb, prod
 from random import Random
 
-from trueoracle.errors import SpecError
-from trueoracle.mask import Mask, SiteMask
 from trueoracle.space.combinations import rank, subsets, unrank
-from trueoracle.spec import pruned_count
+from trueoracle.words.errors import SpecError
+from trueoracle.words.mask import Mask, SiteMask
+from trueoracle.words.spec import pruned_count
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,11 +15,11 @@ from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, fun
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from trueoracle.errors import StoreError, unknown
 from trueoracle.store import schema
 from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord
 from trueoracle.store.schema import bases, cells, curves, masks, meta, runs, studies, trials
-from trueoracle.trial import Outcome, Trial
+from trueoracle.words.errors import StoreError, unknown
+from trueoracle.words.trial import Outcome, Trial
 
 DEFAULT_URL = "sqlite:///trueoracle.db"
 _LOCK_SECONDS = 10

@@ -1,7 +1,7 @@
 """Conducting a study: read its specification, check it whole, then train, prune, retrain and store."""
 
-from trueoracle.study.catalogue import at_scale, builtin_studies, changed, load_spec
 from trueoracle.study.conduct import Paused, conduct
+from trueoracle.study.loading import at_scale, builtin_studies, changed, load_spec
 from trueoracle.study.plan import Plan, drawn_questions, plan, study_data
 
 __all__ = [

@@ -11,18 +11,18 @@ from torch import nn
 
 from trueoracle.criteria import importances, score
 from trueoracle.data import Dataset
-from trueoracle.errors import StoreError
-from trueoracle.fleet import Backend, Choice, figures_of, train_alone
+from trueoracle.executors import Executor
+from trueoracle.fleet import Assignment, Backend, figures_of, train_alone
 from trueoracle.nets import classes_of, cost, remove, state_bytes, weights_from_bytes
 from trueoracle.oracle import evaluator
-from trueoracle.progress import Progress
 from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Status, Store, StudyRecord
-from trueoracle.study.executor import Executor
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.predictors import Predictors
-from trueoracle.study.retrain import Retraining, choice_for, fleet_tasks
+from trueoracle.study.retrain import Retraining, assignment_for, fleet_tasks
 from trueoracle.study.survey import part_of, survey
-from trueoracle.trial import Outcome
+from trueoracle.words.errors import StoreError
+from trueoracle.words.progress import Progress
+from trueoracle.words.trial import Outcome
 
 
 class Paused(Exception):
@@ -45,7 +45,7 @@ def conduct(
         if store.status(plan.digest, plan.trials).left:
             store.put_cells(plan.digest, _cell_records(plan))
             bases = [_base(plan, number, store, data, backend, progress) for number in range(plan.spec.base_networks)]
-            made = [choice_for(cell, plan.spec.retrain, plan, bases, data, backend) for cell in plan.cells]
+            made = [assignment_for(cell, plan.spec.retrain, plan, bases, data, backend) for cell in plan.cells]
             predictors = Predictors(
                 plan=plan, bases=bases, data=data, store=store, executor=executor, progress=progress, backend=backend
             )
@@ -161,7 +161,7 @@ def _evaluate_masks(
 def _retrain(
     plan: Plan,
     bases: Sequence[nn.Module],
-    made: Sequence[Choice],
+    made: Sequence[Assignment],
     paths: Sequence[str],
     data: Dataset,
     store: Store,
@@ -185,15 +185,15 @@ def _retrain(
             advance(sum(recipe.epochs - len(trial.curve) for trial in trials))
 
 
-def versions(base: nn.Module, made: Sequence[Choice], paths: Sequence[str]) -> dict[str, str]:
+def versions(base: nn.Module, made: Sequence[Assignment], paths: Sequence[str]) -> dict[str, str]:
     """What the trials were made with, for the report; the backend with the reason for it.
 
     `paths` are the oracle's in this run; masks that the store had before were evaluated by an earlier one.
     """
     return {
         "oracle_path": "; ".join(dict.fromkeys(paths)) or "none: an earlier run evaluated the masks",
-        "backend": ", ".join(dict.fromkeys(choice.backend for choice in made)),
-        "backend_reason": " ".join(dict.fromkeys(choice.reason for choice in made)),
+        "backend": ", ".join(dict.fromkeys(one.backend for one in made)),
+        "backend_reason": " ".join(dict.fromkeys(one.reason for one in made)),
         "trueoracle": version("trueoracle"),
         "torch": torch.__version__,
         "python": platform.python_version(),

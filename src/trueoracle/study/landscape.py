@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from trueoracle.data import Dataset
-from trueoracle.examples import Examples
+from trueoracle.executors import Executor
 from trueoracle.nets import Removal, state_bytes
 from trueoracle.oracle import Evaluator, PrunedLosses, evaluator, loss_table
-from trueoracle.progress import Progress
 from trueoracle.space import MaskSpace
-from trueoracle.study.executor import Executor
 from trueoracle.study.survey import part_of, survey
+from trueoracle.words.examples import Examples
+from trueoracle.words.progress import Progress
 
 # The histogram's bins, in nats; the last bin takes all that lies above.
 BIN, _BINS = 0.05, 400

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from trueoracle.data import Dataset, Drawn, dataset_shape, subset
-from trueoracle.errors import SpecError, TrueOracleError
 from trueoracle.fleet import objective
-from trueoracle.mask import Mask
 from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weights, try_removal
-from trueoracle.seeding import derive_seed
-from trueoracle.shape import InputShape, Shape
 from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.spec import CellSpec, Recipe, StudySpec, case_name
+from trueoracle.words.errors import SpecError, TrueOracleError
+from trueoracle.words.mask import Mask
+from trueoracle.words.seeding import derive_seed
+from trueoracle.words.shape import InputShape, Shape
+from trueoracle.words.spec import CellSpec, Recipe, StudySpec, case_name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset, images_of
+from trueoracle.executors import Executor, Stop
 from trueoracle.fleet import Backend
-from trueoracle.mask import Mask
 from trueoracle.nets import channels_last, evaluate, recalibrate, remove
-from trueoracle.progress import Progress
-from trueoracle.spec import Recipe, StudySpec
 from trueoracle.store import Store
-from trueoracle.study.executor import Executor, Stop
 from trueoracle.study.plan import Plan, PlannedCell
-from trueoracle.study.retrain import FleetTask, Retraining, choice_for, fleets
-from trueoracle.trial import Outcome, Trial
+from trueoracle.study.retrain import FleetTask, Retraining, assignment_for, fleets
+from trueoracle.words.mask import Mask
+from trueoracle.words.progress import Progress
+from trueoracle.words.spec import Recipe, StudySpec
+from trueoracle.words.trial import Outcome, Trial
 
 RECALIBRATED = "recalibrated_train_loss"
 
@@ -101,7 +101,7 @@ class Predictors:
         left = self.store.unscored(self.plan.digest, cell.index, kind.name)
         if not left:
             return
-        choice = choice_for(cell, kind.recipe, self.plan, self.bases, self.data, self.backend)
+        assignment = assignment_for(cell, kind.recipe, self.plan, self.bases, self.data, self.backend)
         total = len(left) * kind.repeats * kind.recipe.epochs_begun(len(self.data.train))
         with self.progress.task(f"{kind.name.replace('_', ' ')}, {cell.name}", total, "model-epochs") as advance:
             training = Retraining(
@@ -112,7 +112,7 @@ class Predictors:
             def work(task: FleetTask, stop: Stop) -> list[list[Trial]]:
                 return [training.run(replace(task, repeat=repeat), stop) for repeat in range(kind.repeats)]
 
-            for repeats in self.executor.run(work, fleets(cell, map(cell.space.unrank, left), 0, choice)):
+            for repeats in self.executor.run(work, fleets(cell, map(cell.space.unrank, left), 0, assignment)):
                 values = _means(kind, repeats)
                 self.store.add_scores(self.plan.digest, cell.index, kind.name, values, cell.digits)
 

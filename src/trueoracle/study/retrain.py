@@ -8,14 +8,14 @@ from time import monotonic
 from torch import nn
 
 from trueoracle.data import Dataset
-from trueoracle.fleet import Backend, Choice, Stopped, Trained, choose, train_fleet
-from trueoracle.mask import Mask
+from trueoracle.executors import Stop
+from trueoracle.fleet import Assignment, Backend, Stopped, Trained, assign, train_fleet
 from trueoracle.nets import remove
-from trueoracle.progress import Advance, Progress
-from trueoracle.spec import Recipe
-from trueoracle.study.executor import Stop
 from trueoracle.study.plan import Plan, PlannedCell
-from trueoracle.trial import Outcome, Trial, final_figures
+from trueoracle.words.mask import Mask
+from trueoracle.words.progress import Advance, Progress
+from trueoracle.words.spec import Recipe
+from trueoracle.words.trial import Outcome, Trial, final_figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class FleetTask:
     cell: PlannedCell
     masks: tuple[Mask, ...]
     repeat: int
-    backend: Choice
+    backend: Assignment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,23 +92,23 @@ class Retraining:
         return self.plan.seed(self.purpose, task.cell.base, task.repeat)
 
 
-def choice_for(
+def assignment_for(
     cell: PlannedCell, recipe: Recipe, plan: Plan, bases: Sequence[nn.Module], data: Dataset, backend: Backend
-) -> Choice:
+) -> Assignment:
     """Which backend trains a cell's networks by this recipe, and why."""
-    return choose(remove(bases[cell.base], next(cell.masks()), plan.sites), data, recipe, backend)
+    return assign(remove(bases[cell.base], next(cell.masks()), plan.sites), data, recipe, backend)
 
 
-def fleet_tasks(plan: Plan, made: Sequence[Choice], settled: set[tuple[int, int, int]]) -> Iterator[FleetTask]:
+def fleet_tasks(plan: Plan, made: Sequence[Assignment], settled: set[tuple[int, int, int]]) -> Iterator[FleetTask]:
     """Fleets of what is left, cell after cell."""
-    for cell, choice in zip(plan.cells, made, strict=True):
+    for cell, assignment in zip(plan.cells, made, strict=True):
         for repeat in range(plan.spec.repeats):
             left = (mask for mask in cell.masks() if (cell.index, mask.rank, repeat) not in settled)
-            yield from fleets(cell, left, repeat, choice)
+            yield from fleets(cell, left, repeat, assignment)
 
 
-def fleets(cell: PlannedCell, masks: Iterable[Mask], repeat: int, choice: Choice) -> Iterator[FleetTask]:
-    """The masks in fleets as large as the choice says."""
+def fleets(cell: PlannedCell, masks: Iterable[Mask], repeat: int, assignment: Assignment) -> Iterator[FleetTask]:
+    """The masks in fleets as large as the assignment says."""
     left = iter(masks)
-    while together := tuple(islice(left, choice.networks)):
-        yield FleetTask(cell=cell, masks=together, repeat=repeat, backend=choice)
+    while together := tuple(islice(left, assignment.networks)):
+        yield FleetTask(cell=cell, masks=together, repeat=repeat, backend=assignment)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from trueoracle.errors import SpecError
-from trueoracle.examples import Examples
+from trueoracle.executors import Executor
 from trueoracle.oracle import Evaluator, PrunedLosses, accumulate
-from trueoracle.progress import Progress
-from trueoracle.study.executor import Executor
+from trueoracle.words.errors import SpecError
+from trueoracle.words.examples import Examples
+from trueoracle.words.progress import Progress
 
 
 def survey(

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.data import images_of
-from trueoracle.examples import Examples
 from trueoracle.nets import Removal, Sites, find_sites, remove
 from trueoracle.oracle.batched.graph import Traced, trace
 from trueoracle.oracle.batched.layers import WORTHWHILE
@@ -21,8 +20,9 @@ from trueoracle.oracle.batched.refusal import CannotBatch
 from trueoracle.oracle.batched.rows import Chunk, KeptUnits
 from trueoracle.oracle.batched.run import Run
 from trueoracle.oracle.evaluator import Sums
-from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace
+from trueoracle.words.examples import Examples
+from trueoracle.words.shape import InputShape
 
 # Bytes of activations held at a time. A CPU core works best within its own cache; a GPU wants large batches.
 _BUDGET = {"cpu": 64 * 2**20, "cuda": 2 * 2**30}

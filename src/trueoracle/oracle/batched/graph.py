@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from trueoracle.oracle.batched.refusal import CannotBatch
-from trueoracle.shape import InputShape
+from trueoracle.words.shape import InputShape
 
 # A number of images that is seldom another size too: a tensor with it in front is one value an image.
 _EXAMPLES = 3

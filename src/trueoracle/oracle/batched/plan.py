@@ -11,12 +11,12 @@ from math import prod
 
 from torch import fx, nn
 
-from trueoracle.errors import ModelError
 from trueoracle.nets import HEADS, Removal, Role, Site, Sites, l1_kept
 from trueoracle.oracle.batched.graph import Traced, name_of
 from trueoracle.oracle.batched.refusal import CannotBatch
 from trueoracle.oracle.batched.rules import is_depthwise, keeps_apart, may_overwrite
 from trueoracle.space import MaskSpace
+from trueoracle.words.errors import ModelError
 
 Bound = tuple[int, ...]
 

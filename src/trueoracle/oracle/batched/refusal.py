@@ -1,6 +1,6 @@
 """Why a network's masks cannot be evaluated many at a time."""
 
-from trueoracle.errors import ModelError
+from trueoracle.words.errors import ModelError
 
 
 class CannotBatch(ModelError):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trueoracle.shape import InputShape
+from trueoracle.words.shape import InputShape
 
 CONVOLUTIONS = 3
 # Where a dense layer's values no longer fit the registers, its straight-line code is long and no longer fast.

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trueoracle.data import images_of
-from trueoracle.errors import ModelError, unknown
-from trueoracle.examples import Examples
 from trueoracle.lanes import LANES, aligned, build
 from trueoracle.nets import Removal, check_removal, find_sites, l1_kept
 from trueoracle.oracle.evaluator import Sums
@@ -21,9 +19,11 @@ from trueoracle.oracle.exact.source import source
 from trueoracle.oracle.exact.structure import Structure, Sum, pack
 from trueoracle.oracle.exact.tree import covering, listed
 from trueoracle.oracle.exact.walk import Network, Walk, Work
-from trueoracle.progress import Progress, Quiet
-from trueoracle.shape import InputShape
 from trueoracle.space import MaskSpace
+from trueoracle.words.errors import ModelError, unknown
+from trueoracle.words.examples import Examples
+from trueoracle.words.progress import Progress, Quiet
+from trueoracle.words.shape import InputShape
 
 # Images whose activations are held at once.
 _IMAGES_AT_ONCE = 512

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
-from trueoracle.errors import TrueOracleError, unknown
+from trueoracle.words.errors import TrueOracleError, unknown
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ from typing import Literal
 from torch import nn
 
 from trueoracle.data import Dataset, Split, StoredSplit
-from trueoracle.errors import ModelError
 from trueoracle.fleet.chain import Chain, NotAChain, Size, find_chain
 from trueoracle.fleet.stacked import NotStackable, check_stackable, fleet_size
 from trueoracle.lanes import LANES
-from trueoracle.spec import Recipe
+from trueoracle.words.errors import ModelError
+from trueoracle.words.spec import Recipe
 
 Backend = Literal["auto", "lanes", "stacked", "loop"]
 BACKENDS: tuple[Backend, ...] = ("auto", "lanes", "stacked", "loop")
@@ -28,7 +28,7 @@ _KNOWN_OPTIMISERS = ("sgd", "adamw")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class Assignment:
     """The backend that takes networks, how many of them at a time, and why: a sentence for the report."""
 
     backend: Literal["lanes", "stacked", "loop"]
@@ -41,13 +41,13 @@ class _Refused(Exception):
     """Why a backend takes no such training: the end of a sentence that begins with the network or the recipe."""
 
 
-def choose(net: nn.Module, data: Dataset, recipe: Recipe, backend: Backend | Choice = "auto") -> Choice:
+def assign(net: nn.Module, data: Dataset, recipe: Recipe, backend: Backend | Assignment = "auto") -> Assignment:
     """Which backend trains networks of this shape on this data; `ModelError` where one is asked for that cannot.
 
-    Tracing changes torch for the whole process while it lasts, so threads are given a choice that was made before
-    they began; such a choice comes back as it is.
+    Tracing changes torch for the whole process while it lasts, so threads are given an assignment that was made before
+    they began; such an assignment comes back as it is.
     """
-    if isinstance(backend, Choice):
+    if isinstance(backend, Assignment):
         return backend
     if backend == "loop":
         return _loop(recipe, "The plain loop was asked for: one network at a time.")
@@ -60,13 +60,13 @@ def choose(net: nn.Module, data: Dataset, recipe: Recipe, backend: Backend | Cho
         return _loop(recipe, f"One network at a time in the plain loop, for {refusal}.")
 
 
-def _loop(recipe: Recipe, reason: str) -> Choice:
+def _loop(recipe: Recipe, reason: str) -> Assignment:
     if recipe.precision == "tf32":
         raise ModelError("`precision: tf32` is for stacked fleets on a GPU; the plain loop knows float32 and bfloat16")
-    return Choice(backend="loop", networks=1, reason=reason)
+    return Assignment(backend="loop", networks=1, reason=reason)
 
 
-def _lanes(net: nn.Module, data: Dataset, recipe: Recipe) -> Choice:
+def _lanes(net: nn.Module, data: Dataset, recipe: Recipe) -> Assignment:
     _check_recipe(recipe, "lanes")
     if recipe.precision != "float32":
         raise _Refused(f"the recipe asks for `precision: {recipe.precision}`, and lanes compute in float32")
@@ -78,7 +78,7 @@ def _lanes(net: nn.Module, data: Dataset, recipe: Recipe) -> Choice:
         chain = find_chain(net, size)
     except NotAChain as reason:
         raise _Refused(f"the network {reason}") from None
-    return Choice(
+    return Assignment(
         backend="lanes",
         networks=LANES,
         reason=f"In lanes, {LANES} networks at a time: the network is a chain of layers on a CPU.",
@@ -86,7 +86,7 @@ def _lanes(net: nn.Module, data: Dataset, recipe: Recipe) -> Choice:
     )
 
 
-def _stacked(net: nn.Module, data: Dataset, recipe: Recipe) -> Choice:
+def _stacked(net: nn.Module, data: Dataset, recipe: Recipe) -> Assignment:
     _check_recipe(recipe, "stacked fleets")
     if recipe.precision == "tf32" and data.device.type != "cuda":
         raise _Refused("the recipe asks for `precision: tf32`, which only GPUs have")
@@ -96,7 +96,7 @@ def _stacked(net: nn.Module, data: Dataset, recipe: Recipe) -> Choice:
     except NotStackable as reason:
         raise _Refused(f"the network {reason}") from None
     count = fleet_size(net, data, recipe.batch_size)
-    return Choice(
+    return Assignment(
         backend="stacked",
         networks=count,
         reason=f"Stacked, {count} networks at a time: convolutional networks on the device {data.device.type}.",

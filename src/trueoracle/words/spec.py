@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from trueoracle.errors import SpecError, unknown
-from trueoracle.trial import FinalProtocol, Scale
+from trueoracle.words.errors import SpecError, unknown
+from trueoracle.words.trial import FinalProtocol, Scale
 
 SCHEMA: Literal[1] = 1
 

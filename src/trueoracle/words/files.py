@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from trueoracle.errors import ReportError, TrueOracleError
+from trueoracle.words.errors import ReportError, TrueOracleError
 
 
 def check_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from trueoracle.folders import cache_folder
+from trueoracle.words.folders import cache_folder
 
 NAME = "llava-mini"
 _SIDE, _PATCH = 32, 8

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from trueoracle.errors import SpecError, unknown
-from trueoracle.spec import StudySpec, parse_spec
-from trueoracle.trial import Scale
+from trueoracle.words.errors import SpecError, unknown
+from trueoracle.words.spec import StudySpec, parse_spec
+from trueoracle.words.trial import Scale
 
 
 def builtin_studies() -> dict[str, StudySpec]:

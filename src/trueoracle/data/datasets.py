@@ -9,9 +9,9 @@ from trueoracle.data.normalisation import Normalisation
 from trueoracle.data.own import names_own_data, own_source, stored_size
 from trueoracle.data.pictures import Pixels
 from trueoracle.data.source import Source
-from trueoracle.errors import DataError
-from trueoracle.plugins import look_up, with_plugins
-from trueoracle.shape import InputShape
+from trueoracle.words.errors import DataError
+from trueoracle.words.plugins import look_up, with_plugins
+from trueoracle.words.shape import InputShape
 
 _GREY_10 = InputShape(channels=1, height=32, width=32, classes=10)
 

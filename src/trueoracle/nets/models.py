@@ -7,15 +7,15 @@ from inspect import signature
 import torch
 from torch import Tensor, nn
 
-from trueoracle.errors import ModelError, TrueOracleError
 from trueoracle.nets.hugging_face import pretrained, resnet18, resnet50, vit_b16
 from trueoracle.nets.language import llava_mini, pretrained_language_model, vocabulary
 from trueoracle.nets.lenet import LeNet5Mini
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.resnet import CifarResNet
 from trueoracle.nets.vgg import CifarVGG
-from trueoracle.plugins import imported, look_up, with_plugins
-from trueoracle.shape import InputShape, Shape, TextShape
+from trueoracle.words.errors import ModelError, TrueOracleError
+from trueoracle.words.plugins import imported, look_up, with_plugins
+from trueoracle.words.shape import InputShape, Shape, TextShape
 
 Architecture = Callable[..., nn.Module]
 """Takes an `InputShape`; and, where the network can be had narrower, `width_factor` as a keyword."""
