@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import time
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, func, insert, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -18,10 +18,13 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from trueoracle.store import schema
 from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord
 from trueoracle.store.schema import bases, cells, curves, masks, meta, runs, studies, trials
+from trueoracle.store.url import DEFAULT_URL
 from trueoracle.words.errors import StoreError, unknown
 from trueoracle.words.trial import Outcome, Trial
 
-DEFAULT_URL = "sqlite:///trueoracle.db"
+if TYPE_CHECKING:
+    import pandas as pd
+
 _LOCK_SECONDS = 10
 
 
@@ -223,10 +226,12 @@ class Store:
             rate=run.trials / (run.last - run.started) if run and run.last > run.started else None,
         )
 
-    def mask_table(self, study: str) -> pd.DataFrame:
+    def mask_table(self, study: str) -> "pd.DataFrame":
         """A row a mask, in order: `base, cell, mask, pruned, pruned_train_loss, pruned_train_accuracy`, and a column
         for every score.
         """
+        import pandas as pd
+
         query = (
             select(cells.c.base, cells.c.name.label("cell"), masks)
             .join(masks, (masks.c.study == cells.c.study) & (masks.c.cell == cells.c.cell))
@@ -251,11 +256,13 @@ class Store:
         )
         return _with_scores(table, [r.scores for r in rows])
 
-    def trial_table(self, study: str) -> pd.DataFrame:
+    def trial_table(self, study: str) -> "pd.DataFrame":
         """A row a trial, in order of base, cell, mask and repeat, with a column for every score of its mask.
 
         Figures are missing where a trial did not finish.
         """
+        import pandas as pd
+
         query = (
             select(
                 studies.c.name.label("study"), cells.c.base, cells.c.name.label("cell"), trials.c.rank, masks.c.pruned,
@@ -280,11 +287,13 @@ class Store:
         table[figures] = table[figures].astype(float)
         return _with_scores(table, [row[-1] for row in rows])
 
-    def curve_table(self, study: str, cell: int | None = None) -> pd.DataFrame:
+    def curve_table(self, study: str, cell: int | None = None) -> "pd.DataFrame":
         """A row an epoch of a trial: `base, cell, mask, repeat, epoch` and the losses and accuracies after it.
 
         Those of one cell, by its index, or of all.
         """
+        import pandas as pd
+
         query = (
             select(
                 cells.c.base, cells.c.name.label("cell"), curves.c.rank.label("mask"), curves.c.repeat, curves.c.epoch,
@@ -320,8 +329,10 @@ TRIAL_COLUMNS = (
 _NO_FIGURES = dict.fromkeys(("train_loss", "train_accuracy", "test_loss", "test_accuracy"))
 
 
-def _with_scores(table: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
+def _with_scores(table: "pd.DataFrame", scores: Sequence[str]) -> "pd.DataFrame":
     """The table with a column for every name in the rows' `scores`, each a JSON object."""
+    import pandas as pd
+
     columns = pd.DataFrame([json.loads(text) for text in scores], index=table.index)
     return pd.concat([table, columns], axis=1)
 

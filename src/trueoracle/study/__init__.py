@@ -1,8 +1,13 @@
 """Conducting a study: read its specification, check it whole, then train, prune, retrain and store."""
 
-from trueoracle.study.conduct import Paused, conduct
-from trueoracle.study.loading import at_scale, builtin_studies, changed, load_spec
-from trueoracle.study.plan import Plan, drawn_questions, plan, study_data
+from typing import TYPE_CHECKING
+
+from trueoracle.words.rooms import on_demand
+
+if TYPE_CHECKING:
+    from trueoracle.study.conduct import Paused, conduct
+    from trueoracle.study.loading import at_scale, builtin_studies, changed, load_spec
+    from trueoracle.study.plan import Plan, drawn_questions, plan, study_data
 
 __all__ = [
     "Paused",
@@ -16,3 +21,5 @@ __all__ = [
     "plan",
     "study_data",
 ]
+
+on_demand(__name__)
