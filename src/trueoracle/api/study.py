@@ -1,7 +1,7 @@
 """Studies from Python: the built-in ones, and one that is run, looked at and reported on."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from trueoracle.analysis import CellAnalysis, Options, PooledCell
+    from trueoracle.data import Dataset
+    from trueoracle.select import Exported
     from trueoracle.store import Status
 
 
@@ -62,27 +64,25 @@ class Study:
         self.plan = study.plan(self.spec)
 
     @classmethod
-    def stored(cls, name: str, *, store: str = DEFAULT_URL) -> "Study":
+    def stored(
+        cls, name: str, *, store: str = DEFAULT_URL, data_dir: str | Path | None = None, device: str = "cpu"
+    ) -> "Study":
         """A study that the store keeps, by its name or the beginning of its digest, whatever it was changed to."""
         record = Store(store).find(name)
-        return cls(parse_spec(json.loads(record.spec), record.name), store=store)
+        return cls(parse_spec(json.loads(record.spec), record.name), store=store, data_dir=data_dir, device=device)
 
     def run(self) -> "Status":
         """Run what is left of the study; a finished one is left alone. Interrupting is safe: run again to resume.
 
         The store is made only once the data has been read, so that bad input leaves nothing behind.
         """
-        from trueoracle.data import load_dataset
         from trueoracle.executors import Threads
-        from trueoracle.study import conduct, drawn_questions, study_data
+        from trueoracle.study import conduct
 
         status = self.stored_status()
         if status is not None and not status.left:
             return status
-        whole = load_dataset(
-            self.spec.data, self._data_dir, find_device(self._device), self._progress, drawn=drawn_questions(self.spec)
-        )
-        data = study_data(self.plan, whole)
+        data = self._data()
         store = Store(self.store_url, create=True)
         return conduct(self.plan, data, store, Threads(self._threads), self._progress, self._backend)
 
@@ -138,6 +138,59 @@ class Study:
 
         return write_figures(self._store, self.plan.digest, Path(folder), x, y, progress=self._progress)
 
+    def export(
+        self,
+        folder: str | Path,
+        mask: int | str = "best",
+        *,
+        cell: str | None = None,
+        repeat: int = 0,
+        formats: Sequence[str] | None = None,
+    ) -> "Exported":
+        """Write the retrained network of a mask to a new folder, checked: see `trueoracle.select.export`.
+
+        `mask` is a rank, or `best`: the one whose repeats end best on average, on validation images where the study
+        has some. The network is retrained from the seed of its trial. `formats` are onnx and pt2, both if not given and
+        none for text; the weights are always written. Raises `SpecError`, `StoreError` or `ModelError`, and then
+        writes nothing.
+        """
+        from trueoracle.select import FORMATS, best_mask, export, stored_subject
+        from trueoracle.select.export import check_export
+        from trueoracle.select.stored import differs, planned_cell
+        from trueoracle.words.shape import InputShape
+
+        if formats is None:
+            formats = tuple(FORMATS) if isinstance(self.plan.shape, InputShape) else ()
+        check_export(Path(folder), formats, self.plan.shape)
+        own = planned_cell(self.plan, cell)
+        trials = self.trials()
+        rank = mask if isinstance(mask, int) else _rank(mask, lambda: best_mask(trials, own)[0])
+        subject, final = stored_subject(
+            self.plan, own, rank, repeat, self._store, self._data(), self._progress, self._backend
+        )
+        if (difference := differs(trials, own, rank, repeat, final)) is not None:
+            self._progress.say(difference)
+        return export(subject, Path(folder), formats, self._progress)
+
+    def _data(self) -> "Dataset":
+        """What the study is about, read."""
+        from trueoracle.data import load_dataset
+        from trueoracle.study import drawn_questions, study_data
+
+        whole = load_dataset(
+            self.spec.data, self._data_dir, find_device(self._device), self._progress, drawn=drawn_questions(self.spec)
+        )
+        return study_data(self.plan, whole)
+
     @property
     def _store(self) -> Store:
         return Store(self.store_url)
+
+
+def _rank(text: str, best: Callable[[], int]) -> int:
+    """The mask that a text names: `best`, or the decimal digits of a rank."""
+    if text == "best":
+        return best()
+    if text.isdecimal():
+        return int(text)
+    raise SpecError(f"`mask` must be best or a rank, such as 17, but got `{text}`")

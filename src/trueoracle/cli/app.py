@@ -7,6 +7,7 @@ import typer
 from trueoracle.cli import show
 from trueoracle.cli.commands.analyze import analyze
 from trueoracle.cli.commands.doctor import doctor
+from trueoracle.cli.commands.export import export
 from trueoracle.cli.commands.networks import oracle, sites
 from trueoracle.cli.commands.plan import plan
 from trueoracle.cli.commands.report import figures, report
@@ -23,7 +24,7 @@ app = typer.Typer(
 )
 
 # In the order in which `--help` shows them.
-for command in (studies, run, status, trials, base, sites, oracle, analyze, plan, report, figures, doctor):
+for command in (studies, run, status, trials, base, sites, oracle, analyze, plan, report, figures, export, doctor):
     app.command()(command)
 
 

@@ -7,11 +7,13 @@ from trueoracle.words.rooms import on_demand
 if TYPE_CHECKING:
     from trueoracle.study.conduct import Paused, conduct
     from trueoracle.study.loading import at_scale, builtin_studies, changed, load_spec
-    from trueoracle.study.plan import Plan, drawn_questions, plan, study_data
+    from trueoracle.study.plan import Plan, PlannedCell, drawn_questions, plan, study_data
+    from trueoracle.study.retrain import retrained
 
 __all__ = [
     "Paused",
     "Plan",
+    "PlannedCell",
     "at_scale",
     "builtin_studies",
     "changed",
@@ -19,6 +21,7 @@ __all__ = [
     "drawn_questions",
     "load_spec",
     "plan",
+    "retrained",
     "study_data",
 ]
 

@@ -6,10 +6,23 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.cli.show.analyses import analyses, needs, pooled
+    from trueoracle.cli.show.exports import exported
     from trueoracle.cli.show.lines import facts, problem, say
     from trueoracle.cli.show.networks import landscape, sites
     from trueoracle.cli.show.studies import status, studies
 
-__all__ = ["analyses", "facts", "landscape", "needs", "pooled", "problem", "say", "sites", "status", "studies"]
+__all__ = [
+    "analyses",
+    "exported",
+    "facts",
+    "landscape",
+    "needs",
+    "pooled",
+    "problem",
+    "say",
+    "sites",
+    "status",
+    "studies",
+]
 
 on_demand(__name__)
