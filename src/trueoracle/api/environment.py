@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trueoracle.store import DEFAULT_URL, Store
+from trueoracle.store import DEFAULT_URL
 from trueoracle.words.errors import SpecError, StoreError, unknown
 
 if TYPE_CHECKING:
@@ -29,13 +29,18 @@ def threads_or_all(threads: int | None) -> int:
 
 
 def find_device(name: str) -> "torch.device":
-    """`cpu` or `cuda`; `SpecError` where there is no such device."""
-    import torch
+    """`cpu` or `cuda`; `SpecError` where there is no such device.
 
+    Of a GPU, float32 is made to mean float32: left alone, torch rounds convolutions there to TF32.
+    """
     if name not in ("cpu", "cuda"):
         raise SpecError(f"`device` must be cpu or cuda, but got `{name}`")
+    import torch
+
     if name == "cuda" and not torch.cuda.is_available():
         raise SpecError("`device` cuda was asked for, but torch finds no GPU here")
+    if name == "cuda":
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device(name)
 
 
@@ -80,6 +85,8 @@ def _data_at_hand(folder: Path | None) -> str:
 
 
 def _store_state(url: str) -> str:
+    from trueoracle.store import Store
+
     try:
         return f"{url}, {len(Store(url).studies())} studies"
     except StoreError as error:
