@@ -1,7 +1,8 @@
 """Training: networks of one shape in lockstep, base networks alone, and the plain loop that both are held to."""
 
 from trueoracle.fleet.backends import BACKENDS, Assignment, Backend, assign
-from trueoracle.fleet.loop import Stopped, Trained, figures_of, train
+from trueoracle.fleet.evaluated import Evaluated, evaluated
+from trueoracle.fleet.loop import Stopped, Trained, train
 from trueoracle.fleet.objective import objective
 from trueoracle.fleet.training import train_alone, train_fleet
 
@@ -9,10 +10,11 @@ __all__ = [
     "BACKENDS",
     "Assignment",
     "Backend",
+    "Evaluated",
     "Stopped",
     "Trained",
     "assign",
-    "figures_of",
+    "evaluated",
     "objective",
     "train",
     "train_alone",

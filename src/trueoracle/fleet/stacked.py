@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from trueoracle.data import Dataset, Split, images_of
+from trueoracle.fleet.evaluated import Evaluated
 from trueoracle.fleet.fleet import Stop
 from trueoracle.fleet.loop import Stopped
 from trueoracle.lanes import LANES
+from trueoracle.nets import Evaluation
 from trueoracle.words.spec import Recipe
-from trueoracle.words.trial import Figures
+from trueoracle.words.trial import SplitAnswers
 
 Tensors = dict[str, Tensor]
 
@@ -96,6 +98,7 @@ class StackedFleet:
     def __init__(self, nets: Sequence[nn.Module], data: Dataset, recipes: Sequence[Recipe]) -> None:
         self._recipe = recipes[0]
         self._train, self._test = images_of(data.train), images_of(data.test)
+        self._validation = None if data.validation is None else images_of(data.validation)
         self._stack = _Stack(nets)
         weights = self._stack.parameters
         moments = 1 if self._recipe.optimiser == "sgd" else 2
@@ -123,13 +126,11 @@ class StackedFleet:
             self._graphs[size] = _Graph(self._step, images, labels, self._state())
         self._graphs[size].replay(images, labels)
 
-    def figures(self, stop: Stop) -> list[Figures]:
-        """As `Fleet.figures`."""
-        splits = [self._evaluate(split, stop) for split in (self._train, self._test)]
-        return [
-            Figures(train_loss=a, train_accuracy=b, test_loss=c, test_accuracy=d)
-            for (a, b), (c, d) in zip(*splits, strict=True)
-        ]
+    def evaluate(self, stop: Stop) -> list[Evaluated]:
+        """As `Fleet.evaluate`."""
+        splits = [s for s in (self._train, self._test, self._validation) if s is not None]
+        each = zip(*(self._evaluate(split, stop) for split in splits), strict=True)
+        return [Evaluated.of(*of_network) for of_network in each]
 
     def member(self, index: int) -> nn.Module:
         """As `Fleet.member`."""
@@ -174,19 +175,29 @@ class StackedFleet:
         weight.mul_(1 - lr * decay).sub_(lr * mean / (1 - _BETA1**self._steps) / root)
 
     @torch.no_grad()
-    def _evaluate(self, split: Split, stop: Stop) -> list[tuple[float, float]]:
+    def _evaluate(self, split: Split, stop: Stop) -> list[Evaluation]:
         """In batches as large as those of training, for which there is memory."""
         loss_N = torch.zeros(len(self._lr_N), dtype=torch.float64, device=self._lr_N.device)
-        correct_N = torch.zeros(len(self._lr_N), dtype=torch.int64, device=self._lr_N.device)
+        losses: list[Tensor] = []
+        right: list[Tensor] = []
         size = self._recipe.batch_size
         for images, labels in zip(torch.split(split.images_NCHW, size), torch.split(split.labels_N, size), strict=True):
             if stop():
                 raise Stopped
             logits_NBK = self._stack.logits(images, training=False).double()
-            loss_N += _cross_entropy(logits_NBK, labels).sum(1)
-            correct_N += (logits_NBK.argmax(2) == labels).sum(1)
-        count = len(split)
-        return list(zip((loss_N / count).tolist(), (correct_N.double() / count).tolist(), strict=True))
+            losses_NB = _cross_entropy(logits_NBK, labels)
+            loss_N += losses_NB.sum(1)
+            losses.append(losses_NB.float())  # kept as float16: half the memory of float64 loses nothing
+            right.append(logits_NBK.argmax(2) == labels)
+        right_of, losses_of = (torch.cat(parts, 1).cpu().numpy() for parts in (right, losses))
+        return [
+            Evaluation(
+                loss=loss / len(split),
+                accuracy=int(right_B.sum()) / len(split),
+                answers=SplitAnswers.of(right_B, losses_B),
+            )
+            for loss, right_B, losses_B in zip(loss_N.tolist(), right_of, losses_of, strict=True)
+        ]
 
     def _state(self) -> list[Tensor]:
         """Every tensor that a step changes."""
