@@ -1,15 +1,21 @@
 """Numbers from stored trials or from any table: does x, known before retraining, predict y after it? No torch."""
 
-from trueoracle.analysis.analyze import Options
-from trueoracle.analysis.cells import analyze_study, trial_seconds
-from trueoracle.analysis.export import as_latex, as_table
-from trueoracle.analysis.masks import CellMasks
-from trueoracle.analysis.null import LossFunction
-from trueoracle.analysis.planning import Assumptions, Claim, Need, from_pilot, needs
-from trueoracle.analysis.pooled import PooledCell, pool
-from trueoracle.analysis.result import Absent, CellAnalysis, Interval
-from trueoracle.analysis.table import analyze_table, read_table
-from trueoracle.analysis.verdict import Answer, Caveat, Verdict
+from typing import TYPE_CHECKING
+
+from trueoracle.words.rooms import on_demand
+
+if TYPE_CHECKING:
+    from trueoracle.analysis.analyze import Options
+    from trueoracle.analysis.cells import analyze_study, trial_seconds
+    from trueoracle.analysis.claim import Claim
+    from trueoracle.analysis.export import as_latex, as_table
+    from trueoracle.analysis.masks import CellMasks
+    from trueoracle.analysis.null import LossFunction
+    from trueoracle.analysis.planning import Assumptions, Need, from_pilot, needs
+    from trueoracle.analysis.pooled import PooledCell, pool
+    from trueoracle.analysis.result import Absent, CellAnalysis, Interval
+    from trueoracle.analysis.table import analyze_table, read_table
+    from trueoracle.analysis.verdict import Answer, Caveat, Verdict
 
 __all__ = [
     "Absent",
@@ -35,3 +41,5 @@ __all__ = [
     "read_table",
     "trial_seconds",
 ]
+
+on_demand(__name__)

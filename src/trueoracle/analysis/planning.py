@@ -9,23 +9,16 @@ shares of the variance of x and y that unit effects explain. No number of masks 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from math import asin, pi, sin, sqrt
 from typing import Any
 
 from scipy.stats import norm
 
+from trueoracle.analysis.claim import Claim
 from trueoracle.analysis.result import Absent, CellAnalysis
 from trueoracle.words.errors import SpecError
 
 MOST = 10_000_000
-
-
-class Claim(Enum):
-    """What the study is to show."""
-
-    RELATION = "relation"
-    EQUIVALENCE = "equivalence"
 
 
 @dataclass(frozen=True, kw_only=True)

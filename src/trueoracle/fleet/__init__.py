@@ -1,10 +1,15 @@
 """Training: networks of one shape in lockstep, base networks alone, and the plain loop that both are held to."""
 
-from trueoracle.fleet.backends import BACKENDS, Assignment, Backend, assign
-from trueoracle.fleet.evaluated import Evaluated, evaluated
-from trueoracle.fleet.loop import Stopped, Trained, train
-from trueoracle.fleet.objective import objective
-from trueoracle.fleet.training import train_alone, train_fleet
+from typing import TYPE_CHECKING
+
+from trueoracle.words.rooms import on_demand
+
+if TYPE_CHECKING:
+    from trueoracle.fleet.backends import BACKENDS, Assignment, Backend, assign
+    from trueoracle.fleet.evaluated import Evaluated, evaluated
+    from trueoracle.fleet.loop import Stopped, Trained, train
+    from trueoracle.fleet.objective import objective
+    from trueoracle.fleet.training import train_alone, train_fleet
 
 __all__ = [
     "BACKENDS",
@@ -20,3 +25,5 @@ __all__ = [
     "train_alone",
     "train_fleet",
 ]
+
+on_demand(__name__)

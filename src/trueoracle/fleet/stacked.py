@@ -93,9 +93,15 @@ def _bytes_for_backward(net: nn.Module, images_BCHW: Tensor) -> int:
 
 
 class StackedFleet:
-    """N networks of one shape and the state of their optimiser, stacked: a `Fleet`."""
+    """N networks of one shape and the state of their optimiser, stacked: a `Fleet`.
 
-    def __init__(self, nets: Sequence[nn.Module], data: Dataset, recipes: Sequence[Recipe]) -> None:
+    With `capture` a step on a GPU is captured once and replayed; without, its kernels are launched one by one.
+    """
+
+    def __init__(
+        self, nets: Sequence[nn.Module], data: Dataset, recipes: Sequence[Recipe], *, capture: bool = True
+    ) -> None:
+        self._capture = capture and data.device.type == "cuda"
         self._recipe = recipes[0]
         self._train, self._test = images_of(data.train), images_of(data.test)
         self._validation = None if data.validation is None else images_of(data.validation)
@@ -118,7 +124,7 @@ class StackedFleet:
         if stop():
             raise Stopped
         images, labels = self._train.images_NCHW[batch_B], self._train.labels_N[batch_B]
-        if batch_B.device.type != "cuda":
+        if not self._capture:
             self._step(images, labels)
             return
         size = len(batch_B)
@@ -147,7 +153,7 @@ class StackedFleet:
 
     def _step(self, images_BCHW: Tensor, labels_B: Tensor) -> None:
         weights = self._stack.parameters
-        with _tf32(self._recipe.precision == "tf32"):
+        with tf32(self._recipe.precision == "tf32"):
             gradients = self._gradients(images_BCHW, labels_B)
         with torch.no_grad():
             self._steps += 1
@@ -271,7 +277,7 @@ def gpu_to_itself(data: Dataset) -> Iterator[None]:
 
 
 @contextmanager
-def _tf32(wanted: bool) -> Iterator[None]:
+def tf32(wanted: bool) -> Iterator[None]:
     """Products on a GPU rounded to TF32, or not."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32

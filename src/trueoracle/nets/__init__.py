@@ -1,16 +1,21 @@
 """Networks: the built-in ones, their prunable sites, physical removal, evaluation, weights and costs."""
 
-from trueoracle.nets.cost import Cost, cost, unit_costs
-from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
-from trueoracle.nets.finding import find_sites
-from trueoracle.nets.language import save_language_model
-from trueoracle.nets.models import MODELS, build, check_forward, classes_of, has_weights, usual_shape
-from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
-from trueoracle.nets.removal import REMOVALS, Removal, check_removal, l1_kept, remove
-from trueoracle.nets.sites import HEADS, Cut, Kind, Role, Site, Sites
-from trueoracle.nets.trial import silenced, try_removal
-from trueoracle.nets.weighing import unit_weights
-from trueoracle.nets.weights import load_weights, state_bytes, weights_from_bytes
+from typing import TYPE_CHECKING
+
+from trueoracle.words.rooms import on_demand
+
+if TYPE_CHECKING:
+    from trueoracle.nets.cost import Cost, cost, unit_costs
+    from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
+    from trueoracle.nets.finding import find_sites
+    from trueoracle.nets.language import save_language_model
+    from trueoracle.nets.models import MODELS, build, check_forward, classes_of, has_weights, usual_shape
+    from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
+    from trueoracle.nets.removal import REMOVALS, Removal, check_removal, l1_kept, remove
+    from trueoracle.nets.sites import HEADS, Cut, Kind, Role, Site, Sites
+    from trueoracle.nets.trial import silenced, try_removal
+    from trueoracle.nets.weighing import unit_weights
+    from trueoracle.nets.weights import load_weights, state_bytes, weights_from_bytes
 
 __all__ = [
     "HEADS",
@@ -47,3 +52,5 @@ __all__ = [
     "usual_shape",
     "weights_from_bytes",
 ]
+
+on_demand(__name__)

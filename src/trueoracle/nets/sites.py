@@ -45,13 +45,13 @@ class Role(StrEnum):
 class Cut:
     """What one layer loses: with unit u of the site go its channels `channels_UC[u]`.
 
-    `layer` is the name of a module, or of a bare parameter, whose dimension `dim` then holds the channels.
+    `layer` is the name of a module, or of a bare parameter, of whose dimension `dim` they are places then.
     """
 
     layer: str
     role: Role
     channels_UC: NDArray[np.int64]
-    dim: int = -1
+    dim: int = 0
 
     def channels(self, units: tuple[int, ...]) -> list[int]:
         """The channels of these units, rising."""

@@ -100,7 +100,7 @@ def _site(
             layer=layer,
             role=_ROLES.get(item.dep.handler, Role.FOLLOWER),
             channels_UC=np.asarray(item.idxs)[np.argsort(roots, kind="stable")].reshape(units, -1),
-            dim=item.dep.target.pruning_dim,
+            dim=item.dep.target.pruning_dim if item.dep.target.type == tp.ops.OPTYPE.PARAMETER else 0,
         )
         outputs = item.dep.handler.__self__.get_out_channels(item.dep.target.module)
         if cut.role is Role.PRODUCER and not np.array_equal(np.unique(cut.channels_UC), np.arange(outputs)):

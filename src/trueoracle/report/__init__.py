@@ -1,6 +1,13 @@
 """What a study found, as one self-contained HTML page or as figures for a manuscript. Reads only the store."""
 
-from trueoracle.report.figures import write_figures
-from trueoracle.report.page import write_report
+from typing import TYPE_CHECKING
+
+from trueoracle.words.rooms import on_demand
+
+if TYPE_CHECKING:
+    from trueoracle.report.figures import write_figures
+    from trueoracle.report.page import write_report
 
 __all__ = ["write_figures", "write_report"]
+
+on_demand(__name__)

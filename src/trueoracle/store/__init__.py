@@ -1,7 +1,13 @@
 """The store: studies, their base networks, cells, masks, trials and curves, in one database. No torch."""
 
-from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord
-from trueoracle.store.sql import DEFAULT_URL, TRIAL_COLUMNS, Store, store_exists
+from typing import TYPE_CHECKING
+
+from trueoracle.words.rooms import on_demand
+
+if TYPE_CHECKING:
+    from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord
+    from trueoracle.store.sql import TRIAL_COLUMNS, Store, store_exists
+    from trueoracle.store.url import DEFAULT_URL
 
 __all__ = [
     "DEFAULT_URL",
@@ -16,3 +22,5 @@ __all__ = [
     "StudyRecord",
     "store_exists",
 ]
+
+on_demand(__name__)

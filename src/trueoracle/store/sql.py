@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import time
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, func, insert, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -20,10 +20,13 @@ from trueoracle.store.answers import cell_answers
 from trueoracle.store.migrate import OLDEST, migrate
 from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord
 from trueoracle.store.schema import answers, base_answers, bases, cells, curves, masks, meta, runs, studies, trials
+from trueoracle.store.url import DEFAULT_URL
 from trueoracle.words.errors import StoreError, unknown
 from trueoracle.words.trial import Figures, Outcome, SplitAnswers, Trial
 
-DEFAULT_URL = "sqlite:///trueoracle.db"
+if TYPE_CHECKING:
+    import pandas as pd
+
 _LOCK_SECONDS = 10
 
 
@@ -251,10 +254,12 @@ class Store:
             rate=run.trials / (run.last - run.started) if run and run.last > run.started else None,
         )
 
-    def mask_table(self, study: str) -> pd.DataFrame:
+    def mask_table(self, study: str) -> "pd.DataFrame":
         """A row a mask, in order: `base, cell, mask, pruned, pruned_train_loss, pruned_train_accuracy`, and a column
         for every score.
         """
+        import pandas as pd
+
         query = (
             select(cells.c.base, cells.c.name.label("cell"), masks)
             .join(masks, (masks.c.study == cells.c.study) & (masks.c.cell == cells.c.cell))
@@ -279,11 +284,13 @@ class Store:
         )
         return _with_scores(table, [r.scores for r in rows])
 
-    def trial_table(self, study: str) -> pd.DataFrame:
+    def trial_table(self, study: str) -> "pd.DataFrame":
         """A row a trial, in order of base, cell, mask and repeat, with a column for every score of its mask.
 
         Figures are missing where a trial did not finish; those on validation have no column where there is no such split.
         """
+        import pandas as pd
+
         query = (
             select(
                 studies.c.name.label("study"), cells.c.base, cells.c.name.label("cell"), trials.c.rank, masks.c.pruned,
@@ -310,11 +317,13 @@ class Store:
         table = _without_empty(table, _FINAL_VALIDATION)
         return _with_scores(table, [row[-1] for row in rows])
 
-    def curve_table(self, study: str, cell: int | None = None) -> pd.DataFrame:
+    def curve_table(self, study: str, cell: int | None = None) -> "pd.DataFrame":
         """A row an epoch of a trial: `base, cell, mask, repeat, epoch` and the losses and accuracies after it.
 
         Those of one cell, by its index, or of all.
         """
+        import pandas as pd
+
         query = (
             select(
                 cells.c.base, cells.c.name.label("cell"), curves.c.rank.label("mask"), curves.c.repeat, curves.c.epoch,
@@ -358,8 +367,10 @@ def _without_empty(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     return table.drop(columns=[column for column in columns if table[column].isna().all()])
 
 
-def _with_scores(table: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
+def _with_scores(table: "pd.DataFrame", scores: Sequence[str]) -> "pd.DataFrame":
     """The table with a column for every name in the rows' `scores`, each a JSON object."""
+    import pandas as pd
+
     columns = pd.DataFrame([json.loads(text) for text in scores], index=table.index)
     return pd.concat([table, columns], axis=1)
 

@@ -1,12 +1,19 @@
 """Conducting a study: read its specification, check it whole, then train, prune, retrain and store."""
 
-from trueoracle.study.conduct import Paused, conduct
-from trueoracle.study.loading import at_scale, builtin_studies, changed, load_spec
-from trueoracle.study.plan import Plan, drawn_questions, plan, study_data
+from typing import TYPE_CHECKING
+
+from trueoracle.words.rooms import on_demand
+
+if TYPE_CHECKING:
+    from trueoracle.study.conduct import Paused, conduct
+    from trueoracle.study.loading import at_scale, builtin_studies, changed, load_spec
+    from trueoracle.study.plan import Plan, PlannedCell, drawn_questions, plan, study_data
+    from trueoracle.study.retrain import retrained
 
 __all__ = [
     "Paused",
     "Plan",
+    "PlannedCell",
     "at_scale",
     "builtin_studies",
     "changed",
@@ -14,5 +21,8 @@ __all__ = [
     "drawn_questions",
     "load_spec",
     "plan",
+    "retrained",
     "study_data",
 ]
+
+on_demand(__name__)

@@ -12,10 +12,11 @@ from trueoracle.executors import Stop
 from trueoracle.fleet import Assignment, Backend, Stopped, Trained, assign, train_fleet
 from trueoracle.nets import remove
 from trueoracle.study.plan import Plan, PlannedCell
+from trueoracle.words.errors import StoreError
 from trueoracle.words.mask import Mask
 from trueoracle.words.progress import Advance, Progress
 from trueoracle.words.spec import Recipe, StudySpec
-from trueoracle.words.trial import Outcome, SplitAnswers, Trial, final_figures
+from trueoracle.words.trial import Figures, Outcome, SplitAnswers, Trial, final_figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,3 +122,29 @@ def fleets(cell: PlannedCell, masks: Iterable[Mask], repeat: int, assignment: As
     left = iter(masks)
     while together := tuple(islice(left, assignment.networks)):
         yield FleetTask(cell=cell, masks=together, repeat=repeat, backend=assignment)
+
+
+def retrained(
+    plan: Plan,
+    base: nn.Module,
+    cell: PlannedCell,
+    mask: Mask,
+    repeat: int,
+    data: Dataset,
+    *,
+    backend: Backend = "auto",
+    advance: Advance = lambda _epochs: None,
+    progress: Progress | None = None,
+) -> tuple[nn.Module, Figures]:
+    """One trial made again, for its network: the same seed makes the same numbers as in the study's fleets.
+
+    Returns the network and its final figures; `StoreError` where the trial has none, for its training diverges.
+    """
+    net = remove(base, mask, plan.sites, plan.spec.removal)
+    seed = plan.seed(Retraining.purpose, cell.base, repeat)
+    (trained,) = train_fleet([net], data, plan.spec.retrain, seed, on_epoch=advance, backend=backend, progress=progress)
+    if trained.outcome is not Outcome.FINISHED:
+        raise StoreError(
+            f"mask {mask.rank} of cell `{cell.name}` has no network: its retraining {trained.outcome.value}"
+        )
+    return trained.net, final_figures(trained.curve, plan.spec.final)

@@ -1,0 +1,32 @@
+"""trueoracle from Python: the words of the command line, as functions and one class."""
+
+from typing import TYPE_CHECKING
+
+from trueoracle.words.rooms import on_demand
+
+if TYPE_CHECKING:
+    from trueoracle.api.claims import plan_claim
+    from trueoracle.api.environment import default_data_dir, doctor, find_backend, find_device, threads_or_all
+    from trueoracle.api.networks import ask_oracle, pruned_losses, sites
+    from trueoracle.api.study import Study, studies
+    from trueoracle.api.tables import ANALYSIS_ENDINGS, check_table_path, write_analyses, write_table
+
+__all__ = [
+    "ANALYSIS_ENDINGS",
+    "Study",
+    "ask_oracle",
+    "check_table_path",
+    "default_data_dir",
+    "doctor",
+    "find_backend",
+    "find_device",
+    "plan_claim",
+    "pruned_losses",
+    "sites",
+    "studies",
+    "threads_or_all",
+    "write_analyses",
+    "write_table",
+]
+
+on_demand(__name__)

@@ -1,0 +1,45 @@
+"""What it takes to show a claim: from a pilot study, or from assumptions."""
+
+from collections.abc import Sequence
+
+from trueoracle import analysis
+from trueoracle.store import DEFAULT_URL, Store
+from trueoracle.words.errors import SpecError
+
+
+def plan_claim(
+    claim: analysis.Claim,
+    *,
+    pilot: str | None = None,
+    tau: float | None = None,
+    repeats: Sequence[int] = (1, 2, 3, 5),
+    reliability: float | None = None,
+    units: Sequence[int] = (),
+    trial_seconds: float | None = None,
+    margin: float = 0.1,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    store: str = DEFAULT_URL,
+) -> list[tuple[str, analysis.Need]]:
+    """(cell, what the claim takes) for each cell of the pilot, or for assumed noise, and each number of repeats.
+
+    What is given (`reliability` of one repeat, `units` of each site, core-`trial_seconds`) outranks the pilot.
+    """
+    if tau is None:
+        tau = 0.2 if claim is analysis.Claim.RELATION else 0.0
+    effects = sum(units) - len(units) if units else None
+    given = {"margin": margin, "alpha": alpha, "power": power}
+    if pilot is None:
+        if reliability is None:
+            raise SpecError("name a pilot study, or give `--reliability`, the correlation of two repeats over masks")
+        assumed = analysis.Assumptions(tau=tau, reliability=reliability, effects=effects, **given)
+        seconds = analysis.Absent(why="give `--trial-seconds`") if trial_seconds is None else trial_seconds
+        return [("", need) for need in analysis.needs(claim, assumed, repeats, seconds)]
+    opened = Store(store)
+    rates = analysis.trial_seconds(opened, pilot)
+    found = []
+    for cell in analysis.analyze_study(opened, pilot):
+        assumed = analysis.from_pilot(cell, tau, reliability=reliability, effects=effects, **given)
+        seconds = rates[cell.group] if trial_seconds is None else trial_seconds
+        found += [(cell.group, need) for need in analysis.needs(claim, assumed, repeats, seconds)]
+    return found

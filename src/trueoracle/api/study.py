@@ -1,0 +1,196 @@
+"""Studies from Python: the built-in ones, and one that is run, looked at and reported on."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trueoracle import analysis, study
+from trueoracle.api.environment import default_data_dir, find_backend, find_device, threads_or_all
+from trueoracle.store import DEFAULT_URL, Store, store_exists
+from trueoracle.study import at_scale, builtin_studies, changed, load_spec
+from trueoracle.words.errors import SpecError, StoreError
+from trueoracle.words.progress import Bars, Progress
+from trueoracle.words.spec import StudySpec, parse_spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from trueoracle.analysis import CellAnalysis, Options, PooledCell
+    from trueoracle.data import Dataset
+    from trueoracle.select import Exported
+    from trueoracle.store import Status
+
+
+def studies() -> dict[str, StudySpec]:
+    """The built-in studies by name."""
+    return builtin_studies()
+
+
+class Study:
+    """A study: run it, look at it, report on it.
+
+    `source` is a built-in name, a path of a YAML file or a `StudySpec`; `scale` (tiny, small or paper) shrinks it as its
+    file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes`, `stacked` or `loop`. Raises `SpecError` and its kin, before anything is written, for bad input.
+    """
+
+    def __init__(
+        self,
+        source: str | StudySpec,
+        *,
+        scale: str = "paper",
+        set: Mapping[str, Any] | None = None,  # noqa: A002 - the command line's word
+        store: str = DEFAULT_URL,
+        data_dir: str | Path | None = None,
+        base_weights: str | Path | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+        backend: str = "auto",
+        progress: Progress | None = None,
+    ) -> None:
+        changes = dict(set or {})
+        if base_weights is not None:
+            changes["base_weights"] = str(base_weights)
+        if isinstance(source, StudySpec):
+            self.spec = changed(at_scale(source.facts(), scale, source.name), changes, source.name)
+        else:
+            self.spec = load_spec(source, changes, scale)
+        self._threads = threads_or_all(threads)
+        self.store_url = store
+        self._data_dir = Path(data_dir) if data_dir is not None else default_data_dir()
+        self._device = device
+        self._progress = progress or Bars()
+        self._backend = find_backend(backend)
+        self.plan = study.plan(self.spec)
+
+    @classmethod
+    def stored(
+        cls, name: str, *, store: str = DEFAULT_URL, data_dir: str | Path | None = None, device: str = "cpu"
+    ) -> "Study":
+        """A study that the store keeps, by its name or the beginning of its digest, whatever it was changed to."""
+        record = Store(store).find(name)
+        return cls(parse_spec(json.loads(record.spec), record.name), store=store, data_dir=data_dir, device=device)
+
+    def run(self) -> "Status":
+        """Run what is left of the study; a finished one is left alone. Interrupting is safe: run again to resume.
+
+        The store is made only once the data has been read, so that bad input leaves nothing behind.
+        """
+        from trueoracle.executors import Threads
+        from trueoracle.study import conduct
+
+        status = self.stored_status()
+        if status is not None and not status.left:
+            return status
+        data = self._data()
+        store = Store(self.store_url, create=True)
+        return conduct(self.plan, data, store, Threads(self._threads), self._progress, self._backend)
+
+    def stored_status(self) -> "Status | None":
+        """As `status`, or None where the store or the study in it does not exist yet."""
+        if not store_exists(self.store_url):
+            return None
+        return self.status()
+
+    def status(self) -> "Status":
+        """How far the study is."""
+        return self._store.status(self.plan.digest, self.plan.trials)
+
+    def trials(self) -> "pd.DataFrame":
+        """A row a trial."""
+        return self._store.trial_table(self.plan.digest)
+
+    def curves(self) -> "pd.DataFrame":
+        """A row an epoch of a trial."""
+        return self._store.curve_table(self.plan.digest)
+
+    def base_weights(self, number: int = 0) -> bytes:
+        """A base network's weights as the bytes of a safetensors file; `StoreError` before it is trained."""
+        if not 0 <= number < self.spec.base_networks:
+            raise SpecError(f"`number` must lie in [0, {self.spec.base_networks}), but got {number}")
+        base = self._store.base(self.plan.digest, number)
+        if base is None:
+            raise StoreError(f"the base network of `{self.spec.name}` is not trained yet: run the study")
+        return base.weights
+
+    def analyze(
+        self,
+        x: str | Sequence[str] = "pruned_train_loss",
+        y: str = "final_test_accuracy",
+        options: "Options | None" = None,
+    ) -> "list[CellAnalysis]":
+        """The analysis of `x` before with `y` after retraining, one a cell; of several `x` the first is judged."""
+        return analysis.analyze_study(self._store, self.plan.digest, x, y, options)
+
+    def pooled(self, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> "list[PooledCell]":
+        """Each cell over all base networks of the study; empty where there is one."""
+        return analysis.pool(self.analyze(x, y), self._store.cells(self.plan.digest))
+
+    def report(self, path: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> None:
+        """Write the report, one HTML file: the predictor `x` judged against `y`, all others ranked."""
+        from trueoracle.report import write_report
+
+        write_report(self._store, self.plan.digest, Path(path), x, y, progress=self._progress)
+
+    def figures(self, folder: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[Path]:
+        """Write the figures for a manuscript, each as PDF and SVG; the paths written."""
+        from trueoracle.report import write_figures
+
+        return write_figures(self._store, self.plan.digest, Path(folder), x, y, progress=self._progress)
+
+    def export(
+        self,
+        folder: str | Path,
+        mask: int | str = "best",
+        *,
+        cell: str | None = None,
+        repeat: int = 0,
+        formats: Sequence[str] | None = None,
+    ) -> "Exported":
+        """Write the retrained network of a mask to a new folder, checked: see `trueoracle.select.export`.
+
+        `mask` is a rank, or `best`: the one whose repeats end best on average, on validation images where the study
+        has some. The network is retrained from the seed of its trial. `formats` are onnx and pt2, both if not given and
+        none for text; the weights are always written. Raises `SpecError`, `StoreError` or `ModelError`, and then
+        writes nothing.
+        """
+        from trueoracle.select import FORMATS, best_mask, export, stored_subject
+        from trueoracle.select.export import check_export
+        from trueoracle.select.stored import differs, planned_cell
+        from trueoracle.words.shape import InputShape
+
+        if formats is None:
+            formats = tuple(FORMATS) if isinstance(self.plan.shape, InputShape) else ()
+        check_export(Path(folder), formats, self.plan.shape)
+        own = planned_cell(self.plan, cell)
+        trials = self.trials()
+        rank = mask if isinstance(mask, int) else _rank(mask, lambda: best_mask(trials, own)[0])
+        subject, final = stored_subject(
+            self.plan, own, rank, repeat, self._store, self._data(), self._progress, self._backend
+        )
+        if (difference := differs(trials, own, rank, repeat, final)) is not None:
+            self._progress.say(difference)
+        return export(subject, Path(folder), formats, self._progress)
+
+    def _data(self) -> "Dataset":
+        """What the study is about, read."""
+        from trueoracle.data import load_dataset
+        from trueoracle.study import drawn_questions, study_data
+
+        whole = load_dataset(
+            self.spec.data, self._data_dir, find_device(self._device), self._progress, drawn=drawn_questions(self.spec)
+        )
+        return study_data(self.plan, whole)
+
+    @property
+    def _store(self) -> Store:
+        return Store(self.store_url)
+
+
+def _rank(text: str, best: Callable[[], int]) -> int:
+    """The mask that a text names: `best`, or the decimal digits of a rank."""
+    if text == "best":
+        return best()
+    if text.isdecimal():
+        return int(text)
+    raise SpecError(f"`mask` must be best or a rank, such as 17, but got `{text}`")

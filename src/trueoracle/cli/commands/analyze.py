@@ -1,0 +1,81 @@
+"""`trueoracle analyze`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trueoracle import api
+from trueoracle.cli import show
+from trueoracle.cli.options import StoreUrl
+from trueoracle.store import DEFAULT_URL
+from trueoracle.words.errors import SpecError
+
+
+def analyze(
+    source: Annotated[str, typer.Argument(help="A stored study, or a .parquet or .csv file.")],
+    x: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A predictor, known before retraining; again to rank several, the first is judged. [default: pruned_train_loss]"
+        ),
+    ] = None,
+    y: Annotated[str, typer.Option(help="The result after it.")] = "final_test_accuracy",
+    group: Annotated[str | None, typer.Option(help="Column of a table: one line for each of its values.")] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(help="Number of classes of a table's task; again as GROUP=N for groups of another task."),
+    ] = None,
+    margin: Annotated[float, typer.Option(help="|tau| below it does not matter.")] = 0.1,
+    alpha: Annotated[float, typer.Option(help="Level of the tests.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Seed of resamples and relabellings.")] = 0,
+    resamples: Annotated[
+        int | None, typer.Option(help="Resamples and relabellings. [default: 9,999, fewer for over 4,000 masks]")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A .csv, .parquet or .tex file to write.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A list with an object a group.")] = False,
+    store: StoreUrl = DEFAULT_URL,
+) -> None:
+    """Does x predict y? What every column means: docs/statistics.md; what a verdict means: docs/verdicts.md."""
+    from trueoracle import analysis
+    from trueoracle.store import Store
+    from trueoracle.words.progress import Bars, Quiet
+
+    if output is not None:
+        api.check_table_path(output, api.ANALYSIS_ENDINGS)
+    xs = x or ["pruned_train_loss"]
+    progress = Quiet() if as_json else Bars()
+    options = analysis.Options(margin=margin, alpha=alpha, seed=seed, resamples=resamples)
+    if source.endswith((".parquet", ".csv")):
+        table = analysis.read_table(Path(source))
+        found = analysis.analyze_table(table, xs, y, group, *_classes(classes or []), options, progress)
+    elif group is not None or classes is not None:
+        raise SpecError("`--group` and `--classes` are for tables; a stored study knows its cells and classes")
+    else:
+        found = analysis.analyze_study(Store(store), source, xs, y, options, progress)
+    if output is not None:
+        api.write_analyses(found, output)
+    if as_json:
+        print(json.dumps([cell.as_dict() for cell in found], indent=2))
+        return
+    show.analyses(found)
+    if not source.endswith((".parquet", ".csv")):
+        opened = Store(store)
+        show.pooled(analysis.pool(found, opened.cells(opened.find(source).digest)))
+
+
+def _classes(texts: list[str]) -> tuple[int | None, dict[str, int]]:
+    """The number for all groups, and those of some."""
+    everywhere, somewhere = None, {}
+    for text in texts:
+        group, equals, number = text.rpartition("=")
+        if not number.isdecimal() or (equals and not group):
+            raise SpecError(f"`--classes` takes N or GROUP=N, but got `{text}`")
+        if equals:
+            somewhere[group] = int(number)
+        else:
+            everywhere = int(number)
+    return everywhere, somewhere

@@ -1,0 +1,72 @@
+"""`trueoracle sites` and `oracle`: what can be pruned of a network, and what that does to its loss."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trueoracle import api
+from trueoracle.cli import show
+from trueoracle.cli.options import DataDir, Device, Threads
+from trueoracle.words.errors import SpecError
+
+
+def sites(
+    model: Annotated[str, typer.Argument(help="A network: a name, package.module:factory, or hf:HUB-ID.")],
+    data: Annotated[str | None, typer.Option(help="A dataset, for its images; a built-in network has its own.")] = None,
+) -> None:
+    """What can be pruned of a network, and what a unit of it costs."""
+    show.sites(api.sites(model, data))
+
+
+def oracle(
+    model: Annotated[str, typer.Option(help="A network: a name, package.module:factory, or hf:HUB-ID.")],
+    data: Annotated[str, typer.Option(help="A dataset by name.")],
+    prune: Annotated[list[str], typer.Option(help="SITE=RATIO, by name or glob; again for a joint space.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet or .csv file.")],
+    weights: Annotated[Path | None, typer.Option(help="A safetensors file; hf: models have their own.")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="Draw so many masks instead of taking all.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws of masks and images.")] = 0,
+    images: Annotated[int | None, typer.Option(help="Draw so many train images instead of taking all.")] = None,
+    removal: Annotated[
+        str, typer.Option(help="aligned, or released: as the paper's released code has it.")
+    ] = "aligned",
+    path: Annotated[str, typer.Option(help="auto, exact, batched or loop: how losses are computed.")] = "auto",
+    top: Annotated[int, typer.Option(min=1, help="Print so many masks of lowest loss.")] = 5,
+    data_dir: DataDir = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+) -> None:
+    """The pruned train loss of every mask. Killed, the same command goes on where it was."""
+    from trueoracle.executors import Threads as Workers
+    from trueoracle.study.landscape import write_landscape
+    from trueoracle.words.progress import Bars
+
+    api.check_table_path(output)
+    progress = Bars()
+    question = api.ask_oracle(
+        model, weights, data, dict(_ratio(text) for text in prune), sample=sample, seed=seed, images=images,
+        removal=_removal(removal), path=path, data_dir=data_dir, device=device, progress=progress,
+    )  # fmt: skip
+    try:
+        found = write_landscape(question, output, Workers(api.threads_or_all(threads)), progress, top)
+    except KeyboardInterrupt:
+        show.say(f"stopped; what was done is kept beside {output}. To resume, give the same command again")
+        sys.exit(130)
+    show.landscape(found, output)
+
+
+def _removal(name: str) -> Any:
+    from trueoracle.nets import check_removal
+
+    check_removal(name)
+    return name
+
+
+def _ratio(text: str) -> tuple[str, float]:
+    site, _, ratio = text.partition("=")
+    try:
+        return site, float(ratio)
+    except ValueError:
+        raise SpecError(f"`--prune` takes SITE=RATIO such as conv1=0.5, but got `{text}`") from None

@@ -1,0 +1,49 @@
+"""`trueoracle plan`."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from trueoracle import analysis, api
+from trueoracle.cli import show
+from trueoracle.cli.options import StoreUrl
+from trueoracle.store import DEFAULT_URL
+
+
+def plan(
+    pilot: Annotated[
+        str | None, typer.Argument(help="A stored study whose noise, units and rate are taken over.")
+    ] = None,
+    tau: Annotated[
+        float | None,
+        typer.Option(help="tau between x and what masks end with on average. [default: 0.2, for equivalence 0]"),
+    ] = None,
+    claim: Annotated[analysis.Claim, typer.Option(help="What is to be shown.")] = analysis.Claim.RELATION,
+    repeats: Annotated[
+        list[int] | None, typer.Option(help="Repeats a mask; again for several. [default: 1 2 3 5]")
+    ] = None,
+    reliability: Annotated[
+        float | None, typer.Option(help="Without a pilot: correlation of two repeats over masks.")
+    ] = None,
+    units: Annotated[
+        list[int] | None, typer.Option(help="Without a pilot: units of a site; again for each site.")
+    ] = None,
+    trial_seconds: Annotated[float | None, typer.Option(help="Without a pilot: core-seconds a trial.")] = None,
+    margin: Annotated[float, typer.Option(help="|tau| below it does not matter.")] = 0.1,
+    alpha: Annotated[float, typer.Option(help="Level of the test.")] = 0.05,
+    power: Annotated[float, typer.Option(help="Chance of showing the claim if it holds.")] = 0.8,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A list with an object a cell and number of repeats.")
+    ] = False,
+    store: StoreUrl = DEFAULT_URL,
+) -> None:
+    """How many masks and repeats a claim takes, and what they cost. How it is computed: docs/statistics.md."""
+    found = api.plan_claim(
+        claim, pilot=pilot, tau=tau, repeats=repeats or (1, 2, 3, 5), reliability=reliability, units=units or (),
+        trial_seconds=trial_seconds, margin=margin, alpha=alpha, power=power, store=store,
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps([{"cell": cell, **need.as_dict()} for cell, need in found], indent=2))
+    else:
+        show.needs(claim, found)

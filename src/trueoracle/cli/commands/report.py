@@ -1,0 +1,42 @@
+"""`trueoracle report` and `figures`: a study as a page, and as pictures for a manuscript."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trueoracle.cli import show
+from trueoracle.cli.options import StoreUrl, StudyName
+from trueoracle.store import DEFAULT_URL
+
+
+def report(
+    study: StudyName,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
+    x: Annotated[str, typer.Option(help="The predictor that is judged; all others are ranked.")] = "pruned_train_loss",
+    y: Annotated[str, typer.Option(help="The result after retraining.")] = "final_test_accuracy",
+    store: StoreUrl = DEFAULT_URL,
+) -> None:
+    """Write a study's report, one self-contained page."""
+    from trueoracle.report import write_report
+    from trueoracle.store import Store
+    from trueoracle.words.progress import Bars
+
+    write_report(Store(store), study, output, x, y, progress=Bars())
+    show.say(f"report written to {output}")
+
+
+def figures(
+    study: StudyName,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write into.")] = Path("figures"),
+    x: Annotated[str, typer.Option(help="The predictor.")] = "pruned_train_loss",
+    y: Annotated[str, typer.Option(help="The result after retraining.")] = "final_test_accuracy",
+    store: StoreUrl = DEFAULT_URL,
+) -> None:
+    """Write a study's figures for a manuscript, as PDF and SVG."""
+    from trueoracle.report import write_figures
+    from trueoracle.store import Store
+    from trueoracle.words.progress import Bars
+
+    written = write_figures(Store(store), study, output, x, y, progress=Bars())
+    show.say(f"{len(written)} files written to {output}")

@@ -1,0 +1,12 @@
+"""Arguments and options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StudyName = Annotated[str, typer.Argument(help="A stored study, by name or by the beginning of its digest.")]
+StoreUrl = Annotated[str, typer.Option("--store", help="Database URL of the store.")]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the datasets; else TRUEORACLE_DATA.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(help="At work at a time; as many as there are cores if not given.")]

@@ -1,0 +1,28 @@
+"""What the command line prints."""
+
+from typing import TYPE_CHECKING
+
+from trueoracle.words.rooms import on_demand
+
+if TYPE_CHECKING:
+    from trueoracle.cli.show.analyses import analyses, needs, pooled
+    from trueoracle.cli.show.exports import exported
+    from trueoracle.cli.show.lines import facts, problem, say
+    from trueoracle.cli.show.networks import landscape, sites
+    from trueoracle.cli.show.studies import status, studies
+
+__all__ = [
+    "analyses",
+    "exported",
+    "facts",
+    "landscape",
+    "needs",
+    "pooled",
+    "problem",
+    "say",
+    "sites",
+    "status",
+    "studies",
+]
+
+on_demand(__name__)

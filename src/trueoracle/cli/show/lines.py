@@ -1,0 +1,30 @@
+"""Lines and tables on the terminal."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+_out = Console()
+_err = Console(stderr=True)
+
+
+def say(line: str) -> None:
+    """One line, as it is."""
+    _out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def problem(line: str) -> None:
+    """One line of error."""
+    _err.print("error: " + " ".join(line.split()), highlight=False, markup=False, soft_wrap=True)
+
+
+def facts(found: Mapping[str, str]) -> None:
+    """Names and values, a line each."""
+    for name, value in found.items():
+        say(f"{name}: {value}")
+
+
+def print_table(shown: Table) -> None:
+    """A table, as wide as the terminal allows."""
+    _out.print(shown)

@@ -1,0 +1,64 @@
+"""What can be pruned of a network, and how the losses of its masks lie."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from trueoracle.cli.show.lines import print_table, say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from trueoracle.study.landscape import Landscape
+
+
+def landscape(found: "Landscape", output: Path) -> None:
+    """How the losses of a space lie: a histogram, and the masks of lowest loss."""
+    from trueoracle.study.landscape import BIN
+
+    say(f"{found.masks:,} masks on {found.images:,} images, written to {output} (path: {found.path})")
+    filled = found.counts.nonzero()[0]
+    step = max(1, -(-(filled[-1] + 1 - filled[0]) // 12)) if len(filled) else 1
+    for start in range(filled[0], filled[-1] + 1, step) if len(filled) else ():
+        count = int(found.counts[start : start + step].sum())
+        bar = "#" * round(50 * count / found.masks)
+        say(f"{BIN * start:7.2f} to {BIN * (start + step):5.2f} {count:>12,} {bar}")
+    table = Table(title="lowest pruned train loss")
+    for heading in ("mask", "loss", "accuracy", "pruned"):
+        table.add_column(heading, justify="left" if heading == "pruned" else "right", overflow="fold")
+    for row in found.best.itertuples():
+        error = f" ± {row.standard_error:.2g}" if hasattr(row, "standard_error") else ""
+        table.add_row(
+            str(row.mask), f"{row.pruned_train_loss:.6g}{error}", f"{row.pruned_train_accuracy:.4f}", str(row.pruned)
+        )
+    print_table(table)
+    if found.rivals is not None:
+        say(f"{found.rivals:,} other masks lie within two standard errors of the lowest loss")
+
+
+def sites(found: "pd.DataFrame") -> None:
+    """A line a site, however long: in a table on a narrow terminal names would break."""
+    rows = [("site", "kind", "units", "parameters", "operations", "coupled")]
+    for row in found.to_dict("records"):
+        numbers = (f"{row[name]:,}" for name in ("units", "parameters_per_unit", "operations_per_unit"))
+        coupled = ", ".join(_beside(row["site"], layer) for layer in row["coupled"])
+        rows.append((row["site"], row["kind"], *numbers, coupled))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for site, kind, units, parameters, operations, coupled in rows:
+        counts = zip((units, parameters, operations), widths[2:5], strict=True)
+        right = "  ".join(text.rjust(width) for text, width in counts)
+        say(f"{site.ljust(widths[0])}  {kind.ljust(widths[1])}  {right}  {coupled}")
+    say(
+        "parameters and operations (multiply-accumulates for one image or token) are what the network saves with one unit;"
+    )
+    say("a coupled layer's name begins with a dot where what comes before is the site's")
+
+
+def _beside(site: str, layer: str) -> str:
+    """The layer's name without what it shares with the site's."""
+    parts, ours = layer.split("."), site.split(".")
+    shared = next(
+        (at for at, (a, b) in enumerate(zip(parts, ours, strict=False)) if a != b), min(len(parts), len(ours))
+    )
+    return "." + ".".join(parts[shared:]) if shared else layer

@@ -1,0 +1,28 @@
+"""`model.pt2`: the traced program that `torch.export.load` reads; it needs torch and nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def write(net: nn.Module, images_BCHW: Tensor, path: Path) -> None:
+    """Trace `net` with a batch of any size and write the program."""
+    batch = {0: torch.export.Dim("batch")}
+    with torch.no_grad():
+        program = torch.export.export(net, (images_BCHW,), dynamic_shapes=(batch,))
+    torch.export.save(program, path)
+
+
+def reader(path: Path) -> Callable[[Tensor], Tensor]:
+    """Read the program back, as something that maps images to logits."""
+    module: Any = torch.export.load(path).module()
+
+    def run(images_BCHW: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits_BK: Tensor = module(images_BCHW)
+        return logits_BK
+
+    return run

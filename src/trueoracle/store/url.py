@@ -1,0 +1,3 @@
+"""Where the store is if nobody says."""
+
+DEFAULT_URL = "sqlite:///trueoracle.db"
