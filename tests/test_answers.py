@@ -185,6 +185,13 @@ def test_a_store_brought_forward_has_the_columns_of_a_new_one(older: Path, tmp_p
         assert {c["name"] for c in old.get_columns(table)} == {c["name"] for c in new.get_columns(table)}
 
 
+def test_an_older_store_that_may_not_be_written_says_so(older: Path) -> None:
+    before = older.read_bytes()
+    with pytest.raises(StoreError, match="has schema 2, which must be brought to 3, but it is read-only: copy it"):
+        Store(f"sqlite:///file:{older}?mode=ro&uri=true")
+    assert older.read_bytes() == before
+
+
 def test_a_study_begun_under_schema_2_goes_on(older: Path) -> None:
     import sqlite3
 

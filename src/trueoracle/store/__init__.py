@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
+    from trueoracle.store.export import write_answers
     from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord
     from trueoracle.store.sql import TRIAL_COLUMNS, Store, store_exists
     from trueoracle.store.url import DEFAULT_URL
@@ -21,6 +22,7 @@ __all__ = [
     "Store",
     "StudyRecord",
     "store_exists",
+    "write_answers",
 ]
 
 on_demand(__name__)

@@ -362,7 +362,7 @@ _FINAL_VALIDATION = ["final_validation_loss", "final_validation_accuracy"]
 _NO_FIGURES = dict.fromkeys(Figures.__slots__)
 
 
-def _without_empty(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+def _without_empty(table: "pd.DataFrame", columns: list[str]) -> "pd.DataFrame":
     """The table without those of `columns` that hold nothing at all."""
     return table.drop(columns=[column for column in columns if table[column].isna().all()])
 
@@ -444,7 +444,19 @@ def _check(connection: Connection, url: str, create: bool) -> None:
             "read it with the version that wrote it, or name another with --store"
         )
     if int(known["schema"]) < schema.VERSION:
-        migrate(connection, int(known["schema"]))
+        _bring_forward(connection, url, int(known["schema"]))
+
+
+def _bring_forward(connection: Connection, url: str, found: int) -> None:
+    try:
+        migrate(connection, found)
+    except DBAPIError as error:
+        if "readonly" not in str(error.orig):
+            raise
+        raise StoreError(
+            f"the store {url} has schema {found}, which must be brought to {schema.VERSION}, but it is read-only: copy it "
+            "to where it can be written"
+        ) from None
 
 
 def _sentence(error: DBAPIError, url: str) -> str:

@@ -78,6 +78,9 @@ class Figures:
         return all(loss is None or math.isfinite(loss) for loss in losses)
 
 
+SPLITS = ("test", "validation")
+"""The splits whose images are answered one by one: all that are not trained on."""
+
 _LARGEST = float(np.finfo(np.float16).max)
 
 
