@@ -13,6 +13,17 @@ BACKENDS: tuple[Backend, ...] = ("auto", "lanes", "stacked", "loop")
 PATHS = ("auto", "exact", "batched", "loop")
 DEVICES = ("cpu", "cuda")
 
+Removal = Literal["aligned", "released"]
+"""How the layers that follow a pruned one are cut.
+
+`aligned`: they lose the channels that the removed units fed. `released`: as the paper's released code does, they keep
+the channels of the units of largest L1 norm, as many as the mask keeps, whichever mask it is; only the L1 mask
+itself is then removed as it should be. That holds for every kind of unit: a following BatchNorm keeps the statistics
+and affine parameters of the L1 mask's filters, an output projection the inputs of the L1 mask's heads.
+"""
+
+REMOVALS: tuple[Removal, ...] = ("aligned", "released")
+
 DATASETS = ("cifar10", "cifar100", "digits", "fashion-mnist", "imagenet-1k", "kmnist", "kmnist10k", "mnist")
 
 _LENET_UNITS = {"conv1": 10, "conv2": 10, "conv3": 10}
@@ -78,3 +89,9 @@ def check_device(name: str) -> None:
     """`SpecError` for a device that trueoracle does not compute on."""
     if name not in DEVICES:
         raise SpecError(f"`device` must be cpu or cuda, but got `{name}`")
+
+
+def check_removal(removal: str) -> None:
+    """`ModelError` for a removal that there is not."""
+    if removal not in REMOVALS:
+        raise ModelError(f"`removal` must be one of {', '.join(REMOVALS)}, but got {removal!r}")

@@ -10,6 +10,7 @@ from trueoracle import api
 from trueoracle.cli import show
 from trueoracle.cli.options import DataDir, Device, Threads
 from trueoracle.words.errors import SpecError
+from trueoracle.words.known import check_removal
 
 
 def sites(
@@ -60,8 +61,6 @@ def oracle(
 
 
 def _removal(name: str) -> Any:
-    from trueoracle.nets import check_removal
-
     check_removal(name)
     return name
 
