@@ -6,7 +6,16 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.store.export import write_answers
-    from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord
+    from trueoracle.store.records import (
+        Answers,
+        BaseRecord,
+        CellRecord,
+        MaskRecord,
+        RunRecord,
+        Status,
+        StudyRecord,
+        Tally,
+    )
     from trueoracle.store.sql import TRIAL_COLUMNS, Store, store_exists
     from trueoracle.store.url import DEFAULT_URL
 
@@ -21,6 +30,7 @@ __all__ = [
     "Status",
     "Store",
     "StudyRecord",
+    "Tally",
     "store_exists",
     "write_answers",
 ]
