@@ -48,7 +48,7 @@ def taps_at_once(target: Target, taps: int) -> list[range]:
     gradient, two masks with their constants, and four numbers to choose from.
     """
     parts = LANES // target.numbers
-    others = 2 * parts + 2 if target.permutes else 12
+    others = 2 * parts + 2 if target.permutes else 20
     most = max(1, (target.registers - others) // parts)
     return [range(a, a + run.size) for run in cut(taps, -(-taps // most)) for a in range(run.first, run.end, run.size)]
 

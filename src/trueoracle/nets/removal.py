@@ -1,27 +1,15 @@
 """Physical removal: the network that is left when a mask's units are gone, smaller in every coupled layer."""
 
 from copy import deepcopy
-from typing import Literal
 
 import torch
-import torch_pruning as tp
-from torch import Tensor, nn
+from torch import nn
 
-from trueoracle.nets.sites import HEADS, Cut, Role, Site, Sites
+from trueoracle.nets.cutting import Tied, cut_layer
+from trueoracle.nets.sites import HEADS, Role, Site, Sites
 from trueoracle.nets.weighing import unit_weights
-from trueoracle.words.errors import ModelError
+from trueoracle.words.known import Removal, check_removal
 from trueoracle.words.mask import Mask
-
-Removal = Literal["aligned", "released"]
-"""How the layers that follow a pruned one are cut.
-
-`aligned`: they lose the channels that the removed units fed. `released`: as the paper's released code does, they keep
-the channels of the units of largest L1 norm, as many as the mask keeps, whichever mask it is; only the L1 mask
-itself is then removed as it should be. That holds for every kind of unit: a following BatchNorm keeps the statistics
-and affine parameters of the L1 mask's filters, an output projection the inputs of the L1 mask's heads.
-"""
-
-REMOVALS: tuple[Removal, ...] = ("aligned", "released")
 
 # What attention modules call numbers that are proportional to their heads.
 _HEAD_COUNTS = ("num_heads", "num_attention_heads", "num_key_value_heads", "all_head_size", "split_size", "embed_dim")
@@ -35,6 +23,23 @@ def remove(net: nn.Module, mask: Mask, sites: Sites, removal: Removal = "aligned
     """
     check_removal(removal)
     pruned = deepcopy(net).eval()
+    tied: Tied = {}
+    for (layer, role, dim), channels in _lost(net, mask, sites, removal).items():
+        cut_layer(pruned, layer, role, dim, sorted(channels), tied)
+    for part in mask.sites:
+        site = sites.named(part.site)
+        if site.kind in HEADS:
+            _count_heads(pruned.get_submodule(site.name), len(part.kept), site.units)
+    return pruned
+
+
+def _lost(net: nn.Module, mask: Mask, sites: Sites, removal: Removal) -> dict[tuple[str, Role, int], set[int]]:
+    """The channels that each side of each layer loses, over all sites.
+
+    They are collected before anything is cut: behind a concatenation several sites cut one side of a layer, and a
+    channel's number is its number in the whole network.
+    """
+    lost: dict[tuple[str, Role, int], set[int]] = {}
     for part in mask.sites:
         site = sites.named(part.site)
         gone = gone_after = part.pruned
@@ -42,16 +47,10 @@ def remove(net: nn.Module, mask: Mask, sites: Sites, removal: Removal = "aligned
             l1 = l1_kept(net, site, len(part.kept))
             gone_after = tuple(unit for unit in range(part.units) if unit not in l1)
         for cut in site.cuts:
-            _remove_channels(pruned, cut, cut.channels(gone if cut.role is Role.PRODUCER else gone_after))
-        if site.kind in HEADS:
-            _count_heads(pruned.get_submodule(site.name), len(part.kept), site.units)
-    return pruned
-
-
-def check_removal(removal: str) -> None:
-    """`ModelError` for a removal that there is not."""
-    if removal not in REMOVALS:
-        raise ModelError(f"`removal` must be one of {', '.join(REMOVALS)}, but got {removal!r}")
+            side = Role.CONSUMER if cut.role is Role.CONSUMER else Role.PRODUCER
+            channels = cut.channels(gone if cut.role is Role.PRODUCER else gone_after)
+            lost.setdefault((cut.layer, side, cut.dim), set()).update(channels)
+    return lost
 
 
 def l1_kept(net: nn.Module, site: Site, kept: int) -> tuple[int, ...]:
@@ -59,32 +58,6 @@ def l1_kept(net: nn.Module, site: Site, kept: int) -> tuple[int, ...]:
     importance = unit_weights(net, site).abs().mean(1)
     best = torch.argsort(importance, descending=True, stable=True)[:kept]
     return tuple(sorted(best.tolist()))
-
-
-def _remove_channels(net: nn.Module, cut: Cut, channels: list[int]) -> None:
-    parent, _, last = cut.layer.rpartition(".")
-    layer = getattr(net.get_submodule(parent), last)
-    if isinstance(layer, nn.Parameter):
-        pruner = tp.pruner.function.ParameterPruner(cut.dim)
-        setattr(net.get_submodule(parent), last, pruner.prune_out_channels(layer, channels))
-    elif type(layer).__name__ == "Conv1D":
-        _of_conv1d(layer, cut.role, channels)
-    else:
-        pruner = tp.pruner.function.PrunerBox[tp.ops.module2type(layer)]
-        (pruner.prune_in_channels if cut.role is Role.CONSUMER else pruner.prune_out_channels)(layer, channels)
-
-
-def _of_conv1d(layer: nn.Module, role: Role, channels: list[int]) -> None:
-    """GPT-2's linear layer, whose weight lies transposed: (inputs, outputs)."""
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    dim = 0 if role is Role.CONSUMER else 1
-    kept = torch.tensor(sorted(set(range(weight.shape[dim])) - set(channels)), device=weight.device)
-    layer.weight = nn.Parameter(weight.detach().index_select(dim, kept))
-    if role is Role.CONSUMER:
-        layer.nx = len(kept)  # type: ignore[assignment]
-    else:
-        layer.bias = nn.Parameter(layer.bias.detach()[kept])  # type: ignore[operator]
-        layer.nf = len(kept)  # type: ignore[assignment]
 
 
 def _count_heads(attention: nn.Module, kept: int, units: int) -> None:

@@ -45,17 +45,29 @@ class Role(StrEnum):
 class Cut:
     """What one layer loses: with unit u of the site go its channels `channels_UC[u]`.
 
-    `layer` is the name of a module, or of a bare parameter, whose dimension `dim` then holds the channels.
+    `layer` is the name of a module, or of a bare parameter, of whose dimension `dim` they are places then.
     """
 
     layer: str
     role: Role
     channels_UC: NDArray[np.int64]
-    dim: int = -1
+    dim: int = 0
 
     def channels(self, units: tuple[int, ...]) -> list[int]:
         """The channels of these units, rising."""
         return sorted(self.channels_UC[list(units)].ravel().tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """An operation of a module's forward pass that computes one number along `dims`, where several units lie."""
+
+    module: str
+    operation: str
+    dims: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return self.module or self.operation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +81,9 @@ class Site:
     kind: Kind
     units: int
     cuts: tuple[Cut, ...]
+    normalised_by: tuple[Normalisation, ...] = ()
+    """What computes one number of several units, as a layer normalisation its mean: when some units go, it is computed
+    of those that are left. Everything else is as if those that went were silent."""
 
     @property
     def coupled(self) -> tuple[str, ...]:
