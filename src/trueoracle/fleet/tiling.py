@@ -44,11 +44,10 @@ def tiles(
 def taps_at_once(target: Target, taps: int) -> list[range]:
     """The fewest near-equal parts of `taps` sums that each choose one of four numbers by lane, as `select_tile` does.
 
-    Beside the sums: gradient and index in all their parts, what is chosen from and the choice; or, of one part, the
-    gradient, two masks with their constants, and four numbers to choose from.
+    Beside the sums: gradient and index in all their parts, what is chosen from and the choice.
     """
     parts = LANES // target.numbers
-    others = 2 * parts + 2 if target.permutes else 20
+    others = 2 * parts + 2
     most = max(1, (target.registers - others) // parts)
     return [range(a, a + run.size) for run in cut(taps, -(-taps // most)) for a in range(run.first, run.end, run.size)]
 

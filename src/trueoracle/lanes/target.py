@@ -21,9 +21,9 @@ VARIABLE = "TRUEORACLE_VECTORS"
 class Target:
     """A kind of vector registers: `registers` of so many float32 `numbers`.
 
-    `fuses` says that a product and a sum are rounded once, together. Results of targets that fuse are equal bit for
-    bit; of others, to rounding. `permutes` says that one instruction chooses one of
-    four numbers lane by lane. `processor` is LLVM's name of a processor that has these registers and none wider.
+    `fuses` says that a product and a sum are rounded once, together; `permutes`, that one instruction chooses one of
+    four numbers lane by lane, by which a fleet leaves out work. Results of targets that do both are equal bit for bit;
+    of others, to rounding. `processor` is LLVM's name of a processor that has these registers and none wider.
     """
 
     name: str

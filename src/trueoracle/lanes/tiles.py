@@ -192,12 +192,11 @@ def four_tile(steps: Offsets) -> Tile:
     return gather  # type: ignore[no-any-return]
 
 
-def select_tile(numbers: int, taps: Offsets, *, permutes: bool) -> Tile:
+def select_tile(numbers: int, taps: Offsets) -> Tile:
     """`(sums, gradient, place_gradient, index, place_index, fours, place) -> sums`: weight gradient of one pooled output.
 
     sums[k] += gradient * the number, of the four that lie at fours[place + taps[k]], that the index of the lane
-    names; where the index names none the gradient is zero. `permutes` says that the machine has an instruction for it;
-    without, choosing takes registers of its own, and so one part goes through after the other.
+    names; where the index names none the gradient is zero. For a target that `permutes`.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -216,19 +215,12 @@ def select_tile(numbers: int, taps: Offsets, *, permutes: bool) -> Tile:
             kept = _Vectors(context, builder, numbers, signature.args[3], *arguments[3:5])
             sources = _Vectors(context, builder, numbers, signature.args[5], *arguments[5:7])
             table = _table(builder, arguments[0], numbers)
-            if permutes:
-                factors, indices = ([at.load(part) for part in _parts(numbers)] for at in (own, kept))
-                for k, offset in enumerate(taps):
-                    four = sources.four(offset)
-                    for part, factor, which in zip(table, factors, indices, strict=True):
-                        part[k] = fused(builder, factor, _permuted(builder, four, which), part[k])
-                    hold(builder)
-            else:
-                for begin, part in zip(_parts(numbers), table, strict=True):
-                    factor, which = own.load(begin), kept.load(begin)
-                    for k, offset in enumerate(taps):
-                        part[k] = fused(builder, factor, _blended(builder, sources.four(offset), which), part[k])
-                        hold(builder)
+            factors, indices = ([at.load(part) for part in _parts(numbers)] for at in (own, kept))
+            for k, offset in enumerate(taps):
+                four = sources.four(offset)
+                for part, factor, which in zip(table, factors, indices, strict=True):
+                    part[k] = fused(builder, factor, _permuted(builder, four, which), part[k])
+                hold(builder)
             return cgutils.pack_array(builder, [value for part in table for value in part])
 
         return sums(sums, gradient, types.intp, index, types.intp, fours, types.intp), emit
@@ -379,16 +371,6 @@ def _permuted(builder: ir.IRBuilder, four: ir.Value, index: ir.Value) -> ir.Valu
     name = _PERMUTES[lanes]
     function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
     return builder.call(function, [spread, index])
-
-
-def _blended(builder: ir.IRBuilder, four: ir.Value, index: ir.Value) -> ir.Value:
-    """four[index % 4], by the lowest bit among pairs and the next one between them."""
-    lanes = index.type.count
-    zeros, one, two = (int_constant(number, lanes) for number in (0, 1, 2))
-    low, high = (builder.icmp_signed("!=", builder.and_(index, bit), zeros) for bit in (one, two))
-    each = [everywhere(builder, builder.extract_element(four, ir.IntType(32)(i)), lanes) for i in range(4)]
-    pairs = [builder.select(low, each[i + 1], each[i]) for i in (0, 2)]
-    return builder.select(high, pairs[1], pairs[0])
 
 
 def _memory_tile(numbers: int, offsets: Offsets, *, add: bool) -> Tile:

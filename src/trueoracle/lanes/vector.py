@@ -106,7 +106,7 @@ def hold(builder: ir.IRBuilder) -> None:
     It would else fill the registers with loads made early, and put sums on the stack for them; the processor itself
     looks ahead far enough.
     """
-    builder.fence("acq_rel", "singlethread")
+    builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
 
 
 def element(context: Any, builder: ir.IRBuilder, kind: types.Array, array: ir.Value, place: ir.Value) -> ir.Value:

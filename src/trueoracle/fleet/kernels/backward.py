@@ -16,7 +16,7 @@ def route(sheet: Sheet, n: int, stage: Product) -> Lines:
     """The gradient through pooling and ReLU, and its sum for the biases."""
     text = Lines()
     (down, across), (_, width) = stage.cells, stage.grid
-    chosen = sheet.layout.selects and n == 0
+    chosen = sheet.selects and n == 0
     targets = [(p * width + q) * LANES for p in range(stage.window[0]) for q in range(stage.window[1])]
     route = sheet.tile(f"route_tile({[] if chosen else targets})")
     text.loop("o", Run(first=0, end=stage.outputs, size=1))
@@ -101,7 +101,7 @@ def select_weigh(sheet: Sheet, stage: Product) -> Lines:
     all_taps = [(p, q) for p in range(kernel_down) for q in range(kernel_across)]
     for run in taps_at_once(sheet.target, len(all_taps)):
         taps = [all_taps[tap] for tap in run]
-        select = sheet.tile(f"select_tile({[4 * (p * width + q) for p, q in taps]}, permutes={sheet.target.permutes})")
+        select = sheet.tile(f"select_tile({[4 * (p * width + q) for p, q in taps]})")
         add = sheet.tile(f"add_tile({[(p * kernel_across + q) * LANES for p, q in taps]})")
         text.depth = 1
         text.loop("o", Run(first=0, end=stage.outputs, size=1))

@@ -40,7 +40,7 @@ def _stage(sheet: Sheet, n: int, stage: Stage) -> Iterator[str]:
             if n == 0 and sheet.layout.skips:
                 yield function("blank", forward.blank(sheet, stage))
             yield function(f"route_{n}", backward.route(sheet, n, stage))
-            chosen = sheet.layout.selects and n == 0
+            chosen = sheet.selects and n == 0
             weigh = backward.select_weigh(sheet, stage) if chosen else backward.weigh(sheet, n, stage)
             yield function(f"weigh_{n}", weigh)
             if n > sheet.trained:
@@ -137,7 +137,7 @@ def _train(sheet: Sheet) -> str:
     blank = "    blank(background, marks, w, g, s, t, 0)\n" if at.skips else ""
     clear, finish = "", ""
     first = sheet.stages[0]
-    if sheet.layout.selects and isinstance(first, Product):
+    if sheet.selects and isinstance(first, Product):
         taps = prod(first.kernel)
         clear = cleared(at.blank_gradient, first.outputs * LANES)
         finish = f"""\

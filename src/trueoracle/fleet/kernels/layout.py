@@ -50,7 +50,7 @@ class Layout:
 
     @property
     def selects(self) -> bool:
-        """Whether the first stage's weight gradient looks at one of four positions: the one that pooling picked."""
+        """Whether pooling picks one of four positions there, so that the weight gradient may look at that one alone."""
         first = self.chain.stages[0]
         return self.skips and isinstance(first, Product) and first.window == (2, 2)
 

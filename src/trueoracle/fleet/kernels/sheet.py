@@ -43,6 +43,11 @@ class Sheet:
         return self.layout.chain.stages
 
     @property
+    def selects(self) -> bool:
+        """Whether the first stage's weight gradient chooses, of a window's four positions, the one that pooling picked."""
+        return self.target.permutes and self.layout.selects
+
+    @property
     def trained(self) -> int:
         """The first stage with weights: no gradient goes further back."""
         return min(n for n, stage in enumerate(self.stages) if isinstance(stage, Product))
@@ -73,7 +78,7 @@ class Sheet:
 
     def routes(self, n: int, stage: Product) -> bool:
         """Whether the gradient of the sums differs from that of the stage's exit."""
-        return not (self.layout.selects and n == 0) and (stage.relu or prod(stage.window) > 1)
+        return not (self.selects and n == 0) and (stage.relu or prod(stage.window) > 1)
 
 
 def function(name: str, text: Lines) -> str:
