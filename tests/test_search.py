@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trueoracle.search import SEARCHES, Ask, Budget, Found, Judged, Memory, search
+from trueoracle.search import SEARCHES, Ask, Budget, Found, Hunt, Judged, Memory, search
 from trueoracle.search.moves import Swaps
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.words.errors import SpecError, StoreError
@@ -61,9 +61,12 @@ def killed(name: str) -> Table:
     return Table(stop_after=12 if name in WITH_BUDGET else 2000)
 
 
-def found_by(name: str, table: Table, evaluations: int | None, seed: int = 0, **how: object) -> Found:
-    budget = Budget(evaluations=evaluations)
-    return search(name, Memory(table), SPACE, IMAGES, budget=budget, seed=seed, **how)  # type: ignore[arg-type]
+def found_by(name: str, table: Table, evaluations: int | None, seed: int = 0, listed: list[int] | None = None) -> Found:
+    return search(Memory(table), SPACE, IMAGES, hunt(name, evaluations=evaluations, seed=seed), listed=listed)
+
+
+def hunt(name: str, *, evaluations: int | None = None, core_seconds: float | None = None, **how: float) -> Hunt:
+    return Hunt(method=name, budget=Budget(evaluations=evaluations, core_seconds=core_seconds), **how)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -94,13 +97,13 @@ def test_the_seed_decides_everything(name: str) -> None:
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_killed_search_goes_on_as_an_undisturbed_one(name: str, tmp_path: Path) -> None:
-    keep, budget = tmp_path / "losses.jsonl", Budget(evaluations=some(name))
+    keep, wanted = tmp_path / "losses.jsonl", hunt(name, evaluations=some(name))
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            search(name, Memory(killed(name), keep, "x", at_once=8), SPACE, IMAGES, budget=budget)
+            search(Memory(killed(name), keep, "x", at_once=8), SPACE, IMAGES, wanted)
         keep.write_text(keep.read_text() + '{"space": [["a"')  # as a kill in the midst of a line leaves it
     table = Table()
-    resumed = search(name, Memory(table, keep, "x"), SPACE, IMAGES, budget=budget)
+    resumed = search(Memory(table, keep, "x"), SPACE, IMAGES, wanted)
     undisturbed = found_by(name, Table(), some(name))
     assert (resumed.ranks, resumed.ends) == (undisturbed.ranks, undisturbed.ends)
     assert resumed.evaluations == undisturbed.evaluations
@@ -187,7 +190,7 @@ def test_what_is_known_from_elsewhere_is_counted_but_not_judged_again() -> None:
     memory = Memory(table)
     ask = Ask(space=SPACE, ranks=range(SPACE.count), images=range(IMAGES))
     memory.learn(ask, plain(ask))
-    found = search("swaps", memory, SPACE, IMAGES, budget=Budget(evaluations=40))
+    found = search(memory, SPACE, IMAGES, hunt("swaps", evaluations=40))
     assert not table.asked
     assert found.ranks == found_by("swaps", Table(), 40).ranks
 
@@ -203,14 +206,14 @@ def test_a_loss_on_all_images_is_put_together_from_its_parts() -> None:
 
 
 def test_core_seconds_end_a_search() -> None:
-    found = search("draws", Memory(Table()), SPACE, IMAGES, budget=Budget(core_seconds=1e-3))
+    found = search(Memory(Table()), SPACE, IMAGES, hunt("draws", core_seconds=1e-3))
     assert 0 < len(found.ranks) < SPACE.count
 
 
 def test_the_result_says_what_it_is() -> None:
     found = found_by("swaps", Table(), 60)
     assert found.sentence.startswith("best found by `swaps` on 100 images: 60 evaluations; ")
-    assert f"{len(found.ends)} runs ended, {found.ends.count(found.best)} of them in this mask" in found.sentence
+    assert f"{len(found.ends)} runs ended, {found.ends.count(found.best)} in this mask" in found.sentence
     assert found.sentence.endswith(f"the second lies {found.gap:.4g} nats above")
     assert found_by("draws", Table(), 200).sentence.startswith("exact: the lowest of all 200 masks of the space")
 
@@ -229,9 +232,9 @@ def test_the_result_says_what_it_is() -> None:
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_line(name: str, how: dict[str, object], message: str) -> None:
-    bounds = {key: how.pop(key) for key in ("evaluations", "core_seconds") if key in how}
+    listed = how.pop("listed", None)
     with pytest.raises(SpecError) as caught:
-        search(name, Memory(Table()), SPACE, IMAGES, budget=Budget(**bounds), **how)  # type: ignore[arg-type]
+        search(Memory(Table()), SPACE, IMAGES, hunt(name, **how), listed=listed)  # type: ignore[arg-type]
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -240,7 +243,7 @@ def test_bad_input_is_one_clear_line(name: str, how: dict[str, object], message:
 def test_spaces_too_large_for_a_search_that_lists_masks(name: str, message: str) -> None:
     large = MaskSpace((SiteChoice(site="a", units=100, pruned=50),))
     with pytest.raises(SpecError, match=message.replace("^", r"\^")):
-        search(name, Memory(Table()), large, IMAGES, budget=Budget(evaluations=10))
+        search(Memory(Table()), large, IMAGES, hunt(name, evaluations=10))
 
 
 @pytest.mark.parametrize("text", ["no json\n", '{"identity": "x"}\n{"space": 3}\n'])
@@ -267,5 +270,5 @@ def test_a_space_beyond_any_list_is_no_obstacle(name: str) -> None:
         return Judged(loss_M=loss_M, accuracy_M=0 * loss_M, standard_error_M=0 * loss_M)
 
     needed = SEARCHES[name].needs(large)
-    found = search(name, Memory(judge), large, 10, budget=Budget(evaluations=max(60, needed)))
+    found = search(Memory(judge), large, 10, hunt(name, evaluations=max(60, needed)))
     assert found.best in range(large.count)

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
-    from trueoracle.search.budget import Budget
+    from trueoracle.search.budget import Budget, Hunt
     from trueoracle.search.found import Found
     from trueoracle.search.memory import Judge, Judged, Memory
     from trueoracle.search.methods import SEARCHES, find_search
     from trueoracle.search.problem import Ask, Asking, Method, Problem
-    from trueoracle.search.run import search
+    from trueoracle.search.run import check_search, search
 
 __all__ = [
     "SEARCHES",
@@ -18,11 +18,13 @@ __all__ = [
     "Asking",
     "Budget",
     "Found",
+    "Hunt",
     "Judge",
     "Judged",
     "Memory",
     "Method",
     "Problem",
+    "check_search",
     "find_search",
     "search",
 ]

@@ -34,3 +34,17 @@ class Budget:
         if self.core_seconds is not None:
             shares.append(core_seconds / self.core_seconds)
         return min(1.0, max(shares))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hunt:
+    """Which search, how long and with which random choices; `confidence` is what a race is to have."""
+
+    method: str
+    budget: Budget
+    seed: int = 0
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise SpecError(f"`confidence` must lie in (0, 1), but got {self.confidence:g}")

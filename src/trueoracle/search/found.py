@@ -76,8 +76,13 @@ class Found:
 
     def _facts(self) -> Iterator[str]:
         whole = float(self.evaluations).is_integer()
-        yield f"{self.evaluations:,.0f} evaluations" if whole else f"{self.evaluations:,.1f} evaluations' worth"
+        yield (
+            f"{self.evaluations:,.0f} evaluation{'s' * (self.evaluations != 1)}"
+            if whole
+            else f"{self.evaluations:,.1f} evaluations' worth"
+        )
         if self.ends:
-            yield f"{len(self.ends):,} runs ended, {self.ends.count(self.best):,} of them in this mask"
+            runs = "1 run ended" if len(self.ends) == 1 else f"{len(self.ends):,} runs ended"
+            yield f"{runs}, {self.ends.count(self.best):,} in this mask"
         if self.gap is not None:
             yield f"the second lies {self.gap:.4g} nats above"

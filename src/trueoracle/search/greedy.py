@@ -25,7 +25,6 @@ def backward(problem: Problem) -> Asking:
                 lowest, best = losses.min(), choices[int(losses.argmin())]
         assert best is not None
         kept = best
-    problem.ended(mask_of(space, kept))
     return None
 
 
@@ -44,7 +43,6 @@ def forward(problem: Problem) -> Asking:
             losses = yield _ask(problem, choices)
             kept = choices[int(losses.argmin())]
             chosen = kept[place]
-    problem.ended(mask_of(space, kept))
     return None
 
 

@@ -7,11 +7,11 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from trueoracle.search.budget import Budget
+from trueoracle.search.budget import Hunt
 from trueoracle.search.found import Found
 from trueoracle.search.memory import Judged, Memory
 from trueoracle.search.methods import find_search
-from trueoracle.search.problem import Ask, Losses, Method, Problem
+from trueoracle.search.problem import Ask, Losses, Problem
 from trueoracle.space import MaskSpace
 from trueoracle.words.errors import SpecError
 from trueoracle.words.progress import Advance, Progress, Quiet
@@ -21,53 +21,39 @@ _IDLE = 100_000  # asks one after another that bring nothing new: nothing new wi
 
 
 def search(
-    name: str,
     memory: Memory,
     space: MaskSpace,
     images: int,
+    hunt: Hunt,
     *,
-    budget: Budget | None = None,
-    seed: int = 0,
     listed: Sequence[int] | None = None,
-    confidence: float = 0.95,
     progress: Progress | None = None,
 ) -> Found:
-    """What the search called `name` finds in `space` (or among the ranks `listed` of it) over so many images.
+    """What the hunt finds in `space` (or among the ranks `listed` of it) over so many images.
 
     Repeatable: the same seed and budget in evaluations give the same masks in the same order, whatever `memory` knows
     before; what it knows is counted as if it were evaluated, so that a search gone on with after a kill ends as an
     undisturbed one. `SpecError` for an unknown search, a space it cannot take, or a budget too small to find anything.
     """
-    method, budget = find_search(name), budget or Budget()
-    check_search(name, space, budget, listed=listed, confidence=confidence)
-    conducted = _Conducted(name, method, memory, space, images, budget, listed, progress or Quiet())
-    return conducted.run(seed, confidence)
+    check_search(space, hunt, listed)
+    return _Conducted(hunt, memory, space, images, listed, progress or Quiet()).run()
 
 
-def check_search(
-    name: str,
-    space: MaskSpace,
-    budget: Budget,
-    *,
-    listed: Sequence[int] | None = None,
-    confidence: float = 0.95,
-) -> None:
+def check_search(space: MaskSpace, hunt: Hunt, listed: Sequence[int] | None = None) -> None:
     """`SpecError` where `search` would refuse: better said before the work."""
-    method = find_search(name)
-    if not 0 < confidence < 1:
-        raise SpecError(f"`confidence` must lie in (0, 1), but got {confidence:g}")
+    name, method, evaluations = hunt.method, find_search(hunt.method), hunt.budget.evaluations
     if listed is not None and not method.lists:
         raise SpecError(f"search `{name}` makes its masks itself: it takes no drawn ones, as `race` does")
     count = space.count if listed is None else len(listed)
     if method.lists and count > method.lists:
         raise SpecError(f"search `{name}` lists its masks, at most {method.lists:,}: draw so many, or try `swaps`")
     needs = method.needs(space)
-    if budget.open and not method.by_itself:
+    if hunt.budget.open and not method.by_itself:
         raise SpecError(f"search `{name}` goes on until its budget is spent: say how many `evaluations`")
-    if budget.evaluations is not None and budget.evaluations < needs:
+    if evaluations is not None and evaluations < needs:
         raise SpecError(
             f"search `{name}` takes up to {needs:,} evaluations to its first mask here, but `evaluations` is "
-            f"{budget.evaluations:,}"
+            f"{evaluations:,}"
         )
 
 
@@ -76,17 +62,15 @@ class _Conducted:
 
     def __init__(
         self,
-        name: str,
-        method: Method,
+        hunt: Hunt,
         memory: Memory,
         space: MaskSpace,
         images: int,
-        budget: Budget,
         listed: Sequence[int] | None,
         progress: Progress,
     ) -> None:
-        self._name, self._method, self._memory, self._budget, self._progress = name, method, memory, budget, progress
-        self._space, self._images = space, images
+        self._hunt, self._method, self._budget = hunt, find_search(hunt.method), hunt.budget
+        self._memory, self._space, self._images, self._progress = memory, space, images, progress
         self._listed: Sequence[int] = range(space.count) if listed is None else listed
         self._count = space.count if listed is None else len(listed)  # Python's `len` ends at 2^63
         self._asked: dict[MaskSpace, dict[int, int]] = defaultdict(lambda: defaultdict(int))
@@ -97,16 +81,17 @@ class _Conducted:
         self._news = monotonic() + _SECONDS_BETWEEN_NEWS
         self._told = np.inf
 
-    def run(self, seed: int, confidence: float) -> Found:
+    def run(self) -> Found:
+        """All of it; `SpecError` where the budget ends before there is a mask."""
         problem = Problem(
-            space=self._space, listed=self._listed, images=self._images, seed=seed, confidence=confidence,
-            spent=self._spent, ended=self._ends.append,
+            space=self._space, listed=self._listed, images=self._images, seed=self._hunt.seed,
+            confidence=self._hunt.confidence, spent=self._spent, ended=self._ends.append,
         )  # fmt: skip
         total = self._count if self._budget.evaluations is None else min(self._count, self._budget.evaluations)
-        with self._progress.task(f"search `{self._name}`", total, "evaluations") as advance:
+        with self._progress.task(f"search `{self._hunt.method}`", total, "evaluations") as advance:
             claimed = self._go(problem, advance)
         if not self._whole:
-            raise SpecError(f"search `{self._name}` spent its budget before it had a mask: give it more")
+            raise SpecError(f"search `{self._hunt.method}` spent its budget before it had a mask: give it more")
         return self._found(claimed)
 
     def _go(self, problem: Problem, advance: Advance) -> float | None:
@@ -201,7 +186,7 @@ class _Conducted:
         columns: NDArray[np.float64] = np.array(list(self._whole.values())).T
         loss_M, accuracy_M, standard_error_M = columns
         return Found(
-            method=self._name,
+            method=self._hunt.method,
             space=self._space,
             listed=self._count,
             images=self._images,
