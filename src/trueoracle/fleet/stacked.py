@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from trueoracle.data import Dataset, Split, images_of
+from trueoracle.fleet.evaluated import Evaluated
 from trueoracle.fleet.fleet import Stop
 from trueoracle.fleet.loop import Stopped
 from trueoracle.lanes import LANES
+from trueoracle.nets import Evaluation
 from trueoracle.words.spec import Recipe
-from trueoracle.words.trial import Figures
+from trueoracle.words.trial import SplitAnswers
 
 Tensors = dict[str, Tensor]
 
@@ -102,6 +104,7 @@ class StackedFleet:
         self._capture = capture and data.device.type == "cuda"
         self._recipe = recipes[0]
         self._train, self._test = images_of(data.train), images_of(data.test)
+        self._validation = None if data.validation is None else images_of(data.validation)
         self._stack = _Stack(nets)
         weights = self._stack.parameters
         moments = 1 if self._recipe.optimiser == "sgd" else 2
@@ -110,7 +113,8 @@ class StackedFleet:
         self._steps = torch.zeros((), dtype=torch.float64, device=first.device)
         self._lr_N = first.new_zeros(len(nets))
         self._decay_N = first.new_tensor([own.weight_decay for own in recipes])
-        self._graphs: dict[int, _Graph] = {}
+        self._judged: dict[int, tuple[Tensor, Tensor]] = {}
+        self._graphs: dict[tuple[str, int], _Graph] = {}
 
     def set_rates(self, lr_N: Sequence[float]) -> None:
         """As `Fleet.set_rates`."""
@@ -121,21 +125,13 @@ class StackedFleet:
         if stop():
             raise Stopped
         images, labels = self._train.images_NCHW[batch_B], self._train.labels_N[batch_B]
-        if not self._capture:
-            self._step(images, labels)
-            return
-        size = len(batch_B)
-        if size not in self._graphs:  # two sizes at most: whole batches and the last
-            self._graphs[size] = _Graph(self._step, images, labels, self._state())
-        self._graphs[size].replay(images, labels)
+        self._run("step", self._step, images, labels, self._state)
 
-    def figures(self, stop: Stop) -> list[Figures]:
-        """As `Fleet.figures`."""
-        splits = [self._evaluate(split, stop) for split in (self._train, self._test)]
-        return [
-            Figures(train_loss=a, train_accuracy=b, test_loss=c, test_accuracy=d)
-            for (a, b), (c, d) in zip(*splits, strict=True)
-        ]
+    def evaluate(self, stop: Stop) -> list[Evaluated]:
+        """As `Fleet.evaluate`."""
+        splits = [s for s in (self._train, self._test, self._validation) if s is not None]
+        each = zip(*(self._evaluate(split, stop) for split in splits), strict=True)
+        return [Evaluated.of(*of_network) for of_network in each]
 
     def member(self, index: int) -> nn.Module:
         """As `Fleet.member`."""
@@ -179,20 +175,67 @@ class StackedFleet:
         root = (square / (1 - _BETA2**self._steps)).sqrt() + _EPSILON
         weight.mul_(1 - lr * decay).sub_(lr * mean / (1 - _BETA1**self._steps) / root)
 
+    def _run(
+        self,
+        what: str,
+        work: Callable[[Tensor, Tensor], None],
+        images: Tensor,
+        labels: Tensor,
+        state: Callable[[], list[Tensor]],
+    ) -> None:
+        """Do `work` on a batch, which changes the tensors of `state` alone; on a GPU, as a graph of its size.
+
+        There are few sizes: whole batches and the last one of a split.
+        """
+        if not self._capture:
+            return work(images, labels)
+        key = (what, len(labels))
+        if key not in self._graphs:
+            self._graphs[key] = _Graph(work, images, labels, state())
+        return self._graphs[key].replay(images, labels)
+
     @torch.no_grad()
-    def _evaluate(self, split: Split, stop: Stop) -> list[tuple[float, float]]:
-        """In batches as large as those of training, for which there is memory."""
-        loss_N = torch.zeros(len(self._lr_N), dtype=torch.float64, device=self._lr_N.device)
-        correct_N = torch.zeros(len(self._lr_N), dtype=torch.int64, device=self._lr_N.device)
-        size = self._recipe.batch_size
+    def _evaluate(self, split: Split, stop: Stop) -> list[Evaluation]:
+        """In batches as large as those of training, for which there is memory; of few networks, in larger ones."""
+        loss_N = torch.zeros_like(self._lr_N, dtype=torch.float64)
+        losses: list[Tensor] = []
+        right: list[Tensor] = []
+        size = max(self._recipe.batch_size, split.at_once // len(self._lr_N))
         for images, labels in zip(torch.split(split.images_NCHW, size), torch.split(split.labels_N, size), strict=True):
             if stop():
                 raise Stopped
-            logits_NBK = self._stack.logits(images, training=False).double()
-            loss_N += _cross_entropy(logits_NBK, labels).sum(1)
-            correct_N += (logits_NBK.argmax(2) == labels).sum(1)
-        count = len(split)
-        return list(zip((loss_N / count).tolist(), (correct_N.double() / count).tolist(), strict=True))
+            losses_NB, right_NB = self._judgement(len(labels))
+            self._run("judge", self._judge, images, labels, list)
+            loss_N += losses_NB.sum(1)
+            losses.append(losses_NB.float())  # kept as float16: the copy has half the memory and loses nothing
+            right.append(right_NB.clone())
+        right_of, losses_of = (torch.cat(parts, 1).cpu().numpy() for parts in (right, losses))
+        return [
+            Evaluation(
+                loss=loss / len(split),
+                accuracy=int(right_B.sum()) / len(split),
+                answers=SplitAnswers.of(right_B, losses_B),
+            )
+            for loss, right_B, losses_B in zip(loss_N.tolist(), right_of, losses_of, strict=True)
+        ]
+
+    @torch.no_grad()
+    def _judge(self, images_BCHW: Tensor, labels_B: Tensor) -> None:
+        """Write losses and right answers where a graph writes them every time it runs."""
+        losses_NB, right_NB = self._judgement(len(labels_B))
+        logits_NBK = self._stack.logits(images_BCHW, training=False).double()
+        losses_NB.copy_(_cross_entropy(logits_NBK, labels_B))
+        right_NB.copy_(logits_NBK.argmax(2) == labels_B)
+
+    def _judgement(self, size: int) -> tuple[Tensor, Tensor]:
+        """The loss of each network on each image of a batch (float64), and whether it answers it right."""
+        if size not in self._judged:
+            shape, device = (len(self._lr_N), size), self._lr_N.device
+            self._judged[size] = (
+                torch.zeros(shape, dtype=torch.float64, device=device),
+                torch.zeros(shape, dtype=torch.bool, device=device),
+            )
+        return self._judged[size]
 
     def _state(self) -> list[Tensor]:
         """Every tensor that a step changes."""
