@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from trueoracle import Study, TrueOracleError
 from trueoracle.cli.app import app, main
 from trueoracle.nets import build
+from trueoracle.study import builtin_studies
 from trueoracle.words.shape import InputShape
 
 SHAPE = InputShape(channels=1, height=32, width=32, classes=10)
@@ -36,11 +37,29 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def test_studies_lists_the_built_in_ones_and_their_cells() -> None:
-    printed = call("studies")
-    assert "quickstart:" in printed
-    assert "lenet5-mini-mnist-conv3-0.2" in printed
-    assert "lenet5-mini-mnist-conv1+conv2+conv3-0.5" in printed
+def test_studies_is_a_table_of_the_built_in_ones() -> None:
+    rows = {line.split()[0]: line.split() for line in call("studies", "--store", "sqlite:///nowhere.db").splitlines()}
+    assert rows["quickstart"] == ["quickstart", "lenet5-mini", "digits", "252", "504", "-"]
+    assert rows["lenet5-mini-mnist"][3:] == ["7,006", "21,018", "-"]
+    assert set(builtin_studies()) <= set(rows)
+
+
+def test_a_study_is_described_with_its_cells_folded() -> None:
+    printed = call("studies", "lenet5-mini-mnist", "--store", "sqlite:///nowhere.db")
+    assert "conv1 at 0.2 (45 masks), 0.3 (120 masks)" in printed
+    assert "conv1 + conv2 + conv3 at 0.5 (1,000 masks, drawn)" in printed
+    assert "core-time of retraining: not measured yet" in printed
+    with pytest.raises(TrueOracleError, match="unknown study `quickstrat`: did you mean `quickstart`"):
+        call("studies", "quickstrat")
+
+
+def test_what_a_study_takes_is_told_by_trials_of_its_like(store: str, finished: Study) -> None:
+    seconds = finished.trials()["seconds"].mean()
+    (row,) = [line for line in call("studies", "--store", store).splitlines() if line.startswith("quickstart")]
+    number, unit = row.split()[-2:]
+    told = float(number) * {"seconds": 1, "minutes": 60, "hours": 3600}[unit]
+    # 504 trials of 8 epochs, by trials of 2 epochs.
+    assert told == pytest.approx(504 * seconds * 8 / 2, rel=0.01)
 
 
 def test_status_of_a_finished_study(store: str) -> None:

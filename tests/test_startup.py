@@ -36,10 +36,20 @@ def test_help_and_wrong_usage_load_nothing_heavy(words: list[str]) -> None:
     "words",
     [
         ["studies"],
+        ["studies", "lenet5-mini-mnist"],
         ["status", "quickstart", "--store", "sqlite:///nowhere.db"],
         ["run", "quickstrat"],
         ["run", "quickstart", "--set", "retrain.epoch=3"],
         ["run", "quickstart", "--threads", "0"],
+        ["run", "quickstart", "--set", "model=lenet5-mimi"],
+        ["run", "quickstart", "--set", "data=minst"],
+        ["run", "quickstart", "--device", "tpu"],
+        ["run", "quickstart", "--backend", "lane"],
+        ["oracle", "--model", "lenet", "--data", "digits", "--prune", "conv1=0.5", "-o", "t.csv"],
+        ["sites", "lenet"],
+        ["report", "quickstart", "--store", "sqlite:///nowhere.db"],
+        ["analyze", "quickstart", "--store", "sqlite:///nowhere.db"],
+        ["plan"],
     ],
 )
 def test_what_reads_only_words_or_the_store_loads_no_torch(words: list[str]) -> None:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from trueoracle.analysis.null import LossFunction
     from trueoracle.analysis.planning import Assumptions, Need, from_pilot, needs
     from trueoracle.analysis.pooled import PooledCell, pool
+    from trueoracle.analysis.reading import read_table
     from trueoracle.analysis.result import Absent, CellAnalysis, Interval
-    from trueoracle.analysis.table import analyze_table, read_table
+    from trueoracle.analysis.table import analyze_table
     from trueoracle.analysis.target import Target
     from trueoracle.analysis.verdict import Answer, Caveat, Verdict
 

@@ -8,7 +8,7 @@ from trueoracle.words.errors import SpecError
 
 
 def plan_claim(
-    claim: analysis.Claim,
+    claim: "analysis.Claim",
     *,
     pilot: str | None = None,
     tau: float | None = None,
@@ -20,7 +20,7 @@ def plan_claim(
     alpha: float = 0.05,
     power: float = 0.8,
     store: str = DEFAULT_URL,
-) -> list[tuple[str, analysis.Need]]:
+) -> "list[tuple[str, analysis.Need]]":
     """(cell, what the claim takes) for each cell of the pilot, or for assumed noise, and each number of repeats.
 
     What is given (`reliability` of one repeat, `units` of each site, core-`trial_seconds`) outranks the pilot.

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trueoracle.store import DEFAULT_URL
-from trueoracle.words.errors import SpecError, StoreError, unknown
+from trueoracle.words.errors import SpecError, StoreError
+from trueoracle.words.known import check_device
 
 if TYPE_CHECKING:
     import torch
-
-    from trueoracle.fleet import Backend
 
 
 def default_data_dir() -> Path | None:
@@ -33,8 +32,7 @@ def find_device(name: str) -> "torch.device":
 
     Of a GPU, float32 is made to mean float32: left alone, torch rounds convolutions there to TF32.
     """
-    if name not in ("cpu", "cuda"):
-        raise SpecError(f"`device` must be cpu or cuda, but got `{name}`")
+    check_device(name)
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
@@ -42,16 +40,6 @@ def find_device(name: str) -> "torch.device":
     if name == "cuda":
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device(name)
-
-
-def find_backend(name: str) -> "Backend":
-    """The backend of this name; `SpecError` where there is none."""
-    from trueoracle.fleet import BACKENDS
-
-    for known in BACKENDS:
-        if name == known:
-            return known
-    raise SpecError(unknown("backend", name, BACKENDS))
 
 
 def doctor(store: str = DEFAULT_URL, data_dir: str | Path | None = None) -> dict[str, str]:

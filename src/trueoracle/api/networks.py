@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trueoracle.api.environment import default_data_dir, find_device, threads_or_all
 from trueoracle.words.errors import SpecError
+from trueoracle.words.known import check_dataset, check_device, check_model, check_path
 from trueoracle.words.progress import Bars, Progress
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def sites(
     `model` is a name as in a study, or a module. The images are those of the dataset `data`, or of `shape`; without
     either, the ones that a built-in network is known for.
     """
+    _check_names(model, data)
     import pandas as pd
 
     from trueoracle.nets import find_sites, unit_costs, usual_shape
@@ -53,6 +55,14 @@ def sites(
             advance(1)
     columns = ["site", "kind", "units", "parameters_per_unit", "operations_per_unit", "coupled"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _check_names(model: "str | nn.Module", data: str | None) -> None:
+    """Wrong names are refused before anything is loaded."""
+    if isinstance(model, str):
+        check_model(model)
+    if data is not None:
+        check_dataset(data)
 
 
 def _shape_of(data: str) -> "Shape":
@@ -98,6 +108,9 @@ def ask_oracle(
     progress: Progress | None = None,
 ) -> "Question":
     """The question that `pruned_losses` answers, checked, with the network and the data loaded."""
+    _check_names(model, data)
+    check_path(path)
+    check_device(device)
     from trueoracle.data import Drawn, load_dataset
     from trueoracle.nets import find_sites, try_removal
     from trueoracle.study.landscape import ask

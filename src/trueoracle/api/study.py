@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trueoracle import analysis, study
-from trueoracle.api.environment import default_data_dir, find_backend, find_device, threads_or_all
+from trueoracle.api.environment import default_data_dir, find_device, threads_or_all
 from trueoracle.store import DEFAULT_URL, Store, store_exists
 from trueoracle.study import at_scale, builtin_studies, changed, load_spec
 from trueoracle.words.errors import SpecError, StoreError
+from trueoracle.words.known import check_dataset, check_device, check_model, find_backend
 from trueoracle.words.progress import Bars, Progress
 from trueoracle.words.spec import StudySpec, parse_spec
 
@@ -55,6 +56,9 @@ class Study:
             self.spec = changed(at_scale(source.facts(), scale, source.name), changes, source.name)
         else:
             self.spec = load_spec(source, changes, scale)
+        check_model(self.spec.model)
+        check_dataset(self.spec.data)
+        check_device(device)
         self._threads = threads_or_all(threads)
         self.store_url = store
         self._data_dir = Path(data_dir) if data_dir is not None else default_data_dir()

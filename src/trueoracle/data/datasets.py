@@ -6,11 +6,11 @@ Means and deviations are of the train split's pixels at their native size, as is
 from trueoracle.data.digits import read_digits
 from trueoracle.data.hub import HubData
 from trueoracle.data.normalisation import Normalisation
-from trueoracle.data.own import names_own_data, own_source, stored_size
+from trueoracle.data.own import own_source, stored_size
 from trueoracle.data.pictures import Pixels
 from trueoracle.data.source import Source
-from trueoracle.words.errors import DataError
-from trueoracle.words.plugins import look_up, with_plugins
+from trueoracle.words.known import check_dataset, names_own_data
+from trueoracle.words.plugins import with_plugins
 from trueoracle.words.shape import InputShape
 
 _GREY_10 = InputShape(channels=1, height=32, width=32, classes=10)
@@ -66,8 +66,5 @@ def find_dataset(name: str) -> Source:
     """The source called `name`, or of the images that a path or `module:factory` leads to; `DataError` if there is none."""
     if names_own_data(name):
         return own_source(name)
-    known = with_plugins("datasets", DATASETS)
-    try:
-        return look_up("dataset", name, known, DataError)
-    except DataError as error:
-        raise DataError(f"{error}; images of your own are named by a path such as ./{name}") from None
+    check_dataset(name)
+    return with_plugins("datasets", DATASETS)[name]

@@ -35,12 +35,6 @@ class _Found:
     key: str
 
 
-def names_own_data(name: str) -> bool:
-    """Whether `name` is the path of a folder or file, or names something in a Python module."""
-    path, _ = _path_and_size(name)
-    return ":" in name or any(c in path for c in "/\\") or path.startswith((".", "~")) or path.endswith(".parquet")
-
-
 def own_source(name: str) -> Source:
     """The images that `name` leads to: `FOLDER`, `FILE.parquet`, both with `@SIZE` or without, or `module:factory`."""
     if ":" in name and not Path(name).exists():

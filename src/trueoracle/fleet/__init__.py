@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
-    from trueoracle.fleet.backends import BACKENDS, Assignment, Backend, assign
+    from trueoracle.fleet.backends import Assignment, assign
     from trueoracle.fleet.loop import Stopped, Trained, figures_of, train
     from trueoracle.fleet.objective import objective
     from trueoracle.fleet.training import train_alone, train_fleet
+    from trueoracle.words.known import Backend
 
 __all__ = [
-    "BACKENDS",
     "Assignment",
     "Backend",
     "Stopped",

@@ -14,10 +14,8 @@ from trueoracle.fleet.chain import Chain, NotAChain, Size, find_chain
 from trueoracle.fleet.stacked import NotStackable, check_stackable, fleet_size
 from trueoracle.lanes import LANES
 from trueoracle.words.errors import ModelError
+from trueoracle.words.known import Backend
 from trueoracle.words.spec import Recipe
-
-Backend = Literal["auto", "lanes", "stacked", "loop"]
-BACKENDS: tuple[Backend, ...] = ("auto", "lanes", "stacked", "loop")
 
 # What fleets know of a recipe; one that says anything else is for the loop.
 _KNOWN_KEYS = {

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from trueoracle.data import Dataset
-from trueoracle.fleet.backends import Assignment, Backend, assign
+from trueoracle.fleet.backends import Assignment, assign
 from trueoracle.fleet.fleet import Stop, train_in_lockstep
 from trueoracle.fleet.lanes import LaneFleet, kernels
 from trueoracle.fleet.loop import Trained, train
 from trueoracle.fleet.stacked import StackedFleet, gpu_to_itself
+from trueoracle.words.known import Backend
 from trueoracle.words.progress import Progress, Quiet
 from trueoracle.words.spec import Recipe
 

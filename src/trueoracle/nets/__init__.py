@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from trueoracle.nets.language import save_language_model
     from trueoracle.nets.models import MODELS, build, check_forward, classes_of, has_weights, usual_shape
     from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
-    from trueoracle.nets.removal import REMOVALS, Removal, check_removal, l1_kept, remove
+    from trueoracle.nets.removal import l1_kept, remove
     from trueoracle.nets.sites import HEADS, Cut, Kind, Role, Site, Sites
     from trueoracle.nets.trial import silenced, try_removal
     from trueoracle.nets.weighing import unit_weights
     from trueoracle.nets.weights import load_weights, state_bytes, weights_from_bytes
+    from trueoracle.words.known import REMOVALS, Removal, check_removal
 
 __all__ = [
     "HEADS",

@@ -1,7 +1,6 @@
 """Physical removal: the network that is left when a mask's units are gone, smaller in every coupled layer."""
 
 from copy import deepcopy
-from typing import Literal
 
 import torch
 from torch import nn
@@ -9,19 +8,8 @@ from torch import nn
 from trueoracle.nets.cutting import Tied, cut_layer
 from trueoracle.nets.sites import HEADS, Role, Site, Sites
 from trueoracle.nets.weighing import unit_weights
-from trueoracle.words.errors import ModelError
+from trueoracle.words.known import Removal, check_removal
 from trueoracle.words.mask import Mask
-
-Removal = Literal["aligned", "released"]
-"""How the layers that follow a pruned one are cut.
-
-`aligned`: they lose the channels that the removed units fed. `released`: as the paper's released code does, they keep
-the channels of the units of largest L1 norm, as many as the mask keeps, whichever mask it is; only the L1 mask
-itself is then removed as it should be. That holds for every kind of unit: a following BatchNorm keeps the statistics
-and affine parameters of the L1 mask's filters, an output projection the inputs of the L1 mask's heads.
-"""
-
-REMOVALS: tuple[Removal, ...] = ("aligned", "released")
 
 # What attention modules call numbers that are proportional to their heads.
 _HEAD_COUNTS = ("num_heads", "num_attention_heads", "num_key_value_heads", "all_head_size", "split_size", "embed_dim")
@@ -63,12 +51,6 @@ def _lost(net: nn.Module, mask: Mask, sites: Sites, removal: Removal) -> dict[tu
             channels = cut.channels(gone if cut.role is Role.PRODUCER else gone_after)
             lost.setdefault((cut.layer, side, cut.dim), set()).update(channels)
     return lost
-
-
-def check_removal(removal: str) -> None:
-    """`ModelError` for a removal that there is not."""
-    if removal not in REMOVALS:
-        raise ModelError(f"`removal` must be one of {', '.join(REMOVALS)}, but got {removal!r}")
 
 
 def l1_kept(net: nn.Module, site: Site, kept: int) -> tuple[int, ...]:

@@ -5,11 +5,10 @@ from trueoracle.oracle.batched import Batched, CannotBatch, batched
 from trueoracle.oracle.evaluator import Evaluator, Sums
 from trueoracle.oracle.exact import Exact, exact
 from trueoracle.oracle.loop import Loop
-from trueoracle.oracle.paths import PATHS, evaluator
+from trueoracle.oracle.paths import evaluator
 from trueoracle.oracle.table import loss_table, pruned_column
 
 __all__ = [
-    "PATHS",
     "Batched",
     "CannotBatch",
     "Evaluator",

@@ -8,12 +8,12 @@ from trueoracle.oracle.evaluator import Evaluator
 from trueoracle.oracle.exact import exact
 from trueoracle.oracle.loop import Loop
 from trueoracle.space import MaskSpace
-from trueoracle.words.errors import ModelError, SpecError, unknown
+from trueoracle.words.errors import ModelError
+from trueoracle.words.known import check_path
 from trueoracle.words.progress import Progress, Quiet
 from trueoracle.words.shape import InputShape, Shape
 
 _NO_IMAGES = "it takes {}, not images to be classified"
-PATHS = ("auto", "exact", "batched", "loop")
 
 
 def evaluator(
@@ -29,8 +29,7 @@ def evaluator(
     Its `path` says which was taken, a loop's also why. `SpecError` for an unknown path, `ModelError` with the reason
     where the path asked for is not to be had.
     """
-    if path not in PATHS:
-        raise SpecError(unknown("path", path, PATHS))
+    check_path(path)
     if path in ("auto", "exact"):
         found = _exact(net, space, shape, removal, progress or Quiet())
         if not isinstance(found, str):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
-    from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord
+    from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord, Tally
     from trueoracle.store.sql import TRIAL_COLUMNS, Store, store_exists
     from trueoracle.store.url import DEFAULT_URL
 
@@ -19,6 +19,7 @@ __all__ = [
     "Status",
     "Store",
     "StudyRecord",
+    "Tally",
     "store_exists",
 ]
 

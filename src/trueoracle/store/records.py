@@ -87,6 +87,14 @@ class Status:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tally:
+    """The finished trials of a study: how many, and the core-seconds that one took on average."""
+
+    trials: int
+    mean_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
     """A process that retrained: when it began and stored last (seconds since 1970), how many trials, what with."""
 

@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from trueoracle.store import schema
-from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord
+from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord, Tally
 from trueoracle.store.schema import bases, cells, curves, masks, meta, runs, studies, trials
 from trueoracle.store.url import DEFAULT_URL
 from trueoracle.words.errors import StoreError, unknown
@@ -210,6 +210,16 @@ class Store:
                 )
                 for r in rows
             ]
+
+    def tallies(self) -> dict[str, Tally]:
+        """Digest -> its finished trials, for every study that has some."""
+        query = (
+            select(trials.c.study, func.count(), func.avg(trials.c.seconds))
+            .where(trials.c.outcome == Outcome.FINISHED.name)
+            .group_by(trials.c.study)
+        )
+        with self._transaction() as connection:
+            return {study: Tally(trials=count, mean_seconds=mean) for study, count, mean in connection.execute(query)}
 
     def status(self, study: str, total: int) -> Status:
         """How far the study of `total` trials is."""

@@ -6,6 +6,7 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.study.conduct import Paused, conduct
+    from trueoracle.study.forecast import masks_in_play, masks_of, retraining_seconds
     from trueoracle.study.loading import at_scale, builtin_studies, changed, load_spec
     from trueoracle.study.plan import Plan, PlannedCell, drawn_questions, plan, study_data
     from trueoracle.study.retrain import retrained
@@ -20,8 +21,11 @@ __all__ = [
     "conduct",
     "drawn_questions",
     "load_spec",
+    "masks_in_play",
+    "masks_of",
     "plan",
     "retrained",
+    "retraining_seconds",
     "study_data",
 ]
 

@@ -18,6 +18,11 @@ def with_plugins(room: str, builtin: Mapping[str, T]) -> dict[str, T]:
     return {**added, **builtin}
 
 
+def plugin_names(room: str) -> list[str]:
+    """The names that other packages add to a room; nothing of them is loaded."""
+    return [point.name for point in entry_points(group=f"trueoracle.{room}")]
+
+
 def look_up(kind: str, name: str, known: Mapping[str, T], error: type[TrueOracleError]) -> T:
     """The entry called `name`, or `error` with the nearest known name."""
     if name not in known:

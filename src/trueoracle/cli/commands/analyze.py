@@ -62,17 +62,22 @@ def analyze(
         api.check_table_path(output, api.ANALYSIS_ENDINGS)
     xs = x or ["pruned_train_loss"]
     progress = Quiet() if as_json else Bars()
-    options = analysis.Options(
-        margin=margin, alpha=alpha, seed=seed, target=target, other_images=other_images, resamples=resamples
-    )
+
+    def options() -> analysis.Options:  # made once a source is found: its modules take time to load
+        return analysis.Options(
+            margin=margin, alpha=alpha, seed=seed, target=target, other_images=other_images, resamples=resamples
+        )
+
     better = analysis.directions([*(x_higher or ()), *(y_higher or ())], [*(x_lower or ()), *(y_lower or ())])
     if source.endswith((".parquet", ".csv")):
-        table = analysis.read_table(Path(source))
-        found = analysis.analyze_table(table, xs, y, group, *_classes(classes or []), options, progress, better)
+        table, classes_of = analysis.read_table(Path(source)), _classes(classes or [])
+        found = analysis.analyze_table(table, xs, y, group, *classes_of, options(), progress, better)
     elif group is not None or classes is not None:
         raise SpecError("`--group` and `--classes` are for tables; a stored study knows its cells and classes")
     else:
-        found = analysis.analyze_study(Store(store), source, xs, y, options, progress, better)
+        opened = Store(store)
+        digest = opened.find(source).digest
+        found = analysis.analyze_study(opened, digest, xs, y, options(), progress, better)
     if output is not None:
         api.write_analyses(found, output)
     if as_json:
@@ -80,8 +85,7 @@ def analyze(
         return
     show.analyses(found)
     if not source.endswith((".parquet", ".csv")):
-        opened = Store(store)
-        show.pooled(analysis.pool(found, opened.cells(opened.find(source).digest)))
+        show.pooled(analysis.pool(found, opened.cells(digest)))
 
 
 def _classes(texts: list[str]) -> tuple[int | None, dict[str, int]]:

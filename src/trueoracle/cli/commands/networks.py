@@ -10,6 +10,7 @@ from trueoracle import api
 from trueoracle.cli import show
 from trueoracle.cli.options import DataDir, Device, Threads
 from trueoracle.words.errors import SpecError
+from trueoracle.words.known import check_removal
 
 
 def sites(
@@ -39,18 +40,20 @@ def oracle(
     threads: Threads = None,
 ) -> None:
     """The pruned train loss of every mask. Killed, the same command goes on where it was."""
-    from trueoracle.executors import Threads as Workers
-    from trueoracle.study.landscape import write_landscape
     from trueoracle.words.progress import Bars
 
     api.check_table_path(output)
+    workers = api.threads_or_all(threads)
     progress = Bars()
     question = api.ask_oracle(
         model, weights, data, dict(_ratio(text) for text in prune), sample=sample, seed=seed, images=images,
         removal=_removal(removal), path=path, data_dir=data_dir, device=device, progress=progress,
     )  # fmt: skip
+    from trueoracle.executors import Threads as Workers
+    from trueoracle.study.landscape import write_landscape  # after what may be wrong: they load torch
+
     try:
-        found = write_landscape(question, output, Workers(api.threads_or_all(threads)), progress, top)
+        found = write_landscape(question, output, Workers(workers), progress, top)
     except KeyboardInterrupt:
         show.say(f"stopped; what was done is kept beside {output}. To resume, give the same command again")
         sys.exit(130)
@@ -58,8 +61,6 @@ def oracle(
 
 
 def _removal(name: str) -> Any:
-    from trueoracle.nets import check_removal
-
     check_removal(name)
     return name
 

@@ -18,11 +18,14 @@ def report(
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
     """Write a study's report, one self-contained page."""
-    from trueoracle.report import write_report
     from trueoracle.store import Store
     from trueoracle.words.progress import Bars
 
-    write_report(Store(store), study, output, x, y, progress=Bars())
+    kept = Store(store)
+    kept.find(study)
+    from trueoracle.report import write_report  # after what may be wrong: it takes a second
+
+    write_report(kept, study, output, x, y, progress=Bars())
     show.say(f"report written to {output}")
 
 
@@ -34,9 +37,12 @@ def figures(
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
     """Write a study's figures for a manuscript, as PDF and SVG."""
-    from trueoracle.report import write_figures
     from trueoracle.store import Store
     from trueoracle.words.progress import Bars
 
-    written = write_figures(Store(store), study, output, x, y, progress=Bars())
+    kept = Store(store)
+    kept.find(study)
+    from trueoracle.report import write_figures  # after what may be wrong: it takes a second
+
+    written = write_figures(kept, study, output, x, y, progress=Bars())
     show.say(f"{len(written)} files written to {output}")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from trueoracle.cli.show.exports import exported
     from trueoracle.cli.show.lines import facts, problem, say
     from trueoracle.cli.show.networks import landscape, sites
-    from trueoracle.cli.show.studies import status, studies
+    from trueoracle.cli.show.studies import status, studies, study
 
 __all__ = [
     "analyses",
@@ -23,6 +23,7 @@ __all__ = [
     "sites",
     "status",
     "studies",
+    "study",
 ]
 
 on_demand(__name__)

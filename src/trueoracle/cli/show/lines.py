@@ -1,6 +1,6 @@
 """Lines and tables on the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +23,17 @@ def facts(found: Mapping[str, str]) -> None:
     """Names and values, a line each."""
     for name, value in found.items():
         say(f"{name}: {value}")
+
+
+def columns(rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
+    """A line a row, however long, for in a table on a narrow terminal names would break; `right` are flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            text.rjust(width) if at in right else text.ljust(width)
+            for at, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        say("  ".join(cells).rstrip())
 
 
 def print_table(shown: Table) -> None:

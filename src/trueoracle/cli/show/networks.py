@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from trueoracle.cli.show.lines import print_table, say
+from trueoracle.cli.show.lines import columns, print_table, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,17 +38,13 @@ def landscape(found: "Landscape", output: Path) -> None:
 
 
 def sites(found: "pd.DataFrame") -> None:
-    """A line a site, however long: in a table on a narrow terminal names would break."""
+    """A line a site."""
     rows = [("site", "kind", "units", "parameters", "operations", "coupled")]
     for row in found.to_dict("records"):
         numbers = (f"{row[name]:,}" for name in ("units", "parameters_per_unit", "operations_per_unit"))
         coupled = ", ".join(_beside(row["site"], layer) for layer in row["coupled"])
         rows.append((row["site"], row["kind"], *numbers, coupled))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for site, kind, units, parameters, operations, coupled in rows:
-        counts = zip((units, parameters, operations), widths[2:5], strict=True)
-        right = "  ".join(text.rjust(width) for text, width in counts)
-        say(f"{site.ljust(widths[0])}  {kind.ljust(widths[1])}  {right}  {coupled}")
+    columns(rows, right=(2, 3, 4))
     say(
         "parameters and operations (multiply-accumulates for one image or token) are what the network saves with one unit;"
     )

@@ -1,21 +1,43 @@
-"""Studies: the built-in ones, and how far one is."""
+"""Studies: the built-in ones, what one is made of, and how far one is."""
 
 from collections.abc import Iterable
+from itertools import groupby
 from typing import TYPE_CHECKING
 
-from trueoracle.cli.show.lines import say
+from trueoracle.cli.show.lines import columns, say
+from trueoracle.study import masks_in_play, masks_of, retraining_seconds
 
 if TYPE_CHECKING:
-    from trueoracle.store import Status
-    from trueoracle.words.spec import StudySpec
+    from trueoracle.store import Status, Store
+    from trueoracle.words.spec import CellSpec, StudySpec
 
 
-def studies(specs: "Iterable[StudySpec]") -> None:
-    """The built-in studies, with the cells that can be run alone."""
+def studies(specs: "Iterable[StudySpec]", past: "Store | None") -> None:
+    """A line a study; time as far as trials in the store `past` tell it."""
+    rows = [("study", "network", "data", "masks", "trials", "core-time")]
     for spec in specs:
-        say(f"{spec.name}: {' '.join(spec.description.split())}")
-        if len(spec.cells) > 1:
-            say(f"  one cell alone: {', '.join(f'{spec.name}-{cell.name}' for cell in spec.cells)}")
+        masks = masks_in_play(spec)
+        counts = ("?", "?") if masks is None else (f"{masks:,}", f"{masks * spec.repeats:,}")
+        rows.append((spec.name, spec.model, spec.data, *counts, _time(spec, past)))
+    columns(rows, right=(3, 4, 5))
+    say("core-time: of all retraining on one core, by the trials that the store keeps of such a network on such data;")
+    say("  - where it keeps none. What a study does: trueoracle studies NAME")
+
+
+def study(spec: "StudySpec", past: "Store | None") -> None:
+    """What a study does and takes."""
+    say(f"{spec.name}: {' '.join(spec.description.split())}")
+    masks, time = masks_in_play(spec), _time(spec, past)
+    say(f"network {spec.model}, data {spec.data}, scale {spec.scale.value}")
+    if masks is not None:
+        bases = f" over {spec.base_networks} base networks" if spec.base_networks > 1 else ""
+        say(f"{masks:,} masks{bases}, retrained {spec.repeats} times each: {masks * spec.repeats:,} trials")
+    say(f"core-time of retraining: {'not measured yet' if time == '-' else time}")
+    say("cells:")
+    for sites, cells in groupby(spec.cells, key=lambda cell: " + ".join(cell.prune)):
+        say(f"  {sites} at {', '.join(_ratio_and_masks(cell, spec) for cell in cells)}")
+    if len(spec.cells) > 1:
+        say(f"one cell alone: trueoracle run {spec.name}-{spec.cells[0].name}, and so on")
 
 
 def status(name: str, facts: "Status", epochs: int) -> None:
@@ -26,3 +48,23 @@ def status(name: str, facts: "Status", epochs: int) -> None:
     if facts.left and facts.seconds_left:
         line += f", {facts.seconds_left / 60:.0f} minutes left at that rate"
     say(line)
+
+
+def _ratio_and_masks(cell: "CellSpec", spec: "StudySpec") -> str:
+    """`0.5 (252 masks)`; the ratios of several sites where they differ."""
+    ratios = dict.fromkeys(f"{ratio:g}" for ratio in cell.prune.values())
+    masks = masks_of(cell, spec)
+    drawn = "all" if masks is None else f"{masks:,}"
+    return f"{' + '.join(ratios)} ({drawn} masks{', drawn' if cell.draw is not None else ''})"
+
+
+def _time(spec: "StudySpec", past: "Store | None") -> str:
+    """About how long on one core; a dash where nothing tells."""
+    seconds = None if past is None else retraining_seconds(spec, past)
+    if seconds is None:
+        return "-"
+    unit, name = next((unit, name) for unit, name in _UNITS if seconds >= unit or unit == 1)
+    return f"{seconds / unit:,.3g} {name}"
+
+
+_UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
