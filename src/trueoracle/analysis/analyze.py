@@ -117,7 +117,9 @@ def analyze_cells(
 ) -> list[CellAnalysis]:
     """One analysis a cell; the first of the predictors `xs` is the one judged, every predictor of a cell is ranked."""
     options = options or Options()
-    found = []
+    for cell in cells:
+        cell.check_metrics()
+    found: list[_Cell] = []
     with (progress or Quiet()).task("analysing", len(cells), "cells") as advance:
         for cell in cells:
             found.append(_cell(cell, xs[0], options, len(cells)))

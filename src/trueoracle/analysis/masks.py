@@ -62,11 +62,19 @@ class CellMasks:
         where = f"in group `{self.group}`" if self.group else "in the table"
         if self.n < 3:
             raise TableError(f"a correlation needs at least 3 masks, but {where} there are {self.n}")
-        for column, values in (
-            *((self.metric_of(x), values) for x, values in self.x.items()),
-            (self.y_metric, self.raw_y),
-        ):
-            _check(values, column, where)
+        for name, values in (*self.x.items(), (self.y_name, self.raw_y)):
+            missing = int((~np.isfinite(values)).sum())
+            if missing:
+                raise TableError(
+                    f"column `{name}` holds {missing} missing or infinite values {where}: drop those rows first"
+                )
+            _check_varies(values, name, where)
+
+    def check_metrics(self) -> None:
+        """`TableError` where it is not known which values of a column are better, or as measured all are equal."""
+        where = f"in group `{self.group}`" if self.group else "in the table"
+        for name, values in (*self.x.items(), (self.y_name, self.raw_y)):
+            _check_varies(self.metric_of(name).measured(values), name, where)
 
     @property
     def n(self) -> int:
@@ -110,10 +118,6 @@ class CellMasks:
         return column.sign * column.measured(self.x[x])
 
 
-def _check(values: Values, column: Metric, where: str) -> None:
-    name = column.name
-    missing = int((~np.isfinite(values)).sum())
-    if missing:
-        raise TableError(f"column `{name}` holds {missing} missing or infinite values {where}: drop those rows first")
-    if np.ptp(column.measured(values)) == 0:
+def _check_varies(values: Values, name: str, where: str) -> None:
+    if np.ptp(values) == 0:
         raise TableError(f"column `{name}` is constant ({values[0]:g}) {where}: nothing can correlate with it")

@@ -63,7 +63,7 @@ def analyze(
     xs = x or ["pruned_train_loss"]
     progress = Quiet() if as_json else Bars()
 
-    def options() -> analysis.Options:  # made once a source is found: its modules take time to load
+    def options() -> "analysis.Options":  # made once a source is found: its modules take time to load
         return analysis.Options(
             margin=margin, alpha=alpha, seed=seed, target=target, other_images=other_images, resamples=resamples
         )
