@@ -66,14 +66,14 @@ WORKS = {
         shape=InputShape(channels=1, height=32, width=32, classes=10),
         images=60_000,
         recipe=SGD,
-        fleets=(1, 4, 16, 64, 256, 1024),
+        fleets=(1, 4, 16, 64, 256),
     ),
     "resnet56": Work(
         model="resnet56",
         shape=InputShape(channels=3, height=32, width=32, classes=10),
         images=50_000,
         recipe=SGD.model_copy(update={"batch_size": 128}),
-        fleets=(1, 2, 4, 8, 16, 32),
+        fleets=(1, 4, 8, 16),
     ),
 }
 
@@ -149,8 +149,11 @@ def equality(setting: Setting) -> Found:
     In float64 three networks trained, the third made to diverge; in float32 a network's loss.
     """
     cpu = torch.device("cpu")
-    for name, work in setting.works().items():
-        images = (10, 6) if setting.tiny else (300, 100)
+    for name, work in (
+        ("lenet5-mini", WORKS["lenet5-mini"]),
+        ("resnet20", replace(WORKS["resnet56"], model="resnet20")),
+    ):
+        images = (10, 6) if setting.tiny else (100, 50)
         here, there = (doubled(noise(work.shape, *images, device)) for device in (cpu, setting.device))
         nets = [net.double() for net in work.nets(3, cpu)]
         recipe = work.recipe.model_copy(update={"epochs": 2, "batch_size": 4 if setting.tiny else 64})
@@ -267,28 +270,49 @@ def convolution(setting: Setting) -> Found:
     """Steps with grouped convolutions, as vmap makes them, against products of unfolded images."""
     for name, work in setting.works().items():
         data = setting.data(work)
-        counts = work.fleets[:: max(1, len(work.fleets) // 3)]
-        for count in counts:
+        for count in work.fleets[-1:] if setting.tiny else work.fleets[2:5]:
             spent, weights = {}, {}
-            for how in ("grouped", "products"):
+            for way in WAYS:
                 clear()
-                nets = work.nets(count, setting.device)
-                if how == "products":
-                    nets = [as_products(net) for net in nets]
+                nets = [convolving(net, way) for net in work.nets(count, setting.device)]
                 fleet = StackedFleet(nets, data, [work.recipe] * count)
                 fleet.set_rates([work.recipe.lr] * count)
                 fleet.step(first_batch(work, data), never)
-                weights[how] = fleet.member(0)
-                spent[how] = setting.time(partial(fleet.step, first_batch(work, data), never), 5)
+                weights[way] = fleet.member(0)
+                spent[way] = setting.time(partial(fleet.step, first_batch(work, data), never), 5)
                 del fleet, nets
             yield (
                 f"{name}, {count} networks",
                 {
-                    **{f"{how}_step_ms": 1e3 * seconds for how, seconds in spent.items()},
-                    "grouped_over_products": spent["grouped"] / spent["products"],
-                    "largest_difference_of_weights_after_a_step": difference(weights["grouped"], weights["products"]),
+                    **{f"{way}_step_ms": 1e3 * seconds for way, seconds in spent.items()},
+                    "largest_difference_of_weights_after_a_step": max(
+                        difference(weights["grouped"], weights[way]) for way in ("columns", "rows")
+                    ),
                 },
             )
+
+
+def kernels(setting: Setting) -> Found:
+    """Where the time of a step goes: the kernels that take most of it, in ms a step."""
+    for name, work in setting.works().items():
+        data = setting.data(work)
+        count = work.fleets[len(work.fleets) // 2]
+        fleet = make_fleet(work, count, data, capture=False)
+        fleet.step(first_batch(work, data), never)
+        kind = torch.profiler.ProfilerActivity
+        watched = [kind.CPU, kind.CUDA] if setting.device.type == "cuda" else [kind.CPU]
+        with torch.profiler.profile(activities=watched) as profile:
+            for _ in range(3):
+                fleet.step(first_batch(work, data), never)
+            setting.wait()
+        own = {
+            event.key[:90]: (
+                event.self_device_time_total if setting.device.type == "cuda" else event.self_cpu_time_total
+            )
+            for event in profile.key_averages()
+        }
+        most = sorted(own.items(), key=lambda item: -item[1])[:16]
+        yield f"{name}, {count} networks", {key: round(micros / 3e3, 4) for key, micros in most}
 
 
 def precision(setting: Setting) -> Found:
@@ -328,28 +352,48 @@ def study(setting: Setting) -> Found:
 
 
 SECTIONS = {
-    section.__name__: section for section in (machine, equality, graphs, fleets, sizes, convolution, precision, study)
+    section.__name__: section
+    for section in (machine, convolution, kernels, precision, fleets, sizes, study, graphs, equality)
 }
 
 
-class Products(nn.Conv2d):
-    """A convolution as a product of its weights with unfolded images."""
+class Columns(nn.Conv2d):
+    """A convolution as a product of its weights with unfolded images, a column a place."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, filters, height, width)."""
-        columns_BFP = F.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride)  # type: ignore[arg-type]
-        (height, kernel, pad, stride) = (x.shape[2], self.kernel_size[0], int(self.padding[0]), self.stride[0])
-        y_BOP = torch.einsum("of,bfp->bop", self.weight.flatten(1), columns_BFP)
-        if self.bias is not None:
-            y_BOP = y_BOP + self.bias[:, None]
-        return y_BOP.unflatten(2, ((height + 2 * pad - kernel) // stride + 1, -1))
+        windows_BChwij = unfolded(x, self)
+        columns_BFP = windows_BChwij.permute(0, 1, 4, 5, 2, 3).flatten(1, 3).flatten(2)
+        y = torch.matmul(self.weight.flatten(1), columns_BFP).unflatten(2, windows_BChwij.shape[2:4])
+        return y if self.bias is None else y + self.bias[:, None, None]
 
 
-def as_products(net: nn.Module) -> nn.Module:
-    """`net` itself, its convolutions computed by `Products`."""
+class Rows(nn.Conv2d):
+    """A convolution as a product of unfolded images with its weights, a row a place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, filters, height, width)."""
+        windows_BChwij = unfolded(x, self)
+        rows_PF = windows_BChwij.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)
+        places = (len(x), *windows_BChwij.shape[2:4])
+        y = torch.mm(rows_PF, self.weight.flatten(1).t()).unflatten(0, places).permute(0, 3, 1, 2).contiguous()
+        return y if self.bias is None else y + self.bias[:, None, None]
+
+
+def unfolded(x: Tensor, layer: nn.Conv2d) -> Tensor:
+    """The windows that the layer sees, (B, C, height, width, kernel, kernel): a view but for the padding."""
+    (pad, stride, kernel) = (int(layer.padding[0]), layer.stride[0], layer.kernel_size[0])
+    return F.pad(x, (pad, pad, pad, pad)).unfold(2, kernel, stride).unfold(3, kernel, stride)
+
+
+WAYS: dict[str, type[nn.Conv2d]] = {"grouped": nn.Conv2d, "columns": Columns, "rows": Rows}
+
+
+def convolving(net: nn.Module, way: str) -> nn.Module:
+    """`net` itself, its convolutions computed in this way."""
     for layer in net.modules():
         if type(layer) is nn.Conv2d:
-            layer.__class__ = Products
+            layer.__class__ = WAYS[way]
     return net
 
 

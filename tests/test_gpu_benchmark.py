@@ -23,7 +23,7 @@ def found(gpu: Any, section: str) -> dict[str, dict[str, Any]]:
     return dict(gpu.SECTIONS[section](setting))
 
 
-@pytest.mark.parametrize("section", ["machine", "graphs", "fleets", "sizes", "convolution", "precision"])
+@pytest.mark.parametrize("section", ["machine", "graphs", "fleets", "sizes", "convolution", "precision", "kernels"])
 def test_a_section_measures_both_networks(gpu: Any, section: str) -> None:
     cases = found(gpu, section)
     expected = {"device", "ceilings"} if section == "machine" else {"lenet5-mini", "resnet20"}

@@ -110,7 +110,9 @@ class StackedFleet:
         self._steps = torch.zeros((), dtype=torch.float64, device=first.device)
         self._lr_N = first.new_zeros(len(nets))
         self._decay_N = first.new_tensor([own.weight_decay for own in recipes])
-        self._graphs: dict[int, _Graph] = {}
+        self._loss_N = torch.zeros(len(nets), dtype=torch.float64, device=first.device)
+        self._right_N = torch.zeros(len(nets), dtype=torch.int64, device=first.device)
+        self._graphs: dict[tuple[str, int], _Graph] = {}
 
     def set_rates(self, lr_N: Sequence[float]) -> None:
         """As `Fleet.set_rates`."""
@@ -121,13 +123,7 @@ class StackedFleet:
         if stop():
             raise Stopped
         images, labels = self._train.images_NCHW[batch_B], self._train.labels_N[batch_B]
-        if not self._capture:
-            self._step(images, labels)
-            return
-        size = len(batch_B)
-        if size not in self._graphs:  # two sizes at most: whole batches and the last
-            self._graphs[size] = _Graph(self._step, images, labels, self._state())
-        self._graphs[size].replay(images, labels)
+        self._run("step", self._step, images, labels, self._state)
 
     def figures(self, stop: Stop) -> list[Figures]:
         """As `Fleet.figures`."""
@@ -179,20 +175,43 @@ class StackedFleet:
         root = (square / (1 - _BETA2**self._steps)).sqrt() + _EPSILON
         weight.mul_(1 - lr * decay).sub_(lr * mean / (1 - _BETA1**self._steps) / root)
 
+    def _run(
+        self,
+        what: str,
+        work: Callable[[Tensor, Tensor], None],
+        images: Tensor,
+        labels: Tensor,
+        state: Callable[[], list[Tensor]],
+    ) -> None:
+        """Do `work` on a batch, which changes the tensors of `state` alone; on a GPU, as a graph of its size.
+
+        There are few sizes: whole batches and the last one of a split.
+        """
+        if not self._capture:
+            return work(images, labels)
+        key = (what, len(labels))
+        if key not in self._graphs:
+            self._graphs[key] = _Graph(work, images, labels, state())
+        return self._graphs[key].replay(images, labels)
+
     @torch.no_grad()
     def _evaluate(self, split: Split, stop: Stop) -> list[tuple[float, float]]:
-        """In batches as large as those of training, for which there is memory."""
-        loss_N = torch.zeros(len(self._lr_N), dtype=torch.float64, device=self._lr_N.device)
-        correct_N = torch.zeros(len(self._lr_N), dtype=torch.int64, device=self._lr_N.device)
-        size = self._recipe.batch_size
+        """In batches as large as those of training, for which there is memory; of few networks, in larger ones."""
+        self._loss_N.zero_()
+        self._right_N.zero_()
+        size = max(self._recipe.batch_size, split.at_once // len(self._lr_N))
         for images, labels in zip(torch.split(split.images_NCHW, size), torch.split(split.labels_N, size), strict=True):
             if stop():
                 raise Stopped
-            logits_NBK = self._stack.logits(images, training=False).double()
-            loss_N += _cross_entropy(logits_NBK, labels).sum(1)
-            correct_N += (logits_NBK.argmax(2) == labels).sum(1)
+            self._run("judge", self._judge, images, labels, lambda: [self._loss_N, self._right_N])
         count = len(split)
-        return list(zip((loss_N / count).tolist(), (correct_N.double() / count).tolist(), strict=True))
+        return list(zip((self._loss_N / count).tolist(), (self._right_N.double() / count).tolist(), strict=True))
+
+    @torch.no_grad()
+    def _judge(self, images_BCHW: Tensor, labels_B: Tensor) -> None:
+        logits_NBK = self._stack.logits(images_BCHW, training=False).double()
+        self._loss_N += _cross_entropy(logits_NBK, labels_B).sum(1)
+        self._right_N += (logits_NBK.argmax(2) == labels_B).sum(1)
 
     def _state(self) -> list[Tensor]:
         """Every tensor that a step changes."""
