@@ -17,8 +17,8 @@ from trueoracle.words.progress import Quiet
 Work = Callable[[], object]
 Clock = Callable[[], float]
 
-# Twelve sums at once keep both multiply-add units of a core busy, and stay in its registers.
-_SUMS, _STEPS, _REPEATS = 12, 2_000_000, 7
+# Twelve registers of sums at once keep both multiply-add units of a core busy.
+_SUMS, _STEPS, _REPEATS = 12 * target().numbers // LANES, 2_000_000, 7
 
 
 def core_seconds(work: Work, clock: Clock = time.process_time) -> float:
