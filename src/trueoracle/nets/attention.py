@@ -107,7 +107,7 @@ def _by_head(net: nn.Module, name: str, module: nn.Module) -> Found:
     if head_dim is None or width % head_dim:
         return "it says no size of a head"
     count = width // head_dim
-    if getattr(getattr(module, "config", None), "alibi", False):
+    if getattr(getattr(module, "config", None), "alibi", False):  # Falcon
         return "its biases of position are made for all heads outside of it"
     if rows == width + 2 * head_dim and count > 1:  # one key/value head for all, which stays
         queries_UC = _blocks(width, count)

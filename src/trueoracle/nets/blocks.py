@@ -4,6 +4,7 @@ import numpy as np
 from torch import nn
 
 from trueoracle.nets.attention import heads
+from trueoracle.nets.experts import expert_sites
 from trueoracle.nets.linear import inputs, is_linear, outputs
 from trueoracle.nets.sites import Cut, Kind, Role, Site, Sites
 
@@ -36,7 +37,7 @@ def head_sites(net: nn.Module) -> Sites:
 
 
 def neuron_sites(net: nn.Module) -> Sites:
-    """The hidden neurons of every MLP that is known by the names of its layers."""
+    """The hidden neurons of every MLP that is known by the names of its layers; of mixtures, whole experts too."""
     modules = dict(net.named_modules())
     found: dict[str, Site] = {}
     for name in modules:
@@ -47,6 +48,7 @@ def neuron_sites(net: nn.Module) -> Sites:
                 site = _neurons(modules, [f"{inside}{maker}" for maker in makers], f"{inside}{sums}")
                 if site is not None:
                     found[site.name] = site
+    found |= {site.name: site for site in expert_sites(net)}
     return Sites(found)
 
 

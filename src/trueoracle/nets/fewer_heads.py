@@ -19,7 +19,7 @@ _HEAD_COUNTS = (
 )
 
 
-def tell_heads(attention: nn.Module, part: SiteMask) -> None:
+def tell_heads(attention: Any, part: SiteMask) -> None:
     """Tell the module which heads, or groups of them, are left of a site of heads."""
     if isinstance(attention, nn.MultiheadAttention):
         _free_of_width(attention, part)
@@ -30,7 +30,7 @@ def tell_heads(attention: nn.Module, part: SiteMask) -> None:
             setattr(attention, name, count // part.units * len(part.kept))
     if hasattr(attention, "qkv_proj"):  # Phi-3 reads where queries end off the configuration, which all layers share
         attention.config = copy(attention.config)
-        attention.config.num_attention_heads = attention.config.num_attention_heads // part.units * len(part.kept)  # type: ignore[union-attr,operator,assignment]
+        attention.config.num_attention_heads = attention.config.num_attention_heads // part.units * len(part.kept)
     if hasattr(attention, "attention_bias_cache"):  # LeViT
         attention.attention_bias_cache = {}
     if makes_alibi(attention):
@@ -42,21 +42,21 @@ def makes_alibi(attention: nn.Module) -> bool:
     return type(attention).__name__ == "BloomAttention"
 
 
-def _pick_alibi(attention: nn.Module, part: SiteMask) -> None:
+def _pick_alibi(attention: Any, part: SiteMask) -> None:
     """From now on the module picks the biases of the heads that it has; which these are stays in its state."""
     kept = torch.tensor(part.kept)
     if hasattr(attention, "heads_left"):
-        attention.heads_left = attention.heads_left[kept]  # type: ignore[index]
+        attention.heads_left = attention.heads_left[kept]
         return
     attention.register_buffer("heads_left", kept)
     attention.register_forward_pre_hook(_picked, with_kwargs=True)
 
 
-def _picked(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
+def _picked(attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
     states_BTC = args[0] if args else kwargs["hidden_states"]
     alibi = kwargs["alibi"]  # (B x H, 1, S)
-    kept = attention.heads_left.to(alibi.device)  # type: ignore[union-attr]
-    picked = alibi.unflatten(0, (len(states_BTC), -1))[:, kept].flatten(0, 1)
+    kept = attention.heads_left.to(alibi.device)
+    picked = alibi.reshape(len(states_BTC), -1, *alibi.shape[1:])[:, kept].flatten(0, 1)
     return args, {**kwargs, "alibi": picked}
 
 
@@ -91,7 +91,7 @@ class FewerHeads(nn.MultiheadAttention):
         batched, first = query.dim() == 3, self.batch_first
         query, key, value = ((x if first else x.transpose(0, 1)) if batched else x[None] for x in (query, key, value))
         q_BHTd, k_BHSd, v_BHSd = (
-            F.linear(x, weight, bias).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+            F.linear(x, weight, bias).reshape(*x.shape[:2], self.num_heads, self.head_dim).transpose(1, 2)
             for x, weight, bias in zip((query, key, value), self.in_proj_weight.chunk(3), self._biases(), strict=True)
         )
         weights_BHTS = q_BHTd @ k_BHSd.transpose(-1, -2) / self.head_dim**0.5
@@ -112,7 +112,7 @@ class FewerHeads(nn.MultiheadAttention):
         """Both as numbers that are added, in four dimensions."""
         masks = []
         if attn_mask is not None:
-            mask = attn_mask if attn_mask.dim() == 2 else attn_mask.unflatten(0, (-1, self.num_heads))
+            mask = attn_mask if attn_mask.dim() == 2 else attn_mask.reshape(-1, self.num_heads, *attn_mask.shape[1:])
             masks.append(_added(mask, like_BHTS))
         if key_padding_mask is not None:
             masks.append(_added(key_padding_mask.reshape(len(like_BHTS), 1, 1, -1), like_BHTS))
