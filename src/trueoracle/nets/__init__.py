@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from trueoracle.nets.models import MODELS, build, check_forward, classes_of, has_weights, usual_shape
     from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
     from trueoracle.nets.removal import l1_kept, remove
-    from trueoracle.nets.silence import silenced
+    from trueoracle.nets.silence import silenced, unnormalised
     from trueoracle.nets.sites import HEADS, Cut, Kind, Normalisation, Role, Site, Sites
     from trueoracle.nets.weighing import unit_weights
     from trueoracle.nets.weights import load_weights, state_bytes, weights_from_bytes
@@ -50,6 +50,7 @@ __all__ = [
     "state_bytes",
     "unit_costs",
     "unit_weights",
+    "unnormalised",
     "usual_shape",
     "weights_from_bytes",
 ]

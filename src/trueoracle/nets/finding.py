@@ -7,10 +7,10 @@ from torch import nn
 from torch.nn.utils.prune import BasePruningMethod
 
 from trueoracle.nets.blocks import head_sites, neuron_sites
-from trueoracle.nets.proof import proved
+from trueoracle.nets.proof import Trial, proved
 from trueoracle.nets.sites import Site, Sites
 from trueoracle.nets.text import decoder
-from trueoracle.nets.tracing import traced_sites
+from trueoracle.nets.tracing import Tracing
 from trueoracle.words.errors import ModelError
 from trueoracle.words.shape import InputShape, Shape, TextShape
 
@@ -24,14 +24,26 @@ def find_sites(net: nn.Module, shape: Shape) -> Sites:
     """
     check_plain(net)
     with _in_eval_mode(net):
-        sites = _language_sites(net) if isinstance(shape, TextShape) else _image_sites(net, shape)
-        passed = proved(net, sites, shape) if sites else sites
+        passed = _text_sites(net, shape) if isinstance(shape, TextShape) else _image_sites(net, shape)
     return _in_order(net, passed, passed.refused)
 
 
 def _image_sites(net: nn.Module, shape: InputShape) -> Sites:
+    """The sites that pass, of the way to cut in which most do."""
     heads = head_sites(net)
-    others = traced_sites(net, shape, heads)
+    tracing = Tracing(net, shape, heads)
+    first = _all(heads, tracing.sites())
+    if not first:
+        return first
+    trial = Trial(net, shape)
+    best = proved(trial, first)
+    for others in tracing.alternatives(best):
+        tried = proved(trial, _all(heads, others))
+        best = tried if len(tried) > len(best) else best
+    return best
+
+
+def _all(heads: Sites, others: Sites) -> Sites:
     return Sites({**heads, **others}, {**heads.refused, **others.refused})
 
 
@@ -57,18 +69,21 @@ def check_plain(net: nn.Module) -> None:
                 )
 
 
-def _language_sites(net: nn.Module) -> Sites:
+def _text_sites(net: nn.Module, shape: TextShape) -> Sites:
     heads = head_sites(net)
     every = {**heads, **neuron_sites(net)}
     inside = decoder(net)
     found = {name: site for name, site in every.items() if name.startswith(inside)}
     outside = dict.fromkeys(every.keys() - found.keys(), f"it is no part of the language model, `{inside}`")
-    return Sites(found, {**heads.refused, **outside})
+    sites = Sites(found, {**heads.refused, **outside})
+    return proved(Trial(net, shape), sites) if sites else sites
 
 
 def _in_order(net: nn.Module, found: Mapping[str, Site], refused: Mapping[str, str]) -> Sites:
-    """In the order of the network's modules."""
+    """In the order of the network's modules, and of their bare parameters."""
     if not found:
         reasons = (f": of `{layer}`, {reason}" for layer, reason in refused.items())
         raise ModelError(f"{type(net).__name__} has no site{next(reasons, ', for it has no layers that are known')}")
-    return Sites({name: found[name] for name, _ in net.named_modules() if name in found}, refused)
+    place = {name: at for at, (name, _) in enumerate(net.named_modules())}
+    order = sorted(found, key=lambda name: place.get(name, place.get(name.rpartition(".")[0], 0)))
+    return Sites({name: found[name] for name in order}, refused)

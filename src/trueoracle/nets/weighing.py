@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from trueoracle.nets.sites import HEADS, Role, Site
+from trueoracle.nets.sites import HEADS, Cut, Role, Site
 
 
 def unit_weights(net: nn.Module, site: Site) -> Tensor:
@@ -13,14 +13,22 @@ def unit_weights(net: nn.Module, site: Site) -> Tensor:
     columns of the output projection too.
     """
     parts = [
-        _channels_first(net.get_submodule(cut.layer), cut.role)[torch.from_numpy(cut.channels_UC)].flatten(1)
+        _channels_first(net, cut)[torch.from_numpy(cut.channels_UC)].flatten(1)
         for cut in site.cuts
         if cut.role is Role.PRODUCER or (site.kind in HEADS and cut.role is Role.CONSUMER)
     ]
     return torch.cat(parts, 1)
 
 
-def _channels_first(layer: nn.Module, role: Role) -> Tensor:
-    weight: Tensor = layer.weight.detach().double().cpu()  # type: ignore[operator]
+def _channels_first(net: nn.Module, cut: Cut) -> Tensor:
+    """(C, P): the weights of each channel of a side of a layer, or of a bare parameter."""
+    layer = dict(net.named_modules()).get(cut.layer)
+    if layer is None:
+        return net.get_parameter(cut.layer).detach().double().cpu().movedim(cut.dim, 0).flatten(1)
+    weight: Tensor = layer.weight.detach().double().cpu()
+    if isinstance(layer, nn.Embedding):
+        return weight.T
     inputs_first = type(layer).__name__ == "Conv1D" or getattr(layer, "transposed", False)
-    return (weight if inputs_first is (role is Role.CONSUMER) else weight.transpose(0, 1)).flatten(1)
+    if getattr(layer, "transposed", False) and layer.groups > 1:
+        weight = torch.cat(weight.chunk(layer.groups), 1)
+    return (weight if inputs_first is (cut.role is Role.CONSUMER) else weight.transpose(0, 1)).flatten(1)
