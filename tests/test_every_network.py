@@ -31,6 +31,7 @@ NETWORKS = {
     },
 }
 MASKS = 3
+LONG = ("classifiers: MobileViT", "classifiers: CvT", "classifiers: Swin", "classifiers: EfficientNet")
 
 
 def random_mask(sites: Sites, seed: int) -> Mask:
@@ -79,7 +80,9 @@ def _cut_dims(module: nn.Module | None, layer: str, role: Role, dim: int) -> lis
     return [(f"{layer}.{name}", dim) for name, _ in module.named_parameters(recurse=False)]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in NETWORKS]
+)
 def test_random_masks_over_all_sites_are_removed_exactly(name: str) -> None:
     factory, shape = NETWORKS[name]
     net = zoo.made(factory)

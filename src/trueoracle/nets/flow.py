@@ -199,19 +199,21 @@ class Flow:
             return None
         dims = [dim % tensor.ndim for dim in dims]
         inside, outside = set(varying(numbers)) & set(dims), set(varying(numbers)) - set(dims)
-        if inside and outside:  # a group of channels gives a number of its own, so it stays or goes as a whole
-            for dim in sorted(inside):
-                first = numbers.narrow(dim, 0, 1)
-                one, other = narrowed(first.expand(numbers.shape), numbers)
-                both = (one != 0) & (other != 0)
-                self.ties.tie(one[both].numpy(), other[both].numpy())
-                if bool((both != ((one != 0) | (other != 0))).any()):
-                    self._beside(present(numbers), operation)
+        if inside and outside and self._is_split(numbers):
+            # Each group of channels gives a number of its own, so it stays or goes as a whole.
+            for dim in inside:
+                one, other = narrowed(numbers.narrow(dim, 0, 1).expand(numbers.shape), numbers)
+                self.ties.tie(one.numpy(), other.numpy())
             return self._resolved(numbers)
         if inside:
             self.ties.normalised.append((present(numbers), Normalisation(self.path, operation, tuple(sorted(dims)))))
             return None
         return numbers
+
+    def _is_split(self, numbers: Tensor) -> bool:
+        """Whether it is a view that lays channels out in rows and columns, as `Ties.splits` knows them."""
+        laid = self.ties.roots(narrowed(numbers)[0].squeeze().numpy())
+        return any(np.array_equal(self.ties.roots(split), laid) for split in self.ties.splits)
 
     def over_pixels(self, tensor: Tensor, pixels: int, operation: str) -> Tensor | None:
         """The channels of an operation on the last `pixels` dimensions, each of size 1."""

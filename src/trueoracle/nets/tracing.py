@@ -24,9 +24,6 @@ from trueoracle.words.shape import InputShape
 
 _ROUNDS = 8  # of tying halves; a chain of blocks that split their channels needs a few
 
-Signature = tuple[tuple[Side, int], ...]
-"""The sides in which a unit lies, and how many channels of each."""
-
 
 class Tracing:
     """What one image of `shape` shows of `net`; `others` are sites of other kinds, whose units are none of these.
@@ -151,6 +148,7 @@ class _Units:
         self.places = [
             places for side, numbers in ties.sides.items() for places in self._places(side, ties.roots(numbers))
         ]
+        self.held = {places.side: set(places.roots.tolist()) for places in self.places}
         self.signatures = self._signatures()
 
     def _places(self, side: Side, roots: Numbers) -> Iterator[_Places]:
@@ -171,19 +169,21 @@ class _Units:
                 root, f"its units are tied to `{side.layer}`, of whose dimensions no single one is theirs"
             )
 
-    def _signatures(self) -> dict[int, Signature]:
-        counts: dict[int, list[tuple[Side, int]]] = {}
-        for places in self.places:
+    def _signatures(self) -> dict[int, int]:
+        """Of each root a number: the same for units that lie in the same sides, as many channels each."""
+        counts: dict[int, list[int]] = {}
+        for place, places in enumerate(self.places):
             found, many = np.unique(places.roots, return_counts=True)
             for root, count in zip(found.tolist(), many.tolist(), strict=True):
-                counts.setdefault(root, []).append((places.side, count))
-        return {root: tuple(lies) for root, lies in counts.items()}
+                counts.setdefault(root, []).extend((place, count))
+        numbers: dict[tuple[int, ...], int] = {}
+        return {root: numbers.setdefault(tuple(lies), len(numbers)) for root, lies in counts.items()}
 
     def parted(self) -> Iterator[tuple[Side, list[list[int]]]]:
         """The outputs of layers whose units do not all lie alike: the roots, in the order of their channels."""
         for places in self.places:
             if places.side.role is Role.PRODUCER:
-                groups: dict[Signature, list[int]] = {}
+                groups: dict[int, list[int]] = {}
                 for root in dict.fromkeys(places.roots.tolist()):
                     groups.setdefault(self.signatures[root], []).append(root)
                 if len(groups) > 1:
@@ -224,12 +224,12 @@ class _Units:
             return reason
         if (layer := next((parted[root] for root in units if root in parted), None)) is not None:
             return f"its units are tied to only a part of the outputs of `{layer}`, or to unequal parts of them"
-        if not any(side.role is Role.CONSUMER for side, _ in self.signatures[units[0]]):
+        places = [places for places in self.places if units[0] in self.held[places.side]]
+        if not any(each.side.role is Role.CONSUMER for each in places):
             return "no layer sums over its units: they lead nowhere, or out of PyTorch on the way"
         if len(units) == 1:
             return "all its outputs can only go together"
-        lies = dict.fromkeys(side for side, _ in self.signatures[units[0]])
-        cuts = tuple(_cut(places, units) for places in self.places if places.side in lies)
+        cuts = tuple(_cut(each, units) for each in places)
         return Site(
             name=name,
             kind=Kind.FILTER if self._convolves(name) else Kind.NEURON,
