@@ -7,7 +7,7 @@ from trueoracle.words.rooms import on_demand
 if TYPE_CHECKING:
     from trueoracle.nets.cost import Cost, cost, unit_costs
     from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
-    from trueoracle.nets.finding import find_sites
+    from trueoracle.nets.finding import copied, find_sites
     from trueoracle.nets.language import save_language_model
     from trueoracle.nets.models import MODELS, build, check_forward, classes_of, has_weights, usual_shape
     from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
@@ -36,6 +36,7 @@ __all__ = [
     "check_forward",
     "check_removal",
     "classes_of",
+    "copied",
     "cost",
     "evaluate",
     "find_sites",

@@ -1,7 +1,7 @@
 """All sites of a network."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from copy import deepcopy
 
 from torch import nn
 from torch.nn.utils.prune import BasePruningMethod
@@ -22,10 +22,27 @@ def find_sites(net: nn.Module, shape: Shape) -> Sites:
     and what lies outside of the decoder, as eyes do, is no site. Raises `ModelError` where `net` cannot be traced or
     has no site.
     """
-    check_plain(net)
-    with _in_eval_mode(net):
-        passed = _text_sites(net, shape) if isinstance(shape, TextShape) else _image_sites(net, shape)
+    net = copied(net)  # of its own: a network may be at work in another thread
+    passed = _text_sites(net, shape) if isinstance(shape, TextShape) else _image_sites(net, shape)
     return _in_order(net, passed, passed.refused)
+
+
+def copied(net: nn.Module) -> nn.Module:
+    """A copy in eval mode; `ModelError` where weights are computed anew in front of each forward pass, which no cut survives."""
+    for name, module in net.named_modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, BasePruningMethod):
+                raise ModelError(
+                    f"`{name}` is masked by torch.nn.utils.prune: make its mask permanent first, by "
+                    f"torch.nn.utils.prune.remove(module, '{hook._tensor_name}')"
+                )
+    try:
+        return deepcopy(net).eval()
+    except Exception as error:  # whatever a user's module raises, or PyTorch for weights that are computed from others
+        raise ModelError(
+            f"{type(net).__name__} cannot be copied: {str(error).splitlines()[0]} (weights that are computed from others, "
+            "as by torch.nn.utils.weight_norm, must be made permanent first)"
+        ) from error
 
 
 def _image_sites(net: nn.Module, shape: InputShape) -> Sites:
@@ -45,28 +62,6 @@ def _image_sites(net: nn.Module, shape: InputShape) -> Sites:
 
 def _all(heads: Sites, others: Sites) -> Sites:
     return Sites({**heads, **others}, {**heads.refused, **others.refused})
-
-
-@contextmanager
-def _in_eval_mode(net: nn.Module) -> Iterator[None]:
-    training = [module for module in net.modules() if module.training]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def check_plain(net: nn.Module) -> None:
-    """`ModelError` where weights are computed in front of each forward pass, for then they cannot be cut."""
-    for name, module in net.named_modules():
-        for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, BasePruningMethod):
-                raise ModelError(
-                    f"`{name}` is masked by torch.nn.utils.prune: make its mask permanent first, by "
-                    f"torch.nn.utils.prune.remove(module, '{hook._tensor_name}')"
-                )
 
 
 def _text_sites(net: nn.Module, shape: TextShape) -> Sites:

@@ -83,7 +83,8 @@ def _move(flow: Flow, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], 
         return
     if "channel_shuffle" in name and (rows := flow.rows(args[0], 1)) is not None:
         flow.ties.splits.append(rows[0].reshape(args[1], -1).numpy())
-    moved = func(first, *args[1:], **kwargs)
+    rest = tree_map_only(Tensor, lambda index: index.cpu(), args[1:])
+    moved = func(first, *rest, **kwargs)
     for value, numbers in zip(tree_leaves(result), tree_leaves(moved), strict=True):
         flow.put(value, numbers)
     if "split" in name or "chunk" in name:

@@ -5,7 +5,6 @@ fresh network has zeros and ones where mistakes would hide.
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
 from math import sqrt
 from typing import Any
 
@@ -64,7 +63,7 @@ def check_answers(net: nn.Module, shape: Shape) -> None:
 
 
 class Trial:
-    """A network that is pruned and silenced, to compare both.
+    """A network that is pruned and silenced, to compare both; it is the trial's own, and changed.
 
     `ModelError` where the network itself gives no answer to go by: numbers that are not finite, or other ones each time.
     """
@@ -74,8 +73,8 @@ class Trial:
         self._known: dict[tuple[object, ...], str | None] = {}
         self.shape = shape
         self.parameters = sum(parameter.numel() for parameter in net.parameters())
-        self.copied = self.parameters <= _MOST_COPIED
-        self.net = lively(deepcopy(net).double()) if self.copied else net
+        self.exact = self.parameters <= _MOST_COPIED
+        self.net = lively(net.double()) if self.exact else net
 
     def small(self, sites: int) -> bool:
         return self.parameters * sites <= _SMALL
@@ -107,7 +106,7 @@ class Trial:
             return "its removal would change nothing"
         with unnormalised(self.net, left_out), silenced(self.net, mask, sites):
             wanted = logits_of_noise(self.net, self.shape, examples)
-        tolerance = (_EXACT if self.copied else _ROUNDED) * float(wanted.abs().max())
+        tolerance = (_EXACT if self.exact else _ROUNDED) * float(wanted.abs().max())
         if found.shape == wanted.shape and torch.allclose(found, wanted, rtol=0, atol=tolerance):
             return None
         return (
