@@ -10,7 +10,6 @@ from trueoracle.nets import Sites, find_sites, remove, silenced
 from trueoracle.nets.fewer_heads import free_of_width
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.silence import unnormalised
-from trueoracle.words.errors import ModelError
 from trueoracle.words.mask import Mask, SiteMask
 
 NETWORKS = {
@@ -34,13 +33,6 @@ def test_it_answers_the_same_question_in_one_way(name: str) -> None:
     assert first.std() > 1e-3
 
 
-# Each says why in one line.
-REFUSED = {
-    "handmade: tied_weights": "is no site",
-    "handmade: functional": "is no site",
-}
-
-
 def random_mask(sites: Sites, rng: np.random.Generator) -> Mask:
     """Some units of every site that has two, and at least one is left."""
     parts = []
@@ -51,7 +43,7 @@ def random_mask(sites: Sites, rng: np.random.Generator) -> Mask:
     return Mask(rank=0, sites=tuple(parts))
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in REFUSED])
+@pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
 def test_removal_is_silence(name: str) -> None:
     """Random joint masks over all sites: the pruned network runs and is the silenced one, in float64."""
@@ -73,13 +65,6 @@ def test_removal_is_silence(name: str) -> None:
         with unnormalised(seen_through, left_out), silenced(seen_through, mask, sites):
             wanted = logits_of_noise(seen_through, shape, 2)
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-7 * float(wanted.abs().max()))
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_site_says_why(name: str) -> None:
-    factory, shape = NETWORKS[name]
-    with pytest.raises(ModelError, match="has no site: of "):
-        find_sites(zoo.made(factory), shape)
 
 
 def test_heads_free_of_their_width_compute_the_same() -> None:

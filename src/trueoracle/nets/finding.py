@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.utils.prune import BasePruningMethod
 
 from trueoracle.nets.blocks import head_sites, neuron_sites
+from trueoracle.nets.depth import block_sites
 from trueoracle.nets.proof import Trial, proved
 from trueoracle.nets.sites import Site, Sites
 from trueoracle.nets.text import decoder
@@ -16,7 +17,7 @@ from trueoracle.words.shape import InputShape, Shape, TextShape
 
 
 def find_sites(net: nn.Module, shape: Shape) -> Sites:
-    """The sites of `net`: heads by the names of their projections, filters and neurons by tracing an image of `shape`.
+    """The sites of `net`: heads by the names of their projections, blocks by trial, filters and neurons by tracing an image.
 
     In language models nothing is traced: the neurons are those of the MLPs that are known by the names of their layers,
     and what lies outside of the decoder, as eyes do, is no site. Raises `ModelError` where `net` cannot be traced or
@@ -47,7 +48,7 @@ def copied(net: nn.Module) -> nn.Module:
 
 def _image_sites(net: nn.Module, shape: InputShape) -> Sites:
     """The sites that pass, of the way to cut in which most do."""
-    heads = head_sites(net)
+    heads = _with_blocks(head_sites(net), net, shape)
     tracing = Tracing(net, shape, heads)
     first = _all(heads, tracing.sites())
     if not first:
@@ -64,8 +65,12 @@ def _all(heads: Sites, others: Sites) -> Sites:
     return Sites({**heads, **others}, {**heads.refused, **others.refused})
 
 
+def _with_blocks(heads: Sites, net: nn.Module, shape: Shape) -> Sites:
+    return Sites({**heads, **{site.name: site for site in block_sites(net, shape)}}, heads.refused)
+
+
 def _text_sites(net: nn.Module, shape: TextShape) -> Sites:
-    heads = head_sites(net)
+    heads = _with_blocks(head_sites(net), net, shape)
     every = {**heads, **neuron_sites(net)}
     inside = decoder(net)
     found = {name: site for name, site in every.items() if name.startswith(inside)}

@@ -36,8 +36,30 @@ def silenced(net: nn.Module, mask: Mask, sites: Sites) -> Iterator[None]:
             if cut.role is Role.PRODUCER:
                 silent = never if site.kind is Kind.EXPERT else made
                 silent.setdefault(cut.layer, []).extend(cut.channels(part.pruned))
-    with _where(net) as paths, _Silence(net, paths, made, never):
+    with _passed_by(net, mask, sites), _where(net) as paths, _Silence(net, paths, made, never):
         yield
+
+
+@contextmanager
+def _passed_by(net: nn.Module, mask: Mask, sites: Sites) -> Iterator[None]:
+    """While it lasts, a pruned block gives back what it was given."""
+    gone = {
+        sites.named(part.site).blocks[unit]
+        for part in mask.sites
+        if sites.named(part.site).kind is Kind.BLOCK
+        for unit in part.pruned
+    }
+    hooks = [net.get_submodule(name).register_forward_hook(_given_back, with_kwargs=True) for name in gone]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _given_back(_block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    given = args[0] if args else kwargs["hidden_states"]
+    return (given, *output[1:]) if isinstance(output, tuple) else given
 
 
 @contextmanager

@@ -10,14 +10,21 @@ def unit_weights(net: nn.Module, site: Site) -> Tensor:
     """(U, P): all weights that make each unit, biases left out, in float64 on the CPU.
 
     They are the rows of every layer whose outputs the units are; of heads, which are whole little networks, the
-    columns of the output projection too, and of experts all that they have.
+    columns of the output projection too, and of experts and blocks all that they have.
     """
+    if site.kind is Kind.BLOCK:
+        return torch.stack([_all_of(net.get_submodule(name)) for name in site.blocks])
     parts = [
         _channels_first(net, cut)[torch.from_numpy(cut.channels_UC)].flatten(1)
         for cut in site.cuts
         if cut.role is Role.PRODUCER or (site.kind in HEADS and cut.role is Role.CONSUMER) or site.kind is Kind.EXPERT
     ]
     return torch.cat(parts, 1)
+
+
+def _all_of(block: nn.Module) -> Tensor:
+    """Every weight of a block, its vectors left out: they are biases and scales."""
+    return torch.cat([weight.detach().double().cpu().flatten() for weight in block.parameters() if weight.ndim > 1])
 
 
 def _channels_first(net: nn.Module, cut: Cut) -> Tensor:
