@@ -7,10 +7,10 @@ from inspect import signature
 import torch
 from torch import nn
 
-from trueoracle.nets.answers import give_logits
 from trueoracle.nets.hugging_face import pretrained, resnet18, resnet50, vit_b16
 from trueoracle.nets.language import llava_mini, pretrained_language_model, vocabulary
 from trueoracle.nets.lenet import LeNet5Mini
+from trueoracle.nets.outputs import give_logits
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.resnet import CifarResNet
 from trueoracle.nets.vgg import CifarVGG

@@ -1,7 +1,7 @@
 """Where a network's logits are in what it returns: the tensor itself, or the one in a dict, an object or a tuple.
 
 It is found once, on random images; from then on the network's forward pass returns the logits alone, so that nothing
-that calls a network knows of any other answer.
+that calls a network knows of any other output.
 
 Letters: B images, K classes.
 """
@@ -25,7 +25,7 @@ def give_logits(net: nn.Module, shape: InputShape, name: str) -> None:
 
     `ModelError` where it returns no tensor of shape (B, K), or several and none of them is called `logits`.
     """
-    place = _place(_answer(net, shape, name), shape, name)
+    place = _place(_output(net, shape, name), shape, name)
     trained = _place_in_training(net, shape, name)
     if trained is not None and place is not None and trained != place:
         raise ModelError(f"`{name}` must return its logits in training where it returns them otherwise: {place!r}")
@@ -34,7 +34,7 @@ def give_logits(net: nn.Module, shape: InputShape, name: str) -> None:
         _read_at(net, found)
 
 
-def _answer(net: nn.Module, shape: InputShape, name: str) -> Any:
+def _output(net: nn.Module, shape: InputShape, name: str) -> Any:
     try:
         with torch.inference_mode():
             return logits_of_noise(net, shape, _IMAGES)
@@ -47,19 +47,19 @@ def _place_in_training(net: nn.Module, shape: InputShape, name: str) -> "str | i
     copy = deepcopy(net).train()
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            answer = logits_of_noise(copy, shape, _IMAGES)
+            output = logits_of_noise(copy, shape, _IMAGES)
     except Exception:
         return None
-    return _place(answer, shape, f"{name}, in training,")
+    return _place(output, shape, f"{name}, in training,")
 
 
-def _place(answer: Any, shape: InputShape, name: str) -> "str | int | None":
+def _place(output: Any, shape: InputShape, name: str) -> "str | int | None":
     """The key, attribute or index of the logits in what a network returned; None where that is the logits."""
-    if isinstance(answer, Tensor):
-        if answer.shape == (_IMAGES, shape.classes):
+    if isinstance(output, Tensor):
+        if output.shape == (_IMAGES, shape.classes):
             return None
-        raise _no_logits(name, shape, f"one of shape {_form(answer)}")
-    parts = _parts(answer)
+        raise _no_logits(name, shape, f"one of shape {_form(output)}")
+    parts = _parts(output)
     fitting: list[str | int] = [key for key, part in parts.items() if _form(part) == (shape.classes,)]
     if "logits" in fitting:
         return "logits"
@@ -67,22 +67,22 @@ def _place(answer: Any, shape: InputShape, name: str) -> "str | int | None":
         return fitting[0]
     if not fitting:
         held = ", ".join(f"{key}: {_form(part)}" for key, part in parts.items() if isinstance(part, Tensor))
-        raise _no_logits(name, shape, f"a {type(answer).__name__}" + (f" with {held}" if held else ""))
+        raise _no_logits(name, shape, f"a {type(output).__name__}" + (f" with {held}" if held else ""))
     raise ModelError(
         f"`{name}` returns {len(fitting)} tensors that could be the logits ({', '.join(map(str, fitting))}): "
         "return one, or call one `logits`"
     )
 
 
-def _parts(answer: Any) -> dict[str | int, Any]:
+def _parts(output: Any) -> dict[str | int, Any]:
     """What lies in a dict, a tuple or an object, by key, index or attribute."""
-    if isinstance(answer, Mapping):
-        return dict(answer)
-    if isinstance(answer, tuple) and hasattr(answer, "_fields"):
-        return dict(zip(answer._fields, answer, strict=True))
-    if isinstance(answer, tuple | list):
-        return dict(enumerate(answer))
-    return dict(vars(answer)) if hasattr(answer, "__dict__") else {}
+    if isinstance(output, Mapping):
+        return dict(output)
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return dict(zip(output._fields, output, strict=True))
+    if isinstance(output, tuple | list):
+        return dict(enumerate(output))
+    return dict(vars(output)) if hasattr(output, "__dict__") else {}
 
 
 def _form(part: Any) -> tuple[int, ...] | None:
@@ -97,16 +97,16 @@ def _no_logits(name: str, shape: InputShape, found: str) -> ModelError:
 
 
 def _read_at(net: nn.Module, place: "str | int") -> None:
-    """Make `net` return what lies at `place` of its answer: it becomes of a class of its own, derived from its own."""
+    """Make `net` return what lies at `place` of its output: it becomes of a class of its own, derived from its own."""
     own = type(net)
 
     def forward(self: nn.Module, x: Tensor) -> Any:
-        answer = own.forward(self, x)
-        if isinstance(answer, Mapping):
-            return answer[place]
+        output = own.forward(self, x)
+        if isinstance(output, Mapping):
+            return output[place]
         if isinstance(place, int):
-            return answer[place] if isinstance(answer, tuple | list) else answer
-        is_object = isinstance(answer, tuple) or (hasattr(answer, "__dict__") and place in vars(answer))
-        return getattr(answer, place) if is_object else answer
+            return output[place] if isinstance(output, tuple | list) else output
+        is_object = isinstance(output, tuple) or (hasattr(output, "__dict__") and place in vars(output))
+        return getattr(output, place) if is_object else output
 
     net.__class__ = type(own.__name__, (own,), {"forward": forward, "__module__": own.__module__})

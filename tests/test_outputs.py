@@ -1,4 +1,4 @@
-# ruff: noqa: ARG005 - what is made of an answer looks at a part of it
+# ruff: noqa: ARG005 - what is made of an output looks at a part of it
 """What networks return: logits are read where there is no doubt which they are, and refused in one line elsewhere."""
 
 from collections import namedtuple
@@ -13,7 +13,7 @@ import trueoracle
 from trueoracle.data import Dataset, load_dataset
 from trueoracle.fleet import train_fleet
 from trueoracle.nets import evaluate, find_sites, remove
-from trueoracle.nets.answers import give_logits
+from trueoracle.nets.outputs import give_logits
 from trueoracle.words.errors import ModelError
 from trueoracle.words.mask import Mask, SiteMask
 from trueoracle.words.progress import Quiet
