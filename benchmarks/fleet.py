@@ -129,7 +129,7 @@ def train_lanes(lanes: LaneFleet, data: Dataset) -> None:
 
 def evaluate_lanes(lanes: LaneFleet) -> None:
     """Both splits."""
-    lanes.figures(lambda: False)
+    lanes.evaluate(lambda: False)
 
 
 def train_loop(net: nn.Module, data: Dataset) -> None:

@@ -300,7 +300,7 @@ class OverTheBatch(nn.Module):
 
 
 REFUSED = {
-    "group": (lambda: Refused(nn.GroupNorm(2, 6)), r"`between` \(GroupNorm\) mixes the units of `conv`"),
+    "group": (lambda: Refused(nn.GroupNorm(2, 6)), "a unit of `conv` is several outputs of `conv`"),
     "layer": (lambda: Refused(nn.LayerNorm([6, 10, 10])), r"`between` \(LayerNorm\) mixes the units of `conv`"),
     "softmax": (lambda: Refused(Softmax()), r"`softmax` \(softmax\) mixes the units of `conv`"),
     "beside": (lambda: Refused(Beside(), 12), r"`cat` \(cat\) mixes the units of `conv`"),
@@ -314,7 +314,7 @@ REFUSED = {
 def test_what_cannot_be_batched_says_why_and_takes_the_loop(case: str) -> None:
     make, reason = REFUSED[case]
     net = seeded(make)
-    space = MaskSpace((SiteChoice(site="conv", units=6, pruned=3),))
+    space = half_pruned(net, SMALL, "conv")
     with pytest.raises(CannotBatch, match=reason):
         evaluator(net, space, SMALL, path="batched")
     chosen = evaluator(net, space, SMALL)

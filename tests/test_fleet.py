@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset, Split
-from trueoracle.fleet import Backend, Stopped, Trained, assign, figures_of, train, train_alone, train_fleet
+from trueoracle.fleet import Backend, Stopped, Trained, assign, evaluated, train, train_alone, train_fleet
 from trueoracle.fleet.chain import NotAChain, find_chain
 from trueoracle.fleet.kernels import source
 from trueoracle.fleet.lanes import LaneFleet, kernels
@@ -134,7 +134,7 @@ def test_gradients_and_figures_are_those_of_float64(chain: str, way: str) -> Non
         right = gradients(net, data.train)
         ours = weights(net) - weights(trained.net)
         assert (ours - right).abs().max() <= 1e-5 * right.abs().max()
-        exact = figures_of(deepcopy(trained.net).double(), doubled(data))
+        exact = evaluated(deepcopy(trained.net).double(), doubled(data)).figures
         (found,) = trained.curve
         assert found.train_loss == pytest.approx(exact.train_loss, rel=1e-5)
         assert found.test_loss == pytest.approx(exact.test_loss, rel=1e-5)
@@ -161,7 +161,7 @@ def test_twenty_steps_and_their_curve_are_those_of_the_loop(chain: str, way: str
         for one, other in zip(ours.curve, loops.curve, strict=True):
             assert one.train_loss == pytest.approx(other.train_loss, abs=2e-5)
             assert one.test_accuracy == pytest.approx(other.test_accuracy, abs=1.01 / 35)
-        assert figures_of(ours.net, data).test_loss == pytest.approx(ours.curve[-1].test_loss, abs=1e-6)
+        assert evaluated(ours.net, data).figures.test_loss == pytest.approx(ours.curve[-1].test_loss, abs=1e-6)
         assert not ours.net.training
 
 
@@ -237,7 +237,7 @@ def test_the_kept_epoch_can_be_the_best_on_test(way: str) -> None:
     for trained in WAYS[way](nets(make, 2), data, recipe):
         best = max(trained.curve, key=lambda f: f.test_accuracy)
         assert best != trained.curve[-1]
-        assert figures_of(trained.net, data).test_loss == pytest.approx(best.test_loss, rel=1e-6)
+        assert evaluated(trained.net, data).figures.test_loss == pytest.approx(best.test_loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("backend", FLEETS)

@@ -46,7 +46,8 @@ def of_shape(shape):
 
 class Detached(Wired):
     def forward(self, x):
-        return torch.from_numpy(super().forward(x).detach().numpy())
+        x = torch.from_numpy(self.first(x).detach().numpy())
+        return self.head(torch.from_numpy(self.second(x).detach().numpy()).mean((2, 3)))
 
 
 class Failing(nn.Module):
@@ -165,8 +166,8 @@ def oracle_of(model: str, *prune: str) -> list[str]:
 @pytest.mark.parametrize(
     ("prune", "message"),
     [
-        (["unused=0.5"], "`unused` is no site: no gradient flows through it, so the forward pass does not lead there"),
-        (["head=0.5"], "`head` is no site: no layer sums over its units: they are the network's outputs"),
+        (["unused=0.5"], "`unused` is no site: the forward pass does not lead there"),
+        (["head=0.5"], "`head` is no site: its units are the network's outputs"),
         (["fisrt=0.5"], "unknown site `fisrt`: did you mean `first`? known are first, second"),
         (["third.*=0.5"], "no site is called `third.*`: known are first, second"),
         (["first=0.5", "f*=0.5"], "the site `first` is chosen twice: by `first` and by `f*`"),
@@ -193,7 +194,10 @@ def test_a_site_that_does_nothing_is_one_clear_line_and_exit_code_2(
 
 
 def test_a_network_that_cannot_be_traced_is_named(module: str) -> None:
-    with pytest.raises(ModelError, match="Detached has no site: of `first`, no gradient flows through it"):
+    with pytest.raises(
+        ModelError,
+        match="Detached has no site: of `first`, no layer sums over its units: they lead nowhere, or out of PyTorch",
+    ):
         trueoracle.sites(f"{module}:Detached", "digits", progress=Quiet())
 
 
@@ -211,6 +215,18 @@ def test_the_command_lists_sites() -> None:
     narrow = CliRunner().invoke(app, ["sites", "resnet20"], catch_exceptions=False, env={"COLUMNS": "40"})
     lines = [line.split() for line in narrow.output.splitlines()]
     assert ["layer1.0.conv1", "filter", "16", "290", "294,912", ".bn1,", ".conv2"] in lines
+
+
+def test_a_convolution_in_groups_makes_whole_groups_the_units() -> None:
+    torch.manual_seed(0)
+    net = Between(nn.Conv2d(6, 12, 3, groups=3)).eval()
+    net.last = nn.Conv2d(12, 4, 3)
+    site = find_sites(net, GREY)["conv"]
+    assert site.units == 3
+    pruned = remove(net, Mask(rank=0, sites=(SiteMask(site="conv", units=3, kept=(0, 2)),)), find_sites(net, GREY))
+    between = pruned.get_submodule("between")
+    assert (between.in_channels, between.out_channels, between.groups) == (4, 8, 2)
+    assert torch.equal(pruned.last.weight, net.last.weight[:, [0, 1, 2, 3, 8, 9, 10, 11]])
 
 
 def test_frozen_layers_are_sites_too_and_stay_frozen() -> None:
@@ -241,7 +257,6 @@ class Between(nn.Module):
 @pytest.mark.parametrize(
     ("between", "reason"),
     [
-        (nn.Conv2d(6, 6, 3, groups=3), "`between`, a convolution in 3 groups, which loses no single channels"),
         (nn.MultiheadAttention(6, 2, batch_first=True), "`between`, and of a MultiheadAttention nothing is cut"),
     ],
 )

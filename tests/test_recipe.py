@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from trueoracle import Study
 from trueoracle.data import Dataset, Normalisation, Split, load_dataset
 from trueoracle.executors import Stop, Threads
-from trueoracle.fleet import Trained, figures_of, train
+from trueoracle.fleet import Trained, evaluated, train
 from trueoracle.fleet.loop import learning_rate
 from trueoracle.fleet.mixing import averaged, mixed, pasted
 from trueoracle.fleet.objective import Softened, objective
@@ -192,7 +192,7 @@ def test_a_training_is_the_same_alone_and_beside_others(data: Dataset) -> None:
 
 def test_what_is_evaluated_is_never_changed(data: Dataset) -> None:
     trained = train(linear(), data, EVERYTHING, 0)
-    assert trained.curve[-1] == figures_of(trained.net, data)
+    assert trained.curve[-1] == evaluated(trained.net, data).figures
 
 
 @pytest.mark.parametrize("key", ["mixup", "cutmix", "label_smoothing", "augmentation", "gradient_clipping"])

@@ -170,7 +170,7 @@ def test_the_papers_grid_is_as_the_paper_has_it() -> None:
         ({"cells": [{"prune": {"conv1": 0.5}}] * 2}, "cell `conv1-0.5` stands 2 times in `cells`"),
         ({"cells": [{"prune": {"conv1": 0.5}, "drawn": 3}]}, r"unknown key `drawn`: did you mean `draw`\? .*cells.0"),
         ({"schema": 2}, "`schema`"),
-        ({"final": "first"}, "`final`: input should be 'last', 'mean_last_5' or 'best_on_test', but got 'first'"),
+        ({"final": "first"}, "`final`: input should be 'last', 'mean_last_5', 'best_on_test' or 'best_on_validation'"),
         ({"name.first": "x"}, "cannot set `name.first`"),
     ],
 )

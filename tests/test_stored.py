@@ -12,7 +12,7 @@ from torch import nn
 from test_data import png, write_split
 from trueoracle.data import Dataset, Split, StoredSplit, images_of, load_dataset, subset
 from trueoracle.data.load import room
-from trueoracle.fleet import assign, figures_of, train
+from trueoracle.fleet import assign, evaluated, train
 from trueoracle.nets import build, evaluate, find_sites
 from trueoracle.oracle import accumulate, evaluator
 from trueoracle.study.plan import mask_space
@@ -181,7 +181,7 @@ def test_real_cifar10_is_trained_on_with_the_customary_augmentation(
         optimiser="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, batch_size=128, epochs=2,
         augmentation=Augmentation(crop_padding=4, flip=True),
     )  # fmt: skip
-    assert train(net, data, recipe, 0).curve[-1].train_loss < figures_of(net, data).train_loss
+    assert train(net, data, recipe, 0).curve[-1].train_loss < evaluated(net, data).figures.train_loss
 
 
 @pytest.mark.slow

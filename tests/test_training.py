@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from trueoracle.data import Dataset, load_dataset
-from trueoracle.fleet import Stopped, figures_of, train
+from trueoracle.fleet import Stopped, evaluated, train
 from trueoracle.fleet.loop import learning_rate
 from trueoracle.nets import build
 from trueoracle.words.progress import Quiet
@@ -47,7 +47,7 @@ def test_momentum_sgd_does_the_steps_of_the_definition(data: Dataset) -> None:
     trained = train(start, double, recipe, order_seed=5)
     for ours, theirs in zip(trained.net.parameters(), net.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
-    assert trained.curve[-1] == figures_of(trained.net, double)
+    assert trained.curve[-1] == evaluated(trained.net, double).figures
 
 
 def doubled(split: object) -> object:
@@ -78,7 +78,7 @@ def test_the_kept_epoch_can_be_the_best_on_test(data: Dataset) -> None:
     trained = train(build("lenet5-mini", SHAPE, seed=1), data, recipe, order_seed=1)
     best = max(trained.curve, key=lambda f: f.test_accuracy)
     assert best != trained.curve[-1]
-    assert figures_of(trained.net, data) == best
+    assert evaluated(trained.net, data).figures == best
 
 
 def test_a_stop_is_obeyed_before_the_next_step(data: Dataset) -> None:

@@ -112,7 +112,7 @@ def ask_oracle(
     check_path(path)
     check_device(device)
     from trueoracle.data import Drawn, load_dataset
-    from trueoracle.nets import find_sites, try_removal
+    from trueoracle.nets import find_sites
     from trueoracle.study.landscape import ask
     from trueoracle.study.plan import mask_space
 
@@ -120,7 +120,6 @@ def ask_oracle(
     net = _network(model, weights, shape, as_it_is=True)
     known = find_sites(net, shape)
     space = mask_space(dict(prune), known)
-    try_removal(net, space.unrank(0), known, shape)
     place = find_device(device)
     progress = progress or Bars()
     folder = Path(data_dir) if data_dir is not None else default_data_dir()

@@ -9,18 +9,21 @@ from trueoracle import analysis, study
 from trueoracle.api.environment import default_data_dir, find_device, threads_or_all
 from trueoracle.store import DEFAULT_URL, Store, store_exists
 from trueoracle.study import at_scale, builtin_studies, changed, load_spec
-from trueoracle.words.errors import SpecError, StoreError
+from trueoracle.words.errors import SpecError, StoreError, unknown
 from trueoracle.words.known import check_dataset, check_device, check_model, find_backend
 from trueoracle.words.progress import Bars, Progress
 from trueoracle.words.spec import StudySpec, parse_spec
+from trueoracle.words.trial import SPLITS
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from trueoracle.analysis import CellAnalysis, Options, PooledCell
     from trueoracle.data import Dataset
     from trueoracle.select import Exported
-    from trueoracle.store import Status
+    from trueoracle.store import Answers, Status
 
 
 def studies() -> dict[str, StudySpec]:
@@ -108,6 +111,63 @@ class Study:
         """A row an epoch of a trial."""
         return self._store.curve_table(self.plan.digest)
 
+    def answers(self, cell: str | int, split: str = "test") -> "np.ma.MaskedArray":
+        """Right or wrong, image by image, after the epoch that counts: bool, (masks in order of rank, repeats, images).
+
+        `cell` is named, or numbered from 0. Trials that have none (not finished) are masked out, as `numpy.ma` does.
+        `StoreError` where no trial of the cell kept any on this split.
+        """
+        found = self._answers(cell, split)
+        return _masked(found.right_MRI, found.known_MR)
+
+    def losses(self, cell: str | int, split: str = "test") -> "np.ma.MaskedArray":
+        """As `answers`, the loss of each image (float16, nats, at most 65,504), where the study says `keep: losses`."""
+        if self.spec.keep != "losses":
+            raise StoreError(f"no losses image by image are kept of `{self.spec.name}`: only with `keep: losses`")
+        found = self._answers(cell, split, losses=True)
+        assert found.loss_MRI is not None
+        return _masked(found.loss_MRI, found.known_MR)
+
+    def base_answers(self, number: int = 0, split: str = "test") -> "NDArray[np.bool_]":
+        """Which images of a split a base network answers right; `StoreError` where it kept none."""
+        self._check_split(split)
+        found = self._store.base_answers(self.plan.digest, number, split)
+        if found is None:
+            raise StoreError(f"no answers on {split} are kept of base network {number} of `{self.spec.name}`")
+        return found.right
+
+    def answer_table(self, path: str | Path) -> int:
+        """Write the answers of all trials as a Parquet file: see `trueoracle.store.write_answers`; rows written."""
+        from trueoracle.store import write_answers
+
+        return write_answers(self._store, self.plan.digest, Path(path))
+
+    def _answers(self, cell: str | int, split: str, *, losses: bool = False) -> "Answers":
+        self._check_split(split)
+        index = self._cell_index(cell)
+        found = self._store.answers(self.plan.digest, index, split, losses=losses)
+        if found is None:
+            raise StoreError(
+                f"no answers on {split} are kept of cell `{self.plan.cells[index].name}`: none of its trials finished, "
+                "they were stored by an earlier version, or the study has no such split"
+            )
+        return found
+
+    def _check_split(self, split: str) -> None:
+        if split not in SPLITS:
+            raise SpecError(unknown("split", split, SPLITS))
+
+    def _cell_index(self, cell: str | int) -> int:
+        cells = self.plan.cells
+        if isinstance(cell, int):
+            if not 0 <= cell < len(cells):
+                raise SpecError(f"`cell` must lie in [0, {len(cells)}), but got {cell}")
+            return cell
+        names = [known.name for known in cells]
+        if cell not in names:
+            raise SpecError(unknown("cell", cell, names))
+        return names.index(cell)
+
     def base_weights(self, number: int = 0) -> bytes:
         """A base network's weights as the bytes of a safetensors file; `StoreError` before it is trained."""
         if not 0 <= number < self.spec.base_networks:
@@ -189,6 +249,14 @@ class Study:
     @property
     def _store(self) -> Store:
         return Store(self.store_url)
+
+
+def _masked(values_MRI: "NDArray[Any]", known_MR: "NDArray[np.bool_]") -> "np.ma.MaskedArray":
+    """The values, those of unknown trials masked out."""
+    import numpy as np
+
+    unknown_MRI = np.broadcast_to(~known_MR[:, :, None], values_MRI.shape)
+    return np.ma.MaskedArray(values_MRI, mask=unknown_MRI)
 
 
 def _rank(text: str, best: Callable[[], int]) -> int:

@@ -32,10 +32,11 @@ def bn_scale(net: nn.Module, site: Site) -> Tensor | None:
 
     Where several follow the same filters, their scales are summed.
     """
+    modules = dict(net.named_modules())
     scales = [
         layer.weight.detach().double().cpu().abs()[torch.from_numpy(cut.channels_UC)].sum(1)
         for cut in site.cuts
-        if cut.role is Role.FOLLOWER and isinstance(layer := net.get_submodule(cut.layer), nn.BatchNorm2d)
+        if cut.role is Role.FOLLOWER and isinstance(layer := modules.get(cut.layer), nn.BatchNorm2d)
     ]
     return torch.stack(scales).sum(0) if scales else None
 

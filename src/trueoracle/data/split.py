@@ -69,7 +69,10 @@ def images_at_once(device: torch.device, pixels: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Both splits; `fingerprint` is the SHA-256 of what they were made from: pixels and labels before normalising."""
+    """What is trained on, what is reported, and where there is one, a validation split, by which may be chosen.
+
+    `fingerprint` is the SHA-256 of what they were made from: pixels and labels before normalising.
+    """
 
     name: str
     shape: Shape
@@ -77,6 +80,7 @@ class Dataset:
     test: Examples
     fingerprint: str
     normalisation: Normalisation | None = None
+    validation: Examples | None = None
 
     @property
     def device(self) -> torch.device:

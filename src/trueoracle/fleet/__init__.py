@@ -6,7 +6,8 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.fleet.backends import Assignment, assign
-    from trueoracle.fleet.loop import Stopped, Trained, figures_of, train
+    from trueoracle.fleet.evaluated import Evaluated, evaluated
+    from trueoracle.fleet.loop import Stopped, Trained, train
     from trueoracle.fleet.objective import objective
     from trueoracle.fleet.training import train_alone, train_fleet
     from trueoracle.words.known import Backend
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Assignment",
     "Backend",
+    "Evaluated",
     "Stopped",
     "Trained",
     "assign",
-    "figures_of",
+    "evaluated",
     "objective",
     "train",
     "train_alone",

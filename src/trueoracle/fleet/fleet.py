@@ -3,15 +3,16 @@
 Letters: N networks, B batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset
+from trueoracle.fleet.evaluated import Evaluated
 from trueoracle.fleet.loop import Trained, batches, learning_rate, orders
 from trueoracle.words.spec import Recipe
-from trueoracle.words.trial import Figures, Outcome, best_epoch
+from trueoracle.words.trial import Figures, FinalProtocol, Outcome, SplitAnswers, counted_epoch
 
 Stop = Callable[[], bool]
 
@@ -30,8 +31,8 @@ class Fleet(Protocol):
         """One step of the optimiser on the mean loss over the train images at these places."""
         ...
 
-    def figures(self, stop: Stop) -> list[Figures]:
-        """Losses and accuracies of each network on both splits, eval mode."""
+    def evaluate(self, stop: Stop) -> list[Evaluated]:
+        """Each network on every split, eval mode."""
         ...
 
     def member(self, index: int) -> nn.Module:
@@ -50,6 +51,7 @@ def train_in_lockstep(
     order_seed: int,
     stop: Stop,
     on_epoch: Callable[[int], None],
+    final: FinalProtocol = FinalProtocol.LAST,
 ) -> list[Trained]:
     """Train a fleet to its end: what `loop.train` does for one network.
 
@@ -58,22 +60,25 @@ def train_in_lockstep(
     """
     recipe = recipes[0]
     curves: list[list[Figures]] = [[] for _ in recipes]
+    answers: dict[int, Mapping[str, SplitAnswers]] = {}
     kept: dict[int, nn.Module] = {}
     diverged: set[int] = set()
     for epoch, order in orders(recipe, len(data.train), order_seed):
         fleet.set_rates([learning_rate(own, epoch) for own in recipes])
         for batch_B in batches(order, recipe.batch_size, data.device):
             fleet.step(batch_B, stop)
-        for index, figures in enumerate(fleet.figures(stop)):
+        for index, now in enumerate(fleet.evaluate(stop)):
             if index in diverged:
                 continue
-            if not figures.finite():
+            if not now.figures.finite():
                 diverged.add(index)
                 kept[index] = fleet.member(index)
                 fleet.freeze(index)
                 continue
-            curves[index].append(figures)
-            if recipe.keep == "best_on_test" and best_epoch(curves[index]) == epoch:
+            curves[index].append(now.figures)
+            if counted_epoch(curves[index], final) == epoch:
+                answers[index] = now.answers
+            if recipe.keep != "last" and counted_epoch(curves[index], FinalProtocol(recipe.keep)) == epoch:
                 kept[index] = fleet.member(index)
         if len(diverged) == len(recipes):
             break
@@ -83,6 +88,7 @@ def train_in_lockstep(
             net=kept[index] if index in kept else fleet.member(index),
             curve=tuple(curve),
             outcome=Outcome.DIVERGED if index in diverged else Outcome.FINISHED,
+            answers={} if index in diverged else answers[index],
         )
         for index, curve in enumerate(curves)
     ]

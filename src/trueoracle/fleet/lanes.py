@@ -23,15 +23,16 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from trueoracle.data import Dataset, Split, images_of
 from trueoracle.fleet.chain import Chain, Product
+from trueoracle.fleet.evaluated import Evaluated
 from trueoracle.fleet.fleet import Stop
 from trueoracle.fleet.kernels import Layout, lay_out, padded, source
 from trueoracle.fleet.loop import Stopped
 from trueoracle.fleet.optimisers import Floats, optimiser
 from trueoracle.lanes import LANES, aligned, build
-from trueoracle.nets import channels_last
+from trueoracle.nets import Evaluation, channels_last
 from trueoracle.words.progress import Progress
 from trueoracle.words.spec import Recipe
-from trueoracle.words.trial import Figures
+from trueoracle.words.trial import SplitAnswers
 
 # A call of a kernel cannot be stopped, so none does more multiply-adds a lane than this: a third of a second.
 _MULTIPLY_ADDS_A_CALL = 1_000_000_000
@@ -95,6 +96,9 @@ class LaneFleet:
         train, test = images_of(data.train), images_of(data.test)
         background_C = _background(train.images_NCHW)
         self._train, self._test = (_images(split, background_C, self._at) for split in (train, test))
+        self._validation = (
+            None if data.validation is None else _images(images_of(data.validation), background_C, self._at)
+        )
         self._background = _blank_image(background_C, self._at)
 
     def set_rates(self, lr_N: Sequence[float]) -> None:
@@ -120,14 +124,12 @@ class LaneFleet:
             rows = self.gradients.reshape(-1, LANES)
             rows[:] = _halved(rows)
 
-    def figures(self, stop: Stop) -> list[Figures]:
-        """As `Fleet.figures`."""
+    def evaluate(self, stop: Stop) -> list[Evaluated]:
+        """As `Fleet.evaluate`."""
+        splits = [s for s in (self._train, self._test, self._validation) if s is not None]
         with np.errstate(all="ignore"):
-            train, test = (self._evaluate(images, stop) for images in (self._train, self._test))
-        return [
-            Figures(train_loss=a, train_accuracy=b, test_loss=c, test_accuracy=d)
-            for (a, b), (c, d) in zip(train, test, strict=True)
-        ]
+            each = zip(*(self._evaluate(images, stop) for images in splits), strict=True)
+            return [Evaluated.of(*of_network) for of_network in each]
 
     def member(self, index: int) -> nn.Module:
         """As `Fleet.member`: the network of a lane."""
@@ -142,15 +144,24 @@ class LaneFleet:
     def freeze(self, index: int) -> None:
         """As `Fleet.freeze`; a lane never sees another one, so there is nothing to do."""
 
-    def _evaluate(self, images: _Images, stop: Stop) -> list[tuple[float, float]]:
-        loss_L, correct_L = np.zeros(LANES), np.zeros(LANES, np.int64)
+    def _evaluate(self, images: _Images, stop: Stop) -> list[Evaluation]:
+        losses: list[NDArray[np.float64]] = []
+        right: list[NDArray[np.bool_]] = []
         for part in self._parts(np.arange(len(images)), stop):
             logits_NKL = self._logits(images, part)
             labels_N11 = images.labels[part, None, None]
-            loss_L += _cross_entropy(logits_NKL, labels_N11)
-            correct_L += (logits_NKL.argmax(1) == labels_N11[:, 0]).sum(0)
-        both = zip(loss_L / len(images), correct_L / len(images), strict=True)
-        return [(float(loss), float(accuracy)) for loss, accuracy in both][: len(self._nets)]
+            losses.append(_cross_entropy(logits_NKL, labels_N11))
+            right.append(logits_NKL.argmax(1) == labels_N11[:, 0])
+        loss_L = sum((part_NL.sum(0) for part_NL in losses), np.zeros(1)) / len(images)
+        right_NL, losses_NL = np.concatenate(right), np.concatenate(losses)
+        return [
+            Evaluation(
+                loss=float(loss_L[lane]),
+                accuracy=int(right_NL[:, lane].sum()) / len(images),
+                answers=SplitAnswers.of(right_NL[:, lane], losses_NL[:, lane]),
+            )
+            for lane in range(len(self._nets))
+        ]
 
     def _logits(self, images: _Images, part: NDArray[np.int64]) -> Floats:
         """Logits (N, K, L); of a lone network, whose lanes are samples, the same in every lane."""
@@ -194,11 +205,11 @@ def _halved(rows: Floats) -> Floats:
 
 
 def _cross_entropy(logits_NKL: Floats, labels_N11: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The sum over images of the cross-entropy, in float64."""
+    """The cross-entropy of each image, (N, L), in float64."""
     logits = logits_NKL.astype(np.float64)
     logits -= logits.max(1, keepdims=True)
     right = np.take_along_axis(logits, labels_N11, 1)[:, 0]
-    losses: NDArray[np.float64] = (np.log(np.exp(logits).sum(1)) - right).sum(0)
+    losses: NDArray[np.float64] = np.log(np.exp(logits).sum(1)) - right
     return losses
 
 

@@ -4,9 +4,9 @@ Letters: B batch.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trueoracle.data import Dataset, torch_seeded
+from trueoracle.fleet.evaluated import evaluated
 from trueoracle.fleet.lora import merge_adapters, put_adapters
 from trueoracle.fleet.objective import TrainLoss, objective
-from trueoracle.nets import channels_last, evaluate
+from trueoracle.nets import channels_last
 from trueoracle.words.spec import Recipe
-from trueoracle.words.trial import Figures, Outcome, best_epoch
+from trueoracle.words.trial import Figures, FinalProtocol, Outcome, SplitAnswers, counted_epoch
 
 
 class Stopped(Exception):
@@ -27,11 +28,15 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a training hands back: the network the recipe keeps, its curve an epoch, and how it ended."""
+    """What a training hands back: the network the recipe keeps, its curve an epoch, and how it ended.
+
+    `answers`, by split, are those of the epoch that counts as final, which need not be the one kept.
+    """
 
     net: nn.Module
     curve: tuple[Figures, ...]
     outcome: Outcome
+    answers: Mapping[str, SplitAnswers] = field(default_factory=dict)
 
 
 def train(
@@ -41,12 +46,13 @@ def train(
     order_seed: int,
     stop: Callable[[], bool] = lambda: False,
     on_epoch: Callable[[], None] = lambda: None,
+    final: FinalProtocol = FinalProtocol.LAST,
 ) -> Trained:
     """Train a copy of `net`; the order of the examples depends on `order_seed` and the epoch alone.
 
     Augmentation, mixing and dropout depend on these and the number of the batch: what else runs changes nothing.
     A network whose loss is no longer finite is `DIVERGED` and keeps the curve up to there. `stop` is asked
-    before every step; where it says yes, `Stopped` is raised.
+    before every step; where it says yes, `Stopped` is raised. `final` says which epoch's answers are handed back.
     """
     net = channels_last(deepcopy(net))
     if recipe.lora is not None:
@@ -54,6 +60,7 @@ def train(
     optimiser, on_batch = _optimiser(net, recipe), objective(recipe, data)
     draws = True  # whether the network draws random numbers, as dropout does: until a step has shown otherwise
     curve: list[Figures] = []
+    answers: Mapping[str, SplitAnswers] = {}
     kept = net
     for epoch, order in orders(recipe, len(data.train), order_seed):
         for group in optimiser.param_groups:
@@ -71,14 +78,16 @@ def train(
             if recipe.gradient_clipping is not None:
                 nn.utils.clip_grad_norm_(net.parameters(), recipe.gradient_clipping)
             optimiser.step()
-        figures = figures_of(net, data)
-        if not figures.finite():
+        now = evaluated(net, data)
+        if not now.figures.finite():
             return Trained(net=_whole(net, recipe), curve=tuple(curve), outcome=Outcome.DIVERGED)
-        curve.append(figures)
-        if recipe.keep == "best_on_test" and best_epoch(curve) == epoch:
+        curve.append(now.figures)
+        if counted_epoch(curve, final) == epoch:
+            answers = now.answers
+        if recipe.keep != "last" and counted_epoch(curve, FinalProtocol(recipe.keep)) == epoch:
             kept = deepcopy(net)
         on_epoch()
-    return Trained(net=_whole(kept, recipe), curve=tuple(curve), outcome=Outcome.FINISHED)
+    return Trained(net=_whole(kept, recipe), curve=tuple(curve), outcome=Outcome.FINISHED, answers=answers)
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:
@@ -93,17 +102,6 @@ def learning_rate(recipe: Recipe, epoch: int) -> float:
         case "cosine":
             gone, all_in_all = epoch - recipe.warmup_epochs, recipe.epochs - recipe.warmup_epochs
             return recipe.lr * (1 + math.cos(math.pi * gone / all_in_all)) / 2
-
-
-def figures_of(net: nn.Module, data: Dataset) -> Figures:
-    """Losses and accuracies on both splits, eval mode."""
-    train, test = (evaluate(net, split) for split in (data.train, data.test))
-    return Figures(
-        train_loss=train.loss,
-        train_accuracy=train.accuracy,
-        test_loss=test.loss,
-        test_accuracy=test.accuracy,
-    )
 
 
 def order_of_epoch(examples: int, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from trueoracle.data import Dataset, Split, images_of
+from trueoracle.fleet.evaluated import Evaluated
 from trueoracle.fleet.fleet import Stop
 from trueoracle.fleet.loop import Stopped
 from trueoracle.lanes import LANES
+from trueoracle.nets import Evaluation
 from trueoracle.words.spec import Recipe
-from trueoracle.words.trial import Figures
+from trueoracle.words.trial import SplitAnswers
 
 Tensors = dict[str, Tensor]
 
@@ -102,6 +104,7 @@ class StackedFleet:
         self._capture = capture and data.device.type == "cuda"
         self._recipe = recipes[0]
         self._train, self._test = images_of(data.train), images_of(data.test)
+        self._validation = None if data.validation is None else images_of(data.validation)
         self._stack = _Stack(nets)
         weights = self._stack.parameters
         moments = 1 if self._recipe.optimiser == "sgd" else 2
@@ -110,8 +113,7 @@ class StackedFleet:
         self._steps = torch.zeros((), dtype=torch.float64, device=first.device)
         self._lr_N = first.new_zeros(len(nets))
         self._decay_N = first.new_tensor([own.weight_decay for own in recipes])
-        self._loss_N = torch.zeros(len(nets), dtype=torch.float64, device=first.device)
-        self._right_N = torch.zeros(len(nets), dtype=torch.int64, device=first.device)
+        self._judged: dict[int, tuple[Tensor, Tensor]] = {}
         self._graphs: dict[tuple[str, int], _Graph] = {}
 
     def set_rates(self, lr_N: Sequence[float]) -> None:
@@ -125,13 +127,11 @@ class StackedFleet:
         images, labels = self._train.images_NCHW[batch_B], self._train.labels_N[batch_B]
         self._run("step", self._step, images, labels, self._state)
 
-    def figures(self, stop: Stop) -> list[Figures]:
-        """As `Fleet.figures`."""
-        splits = [self._evaluate(split, stop) for split in (self._train, self._test)]
-        return [
-            Figures(train_loss=a, train_accuracy=b, test_loss=c, test_accuracy=d)
-            for (a, b), (c, d) in zip(*splits, strict=True)
-        ]
+    def evaluate(self, stop: Stop) -> list[Evaluated]:
+        """As `Fleet.evaluate`."""
+        splits = [s for s in (self._train, self._test, self._validation) if s is not None]
+        each = zip(*(self._evaluate(split, stop) for split in splits), strict=True)
+        return [Evaluated.of(*of_network) for of_network in each]
 
     def member(self, index: int) -> nn.Module:
         """As `Fleet.member`."""
@@ -195,23 +195,47 @@ class StackedFleet:
         return self._graphs[key].replay(images, labels)
 
     @torch.no_grad()
-    def _evaluate(self, split: Split, stop: Stop) -> list[tuple[float, float]]:
+    def _evaluate(self, split: Split, stop: Stop) -> list[Evaluation]:
         """In batches as large as those of training, for which there is memory; of few networks, in larger ones."""
-        self._loss_N.zero_()
-        self._right_N.zero_()
+        loss_N = torch.zeros_like(self._lr_N, dtype=torch.float64)
+        losses: list[Tensor] = []
+        right: list[Tensor] = []
         size = max(self._recipe.batch_size, split.at_once // len(self._lr_N))
         for images, labels in zip(torch.split(split.images_NCHW, size), torch.split(split.labels_N, size), strict=True):
             if stop():
                 raise Stopped
-            self._run("judge", self._judge, images, labels, lambda: [self._loss_N, self._right_N])
-        count = len(split)
-        return list(zip((self._loss_N / count).tolist(), (self._right_N.double() / count).tolist(), strict=True))
+            losses_NB, right_NB = self._judgement(len(labels))
+            self._run("judge", self._judge, images, labels, list)
+            loss_N += losses_NB.sum(1)
+            losses.append(losses_NB.float())  # kept as float16: the copy has half the memory and loses nothing
+            right.append(right_NB.clone())
+        right_of, losses_of = (torch.cat(parts, 1).cpu().numpy() for parts in (right, losses))
+        return [
+            Evaluation(
+                loss=loss / len(split),
+                accuracy=int(right_B.sum()) / len(split),
+                answers=SplitAnswers.of(right_B, losses_B),
+            )
+            for loss, right_B, losses_B in zip(loss_N.tolist(), right_of, losses_of, strict=True)
+        ]
 
     @torch.no_grad()
     def _judge(self, images_BCHW: Tensor, labels_B: Tensor) -> None:
+        """Write losses and right answers where a graph writes them every time it runs."""
+        losses_NB, right_NB = self._judgement(len(labels_B))
         logits_NBK = self._stack.logits(images_BCHW, training=False).double()
-        self._loss_N += _cross_entropy(logits_NBK, labels_B).sum(1)
-        self._right_N += (logits_NBK.argmax(2) == labels_B).sum(1)
+        losses_NB.copy_(_cross_entropy(logits_NBK, labels_B))
+        right_NB.copy_(logits_NBK.argmax(2) == labels_B)
+
+    def _judgement(self, size: int) -> tuple[Tensor, Tensor]:
+        """The loss of each network on each image of a batch (float64), and whether it answers it right."""
+        if size not in self._judged:
+            shape, device = (len(self._lr_N), size), self._lr_N.device
+            self._judged[size] = (
+                torch.zeros(shape, dtype=torch.float64, device=device),
+                torch.zeros(shape, dtype=torch.bool, device=device),
+            )
+        return self._judged[size]
 
     def _state(self) -> list[Tensor]:
         """Every tensor that a step changes."""

@@ -13,6 +13,7 @@ from trueoracle.fleet.stacked import StackedFleet, gpu_to_itself
 from trueoracle.words.known import Backend
 from trueoracle.words.progress import Progress, Quiet
 from trueoracle.words.spec import Recipe
+from trueoracle.words.trial import FinalProtocol
 
 
 def train_fleet(
@@ -25,12 +26,14 @@ def train_fleet(
     on_epoch: Callable[[int], None] = lambda _networks: None,
     backend: Backend | Assignment = "auto",
     progress: Progress | None = None,
+    final: FinalProtocol = FinalProtocol.LAST,
 ) -> list[Trained]:
     """Train copies of networks of one shape on the same batches, and return them in their order.
 
     Numbers of one network do not depend on the others. `recipe` is for all, or one for each; those may differ in
     `lr` and `weight_decay` alone. `on_epoch` gets the number of networks that finished an epoch. `stop` is asked
-    about twice a second or more often; where it says yes, `Stopped` is raised.
+    about twice a second or more often; where it says yes, `Stopped` is raised. `final` says which epoch's answers are
+    handed back.
     """
     recipes = [recipe] * len(nets) if isinstance(recipe, Recipe) else list(recipe)
     _check(nets, recipes)
@@ -38,7 +41,9 @@ def train_fleet(
     done: list[Trained] = []
     for first in range(0, len(nets), assignment.networks):
         group = slice(first, first + assignment.networks)
-        done += _train(nets[group], data, recipes[group], order_seed, assignment, stop, on_epoch, progress, lone=False)
+        done += _train(
+            nets[group], data, recipes[group], order_seed, assignment, stop, on_epoch, progress, final, lone=False
+        )
     return done
 
 
@@ -52,6 +57,7 @@ def train_alone(
     on_epoch: Callable[[int], None] = lambda _networks: None,
     backend: Backend | Assignment = "auto",
     progress: Progress | None = None,
+    final: FinalProtocol = FinalProtocol.LAST,
 ) -> Trained:
     """Train a copy of one network; in lanes these hold samples.
 
@@ -59,7 +65,7 @@ def train_alone(
     always in fleets or always alone.
     """
     assignment = assign(net, data, recipe, backend)
-    return _train([net], data, [recipe], order_seed, assignment, stop, on_epoch, progress, lone=True)[0]
+    return _train([net], data, [recipe], order_seed, assignment, stop, on_epoch, progress, final, lone=True)[0]
 
 
 def _train(
@@ -71,22 +77,23 @@ def _train(
     stop: Stop,
     on_epoch: Callable[[int], None],
     progress: Progress | None,
+    final: FinalProtocol,
     *,
     lone: bool,
 ) -> list[Trained]:
     """As many networks as the assignment takes at a time."""
     match assignment.backend:
         case "loop":
-            return [train(nets[0], data, recipes[0], order_seed, stop, lambda: on_epoch(1))]
+            return [train(nets[0], data, recipes[0], order_seed, stop, lambda: on_epoch(1), final)]
         case "lanes":
             assert assignment.chain is not None
             code = kernels(assignment.chain, nets[0], lone=lone, progress=progress or Quiet())
             lanes = LaneFleet(code, nets, data, recipes)
-            return train_in_lockstep(lanes, data, recipes, order_seed, stop, on_epoch)
+            return train_in_lockstep(lanes, data, recipes, order_seed, stop, on_epoch, final)
         case "stacked":
             with gpu_to_itself(data):
                 stacked = StackedFleet(nets, data, recipes)
-                return train_in_lockstep(stacked, data, recipes, order_seed, stop, on_epoch)
+                return train_in_lockstep(stacked, data, recipes, order_seed, stop, on_epoch, final)
 
 
 def _check(nets: Sequence[nn.Module], recipes: Sequence[Recipe]) -> None:

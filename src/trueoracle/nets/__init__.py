@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from trueoracle.nets.models import MODELS, build, check_forward, classes_of, has_weights, usual_shape
     from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
     from trueoracle.nets.removal import l1_kept, remove
-    from trueoracle.nets.sites import HEADS, Cut, Kind, Role, Site, Sites
-    from trueoracle.nets.trial import silenced, try_removal
+    from trueoracle.nets.silence import silenced
+    from trueoracle.nets.sites import HEADS, Cut, Kind, Normalisation, Role, Site, Sites
     from trueoracle.nets.weighing import unit_weights
     from trueoracle.nets.weights import load_weights, state_bytes, weights_from_bytes
     from trueoracle.words.known import REMOVALS, Removal, check_removal
@@ -26,6 +26,7 @@ __all__ = [
     "Cut",
     "Evaluation",
     "Kind",
+    "Normalisation",
     "Removal",
     "Role",
     "Site",
@@ -47,7 +48,6 @@ __all__ = [
     "save_language_model",
     "silenced",
     "state_bytes",
-    "try_removal",
     "unit_costs",
     "unit_weights",
     "usual_shape",

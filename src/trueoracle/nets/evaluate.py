@@ -6,14 +6,16 @@ import torch
 from torch import nn
 
 from trueoracle.words.examples import Examples
+from trueoracle.words.trial import SplitAnswers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """Mean loss in nats and share of examples answered right, over a whole split."""
+    """Mean loss in nats and share of examples answered right, over a whole split; and the answers one by one."""
 
     loss: float
     accuracy: float
+    answers: SplitAnswers
 
 
 def channels_last(net: nn.Module) -> nn.Module:
@@ -30,10 +32,17 @@ def evaluate(net: nn.Module, examples: Examples) -> Evaluation:
     was_training = net.training
     net.eval()
     total = torch.zeros((), dtype=torch.float64, device=examples.device)
-    right = torch.zeros((), dtype=torch.int64, device=examples.device)
+    right: list[torch.Tensor] = []
+    losses: list[torch.Tensor] = []
     for start in range(0, len(examples), examples.at_once):
         judged = examples.take(slice(start, start + examples.at_once)).judge(net)
         total += judged.loss_B.sum()
-        right += judged.right_B.sum()
+        right.append(judged.right_B)
+        losses.append(judged.loss_B)
     net.train(was_training)
-    return Evaluation(loss=total.item() / len(examples), accuracy=right.item() / len(examples))
+    right_N, loss_N = torch.cat(right).cpu().numpy(), torch.cat(losses).cpu().numpy()
+    return Evaluation(
+        loss=total.item() / len(examples),
+        accuracy=int(right_N.sum()) / len(examples),
+        answers=SplitAnswers.of(right_N, loss_N),
+    )

@@ -1,15 +1,18 @@
 """All sites of a network."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from torch import nn
+from torch.nn.utils.prune import BasePruningMethod
 
 from trueoracle.nets.blocks import head_sites, neuron_sites
-from trueoracle.nets.language import decoder
+from trueoracle.nets.proof import proved
 from trueoracle.nets.sites import Site, Sites
+from trueoracle.nets.text import decoder
 from trueoracle.nets.tracing import traced_sites
 from trueoracle.words.errors import ModelError
-from trueoracle.words.shape import Shape, TextShape
+from trueoracle.words.shape import InputShape, Shape, TextShape
 
 
 def find_sites(net: nn.Module, shape: Shape) -> Sites:
@@ -19,12 +22,39 @@ def find_sites(net: nn.Module, shape: Shape) -> Sites:
     and what lies outside of the decoder, as eyes do, is no site. Raises `ModelError` where `net` cannot be traced or
     has no site.
     """
-    if isinstance(shape, TextShape):
-        return _language_sites(net)
+    check_plain(net)
+    with _in_eval_mode(net):
+        sites = _language_sites(net) if isinstance(shape, TextShape) else _image_sites(net, shape)
+        passed = proved(net, sites, shape) if sites else sites
+    return _in_order(net, passed, passed.refused)
+
+
+def _image_sites(net: nn.Module, shape: InputShape) -> Sites:
     heads = head_sites(net)
-    taken = {cut.layer: site.name for site in heads.values() for cut in site.cuts}
-    others = traced_sites(net, shape, taken)
-    return _in_order(net, {**heads, **others}, {**heads.refused, **others.refused})
+    others = traced_sites(net, shape, heads)
+    return Sites({**heads, **others}, {**heads.refused, **others.refused})
+
+
+@contextmanager
+def _in_eval_mode(net: nn.Module) -> Iterator[None]:
+    training = [module for module in net.modules() if module.training]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def check_plain(net: nn.Module) -> None:
+    """`ModelError` where weights are computed in front of each forward pass, for then they cannot be cut."""
+    for name, module in net.named_modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, BasePruningMethod):
+                raise ModelError(
+                    f"`{name}` is masked by torch.nn.utils.prune: make its mask permanent first, by "
+                    f"torch.nn.utils.prune.remove(module, '{hook._tensor_name}')"
+                )
 
 
 def _language_sites(net: nn.Module) -> Sites:
@@ -33,7 +63,7 @@ def _language_sites(net: nn.Module) -> Sites:
     inside = decoder(net)
     found = {name: site for name, site in every.items() if name.startswith(inside)}
     outside = dict.fromkeys(every.keys() - found.keys(), f"it is no part of the language model, `{inside}`")
-    return _in_order(net, found, {**heads.refused, **outside})
+    return Sites(found, {**heads.refused, **outside})
 
 
 def _in_order(net: nn.Module, found: Mapping[str, Site], refused: Mapping[str, str]) -> Sites:

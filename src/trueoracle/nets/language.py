@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from trueoracle.nets.finding import find_sites
 from trueoracle.nets.hub import check_weights, read, read_weights
 from trueoracle.nets.llava_mini import llava_mini_config
+from trueoracle.nets.removal import remove
 from trueoracle.nets.sites import HEADS, Site, Sites
 from trueoracle.nets.weights import state_bytes, weights_from_bytes
 from trueoracle.words.errors import ModelError
@@ -53,24 +55,12 @@ def llava_mini(_shape: object) -> nn.Module:
     return LlavaForConditionalGeneration(llava_mini_config())
 
 
-def vocabulary(net: nn.Module) -> int:
-    """How many tokens a language model chooses among."""
-    return int(net.config.get_text_config().vocab_size)  # type: ignore[union-attr,operator]
-
-
-def decoder(net: nn.Module) -> str:
-    """The name of the part of a language model that is pruned; empty where that is all of it."""
-    return next((name for name, _ in net.named_modules() if name.rpartition(".")[2] == "language_model"), "")
-
-
 def save_language_model(net: nn.Module, folder: Path) -> None:
     """Write configuration and weights, which `pretrained_language_model` reads back.
 
     Where all layers are left with as many neurons and heads, the configuration says so and `transformers` reads the
     folder too. Otherwise it has no words for it, and the folder is for trueoracle alone.
     """
-    from trueoracle.nets.finding import find_sites
-
     sites = find_sites(net, TextShape())
     config = _even_config(net, sites)
     if config is not None:
@@ -117,9 +107,6 @@ def _heads(net: nn.Module, site: Site) -> tuple[int, int]:
 
 def _resized(net: nn.Module, source: str) -> nn.Module:
     """`net`, made from a configuration that says how many units each site has, in those sizes and with its weights."""
-    from trueoracle.nets.finding import find_sites
-    from trueoracle.nets.removal import remove
-
     sites = find_sites(net, TextShape())
     units: dict[str, int] = getattr(net.config, _UNITS)
     parts = tuple(

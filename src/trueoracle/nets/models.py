@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from trueoracle.nets.hugging_face import pretrained, resnet18, resnet50, vit_b16
-from trueoracle.nets.language import llava_mini, pretrained_language_model, vocabulary
+from trueoracle.nets.language import llava_mini, pretrained_language_model
 from trueoracle.nets.lenet import LeNet5Mini
 from trueoracle.nets.outputs import give_logits
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.resnet import CifarResNet
+from trueoracle.nets.text import vocabulary
 from trueoracle.nets.vgg import CifarVGG
 from trueoracle.words.errors import ModelError, TrueOracleError
 from trueoracle.words.plugins import imported, look_up, with_plugins

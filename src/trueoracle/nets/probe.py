@@ -6,7 +6,7 @@ Letters: B examples, C channels, H x W pixels, T tokens.
 import torch
 from torch import Tensor, nn
 
-from trueoracle.nets.language import vocabulary
+from trueoracle.nets.text import vocabulary
 from trueoracle.words.shape import Shape, TextShape
 
 

@@ -58,6 +58,18 @@ class Cut:
         return sorted(self.channels_UC[list(units)].ravel().tolist())
 
 
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """An operation of a module's forward pass that computes one number along `dims`, where several units lie."""
+
+    module: str
+    operation: str
+    dims: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return self.module or self.operation
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Site:
     """Coupled units that are pruned together.
@@ -69,6 +81,9 @@ class Site:
     kind: Kind
     units: int
     cuts: tuple[Cut, ...]
+    normalised_by: tuple[Normalisation, ...] = ()
+    """What computes one number of several units, as a layer normalisation its mean: when some units go, it is computed
+    of those that are left. Everything else is as if those that went were silent."""
 
     @property
     def coupled(self) -> tuple[str, ...]:

@@ -1,118 +1,208 @@
-"""Sites by tracing: torch-pruning's dependency graph says which channels of which layers go together."""
+"""Sites by tracing: one forward pass shows which channels of which layers go together.
 
-import warnings
-from collections.abc import Mapping
-from typing import Any
+Tied channels are a unit. Units that lie in the same layers, as many channels each, are a site.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch_pruning as tp
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
-from trueoracle.nets.sites import Cut, Kind, Role, Site, Sites
+from trueoracle.nets.flow import Flow
+from trueoracle.nets.layer_functions import LayerFunctions
+from trueoracle.nets.operations import Operations
+from trueoracle.nets.probe import logits_of_noise
+from trueoracle.nets.sites import Cut, Kind, Normalisation, Role, Site, Sites
+from trueoracle.nets.ties import Numbers, Side, Ties
 from trueoracle.words.errors import ModelError
 from trueoracle.words.shape import InputShape
 
-_PRODUCERS = {
-    nn.Conv2d: (Kind.FILTER, tp.prune_conv_out_channels),
-    nn.Linear: (Kind.NEURON, tp.prune_linear_out_channels),
-}
-_CUT = (
-    *(tp.ops.OPTYPE.CONV, tp.ops.OPTYPE.LINEAR, tp.ops.OPTYPE.DEPTHWISE_CONV, tp.ops.OPTYPE.PRELU),
-    *(tp.ops.OPTYPE.BN, tp.ops.OPTYPE.LN, tp.ops.OPTYPE.GN, tp.ops.OPTYPE.IN, tp.ops.OPTYPE.PARAMETER),
-)
-_ROLES = {
-    tp.prune_conv_out_channels: Role.PRODUCER,
-    tp.prune_linear_out_channels: Role.PRODUCER,
-    tp.prune_conv_in_channels: Role.CONSUMER,
-    tp.prune_linear_in_channels: Role.CONSUMER,
-}
+_ROUNDS = 8  # of tying halves; a chain of blocks that split their channels needs a few
+
+Signature = tuple[tuple[Side, int], ...]
+"""The sides in which a unit lies, and how many channels of each."""
 
 
-def traced_sites(net: nn.Module, shape: InputShape, taken: Mapping[str, str]) -> Sites:
-    """The sites of filters and neurons that one image of `shape` shows, in the order of `net`'s modules.
+def traced_sites(net: nn.Module, shape: InputShape, others: Sites) -> Sites:
+    """The sites that one image of `shape` shows, in the order of `net`'s modules.
 
-    `taken` names layers that belong to a site of another kind (layer -> site); what is tied to them is no site, nor is
-    a layer whose units are coupled with only a part of another layer's outputs, as across a shortcut that pads
-    channels: what belongs together cannot be told there. Raises `ModelError` where `net` cannot be traced.
+    `others` are sites of other kinds, found before; what is tied to the units of one is none of these. Raises
+    `ModelError` where `net` cannot be traced.
     """
-    graph = _dependency_graph(net, shape)
-    names: dict[object, str] = {module: name for name, module in net.named_modules()}
-    names |= {parameter: name for name, parameter in net.named_parameters()}
-    found: dict[str, Site] = {}
-    refused: dict[str, str] = {}
-    for name, module in net.named_modules():
-        if type(module) not in _PRODUCERS or name in refused:
-            continue
-        made = _site(graph, name, module, names, taken)
-        if isinstance(made, str):
-            refused[name] = made
-            continue
-        found[name] = made
-        twins = (cut.layer for cut in made.cuts if cut.role is Role.PRODUCER and cut.layer != name)
-        refused |= dict.fromkeys(twins, f"its units are those of the site `{name}`")
-    return Sites(found, refused)
+    ties = _ties(net, shape)
+    for _ in range(_ROUNDS):
+        units = _Units(net, ties, others)
+        if not _tie_parts(units, ties):
+            break
+    return units.sites()
 
 
-def _dependency_graph(net: nn.Module, shape: InputShape) -> tp.DependencyGraph:
-    weight = next(net.parameters())
-    example = torch.zeros(1, shape.channels, shape.height, shape.width, dtype=weight.dtype, device=weight.device)
-    frozen = [parameter for parameter in net.parameters() if not parameter.requires_grad]
-    for parameter in frozen:  # tracing follows gradients
-        parameter.requires_grad_(True)
+def _ties(net: nn.Module, shape: InputShape) -> Ties:
+    flow = Flow(net)
     try:
-        with torch.enable_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Unwrapped parameters detected")
-            return tp.DependencyGraph().build_dependency(net, example_inputs=example)
+        with torch.no_grad(), flow.knowing_where(), LayerFunctions(flow), Operations(flow):
+            answer = logits_of_noise(net, shape, 1)
     except Exception as error:  # whatever a user's forward pass, or the tracing of it, raises
         raise ModelError(
-            f"{type(net).__name__} cannot be traced for its sites: {error} (its forward pass must map a batch of "
-            f"{shape} to logits, by operations of torch that gradients flow through)"
+            f"{type(net).__name__} cannot be traced for its sites: {type(error).__name__}: {error} (its forward pass "
+            f"must map a batch of {shape} to logits, by operations of torch)"
         ) from error
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
+    flow.hold(answer, "its units are the network's outputs")
+    return flow.ties
 
 
-def _site(
-    graph: tp.DependencyGraph, name: str, module: nn.Module, names: Mapping[object, str], taken: Mapping[str, str]
-) -> Site | str:
-    """The site of this layer's outputs, or why it is none."""
-    if module not in graph.module2node:
-        return "no gradient flows through it, so the forward pass does not lead there or detaches what it makes"
-    kind, pruner = _PRODUCERS[type(module)]
-    units = int(module.weight.shape[0])  # type: ignore[index]
-    group = graph.get_pruning_group(module, pruner, idxs=list(range(units)))
-    items = [item for item in group.items if item.dep.target.module in names]
-    tied = (taken[names[item.dep.target.module]] for item in items if names[item.dep.target.module] in taken)
-    if (other := next(tied, None)) is not None:
-        return f"its units are tied to the projections of `{other}`"
-    if not any(_ROLES.get(item.dep.handler) is Role.CONSUMER for item in items):
-        return "no layer sums over its units: they are the network's outputs, or lead nowhere"
-    cuts = []
-    for item in items:
-        if (reason := _uncut(item.dep.target)) is not None:
-            return f"its units are tied to `{names[item.dep.target.module]}`, {reason}"
-        layer, roots = names[item.dep.target.module], np.asarray(item.root_idxs)
-        if (np.bincount(roots, minlength=units) != len(roots) / units).any():
-            return f"its units are tied to unequal parts of `{layer}`"
-        cut = Cut(
-            layer=layer,
-            role=_ROLES.get(item.dep.handler, Role.FOLLOWER),
-            channels_UC=np.asarray(item.idxs)[np.argsort(roots, kind="stable")].reshape(units, -1),
-            dim=item.dep.target.pruning_dim if item.dep.target.type == tp.ops.OPTYPE.PARAMETER else 0,
+def _tie_parts(units: "_Units", ties: Ties) -> bool:
+    """Where a layer's outputs part into as many units here as there, they go in step, so that halves stay halves."""
+    changed = False
+    for side, groups in units.parted():
+        if units.reason_of(side) is None and len({len(group) for group in groups}) == 1:
+            for group in groups[1:]:
+                ties.tie(np.asarray(groups[0]), np.asarray(group))
+            changed = True
+    return changed
+
+
+@dataclass
+class _Places:
+    """The channels of one side by their roots."""
+
+    side: Side
+    roots: Numbers
+
+
+class _Units:
+    """All tied channels, as they lie in the layers."""
+
+    def __init__(self, net: nn.Module, ties: Ties, others: Sites) -> None:
+        self.net = net
+        self.order = {name: place for place, (name, _) in enumerate(net.named_modules())}
+        self.reasons: dict[int, str] = {}
+        for numbers, reason in [*_taken(ties, others), *ties.stuck]:
+            for root in np.unique(ties.roots(numbers)).tolist():
+                self.reasons.setdefault(root, reason)
+        self.normalised: dict[int, list[Normalisation]] = {}
+        for numbers, by in ties.normalised:
+            for root in np.unique(ties.roots(numbers)).tolist():
+                self.normalised.setdefault(root, []).append(by)
+        self.places = [
+            places for side, numbers in ties.sides.items() for places in self._places(side, ties.roots(numbers))
+        ]
+        self.signatures = self._signatures()
+
+    def _places(self, side: Side, roots: Numbers) -> Iterator[_Places]:
+        """A bare parameter's places are laid along the one dimension in which they differ."""
+        if not side.bare:
+            yield _Places(side, roots)
+            return
+        owner, _, name = side.layer.rpartition(".")
+        shape = getattr(self.net.get_submodule(owner), name).shape
+        laid = roots.reshape(shape)
+        dims = [dim for dim in range(laid.ndim) if (laid != np.take(laid, [0], dim)).any()]
+        if len(dims) == 1:
+            along = np.moveaxis(laid, dims[0], 0).reshape(shape[dims[0]], -1)[:, 0]
+            yield _Places(Side(side.layer, side.role, dims[0], bare=True), along)
+            return
+        for root in np.unique(roots).tolist():
+            self.reasons.setdefault(
+                root, f"its units are tied to `{side.layer}`, of whose dimensions no single one is theirs"
+            )
+
+    def _signatures(self) -> dict[int, Signature]:
+        counts: dict[int, list[tuple[Side, int]]] = {}
+        for places in self.places:
+            found, many = np.unique(places.roots, return_counts=True)
+            for root, count in zip(found.tolist(), many.tolist(), strict=True):
+                counts.setdefault(root, []).append((places.side, count))
+        return {root: tuple(lies) for root, lies in counts.items()}
+
+    def parted(self) -> Iterator[tuple[Side, list[list[int]]]]:
+        """The outputs of layers whose units do not all lie alike: the roots, in the order of their channels."""
+        for places in self.places:
+            if places.side.role is Role.PRODUCER:
+                groups: dict[Signature, list[int]] = {}
+                for root in dict.fromkeys(places.roots.tolist()):
+                    groups.setdefault(self.signatures[root], []).append(root)
+                if len(groups) > 1:
+                    yield places.side, list(groups.values())
+
+    def reason_of(self, side: Side) -> str | None:
+        """Why some of a side's channels cannot go, if some cannot."""
+        roots = next(places.roots for places in self.places if places.side == side)
+        return next((self.reasons[root] for root in roots.tolist() if root in self.reasons), None)
+
+    def sites(self) -> Sites:
+        found: dict[str, Site] = {}
+        refused: dict[str, str] = {}
+        parted = {root: side.layer for side, groups in self.parted() for group in groups for root in group}
+        of_layer = {places.side.layer: places for places in self.places if places.side.role is Role.PRODUCER}
+        for name, module in self.net.named_modules():
+            if not isinstance(module, _ConvNd | nn.Linear | nn.Embedding) or name in refused:
+                continue
+            if name not in of_layer:
+                if getattr(module, "groups", 1) == 1:
+                    refused[name] = "the forward pass does not lead there"
+                continue
+            made = self._site(name, of_layer[name].roots, parted)
+            if isinstance(made, str):
+                refused[name] = made
+                continue
+            found[name] = made
+            twins = (cut.layer for cut in made.cuts if cut.role is Role.PRODUCER and cut.layer != name)
+            refused |= dict.fromkeys(twins, f"its units are those of the site `{name}`")
+        return Sites(found, refused)
+
+    def _site(self, name: str, outputs: Numbers, parted: Mapping[int, str]) -> Site | str:
+        """The site of a layer's outputs, or why it is none."""
+        units = list(dict.fromkeys(outputs.tolist()))
+        if (reason := next((self.reasons[root] for root in units if root in self.reasons), None)) is not None:
+            return reason
+        if (layer := next((parted[root] for root in units if root in parted), None)) is not None:
+            return f"its units are tied to only a part of the outputs of `{layer}`, or to unequal parts of them"
+        if not any(side.role is Role.CONSUMER for side, _ in self.signatures[units[0]]):
+            return "no layer sums over its units: they lead nowhere, or out of PyTorch on the way"
+        if len(units) == 1:
+            return "all its outputs can only go together"
+        lies = dict.fromkeys(side for side, _ in self.signatures[units[0]])
+        cuts = tuple(_cut(places, units) for places in self.places if places.side in lies)
+        return Site(
+            name=name,
+            kind=Kind.NEURON if isinstance(self.net.get_submodule(name), nn.Linear) else Kind.FILTER,
+            units=len(units),
+            cuts=tuple(sorted(cuts, key=lambda cut: (cut.role is Role.CONSUMER, self._place(cut.layer)))),
+            normalised_by=tuple(dict.fromkeys(by for root in units for by in self.normalised.get(root, ()))),
         )
-        outputs = item.dep.handler.__self__.get_out_channels(item.dep.target.module)
-        if cut.role is Role.PRODUCER and not np.array_equal(np.unique(cut.channels_UC), np.arange(outputs)):
-            return f"its units are tied to only a part of the outputs of `{layer}`, or to them and more, as by a shortcut that pads channels"
-        cuts.append(cut)
-    return Site(name=name, kind=kind, units=units, cuts=tuple(cuts))
+
+    def _place(self, layer: str) -> int:
+        return self.order.get(layer, self.order.get(layer.rpartition(".")[0], 0))
 
 
-def _uncut(node: Any) -> str | None:
-    """Why a layer cannot lose single channels, if it cannot."""
-    if node.type not in _CUT:
-        return f"and of a {type(node.module).__name__} nothing is cut"
-    if node.type == tp.ops.OPTYPE.CONV and node.module.groups > 1:
-        return f"a convolution in {node.module.groups} groups, which loses no single channels"
-    return None
+def _cut(places: _Places, units: list[int]) -> Cut:
+    unit = {root: place for place, root in enumerate(units)}
+    at = np.asarray([unit.get(root, -1) for root in places.roots.tolist()])
+    channels = np.flatnonzero(at >= 0)
+    ordered = channels[np.argsort(at[channels], kind="stable")]
+    return Cut(
+        layer=places.side.layer, role=places.side.role, channels_UC=ordered.reshape(len(units), -1), dim=places.side.dim
+    )
+
+
+def _taken(ties: Ties, others: Sites) -> Iterator[tuple[Numbers, str]]:
+    """The channels that belong to sites of other kinds."""
+    owners = {(cut.layer, cut.role is Role.CONSUMER): site.name for site in others.values() for cut in site.cuts}
+    for side, numbers in ties.sides.items():
+        if (owner := owners.get((side.layer, side.role is Role.CONSUMER))) is not None:
+            yield numbers, f"its units are tied to the projections of `{owner}`"
+
+
+def shared_channels(sites: Sites) -> list[str]:
+    """Layers of which two sites hold a channel of one side: there must be none."""
+    held: Counter[tuple[str, bool, int, int]] = Counter()
+    for site in sites.values():
+        for cut in site.cuts:
+            for channel in np.unique(cut.channels_UC).tolist():
+                held[cut.layer, cut.role is Role.CONSUMER, cut.dim, channel] += 1
+    return sorted({layer for (layer, *_), times in held.items() if times > 1})

@@ -5,13 +5,24 @@ from typing import TYPE_CHECKING
 from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
-    from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord, Tally
+    from trueoracle.store.export import write_answers
+    from trueoracle.store.records import (
+        Answers,
+        BaseRecord,
+        CellRecord,
+        MaskRecord,
+        RunRecord,
+        Status,
+        StudyRecord,
+        Tally,
+    )
     from trueoracle.store.sql import TRIAL_COLUMNS, Store, store_exists
     from trueoracle.store.url import DEFAULT_URL
 
 __all__ = [
     "DEFAULT_URL",
     "TRIAL_COLUMNS",
+    "Answers",
     "BaseRecord",
     "CellRecord",
     "MaskRecord",
@@ -21,6 +32,7 @@ __all__ = [
     "StudyRecord",
     "Tally",
     "store_exists",
+    "write_answers",
 ]
 
 on_demand(__name__)

@@ -1,6 +1,15 @@
-"""What goes into a store and comes out, beside trials."""
+"""What goes into a store and comes out, beside trials.
 
-from dataclasses import dataclass
+Letters: M masks, R repeats, I images.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueoracle.words.trial import SplitAnswers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,7 +25,8 @@ class StudyRecord:
 class BaseRecord:
     """A trained network that a study prunes: its weights (safetensors), figures, costs and data.
 
-    `base` is its number within the study, from 0.
+    `base` is its number within the study, from 0. `answers` are those to each split that is not trained on; they are
+    written with the record, and read on their own (`Store.base_answers`).
     """
 
     base: int
@@ -30,6 +40,9 @@ class BaseRecord:
     classes: int
     data_fingerprint: str
     seconds: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+    answers: Mapping[str, SplitAnswers] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +76,21 @@ class MaskRecord:
     accuracy: float
     standard_error: float
     scores: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Answers:
+    """Right or wrong, image by image, of all masks of a cell on one split, after the epoch that counts.
+
+    `ranks` are the masks' in order. Where `known_MR` is False (not retrained yet, diverged, or kept by an earlier
+    schema) `right_MRI` is False throughout. `loss_MRI` (float16, nats, at most 65,504; not a number where unknown) is
+    None unless it was asked for and kept.
+    """
+
+    ranks: tuple[int, ...]
+    known_MR: NDArray[np.bool_]
+    right_MRI: NDArray[np.bool_]
+    loss_MRI: NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

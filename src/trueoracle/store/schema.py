@@ -1,17 +1,37 @@
-"""The tables. Ranks are decimal text, padded so that text order is numeric order: they outgrow 64 bits."""
+"""The tables. Ranks are decimal text, padded so that text order is numeric order: they outgrow 64 bits.
 
-from sqlalchemy import Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+A trial knows the run that stored it, when (`at`, seconds since 1970) and as which one of its study (`number`, from 1);
+those that schema 2 kept do not.
+"""
 
-VERSION = 2
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+
+VERSION = 3
 APPLICATION = "trueoracle"
 
 metadata = MetaData()
 
 
 def _figures(*, nullable: bool = False) -> list[Column[float]]:
-    """Losses and accuracies on both splits; absent where a trial has none."""
+    """Losses and accuracies on all splits; absent where a trial has none, or there is no validation split."""
     names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-    return [Column(name, Float, nullable=nullable) for name in names]
+    of_validation = ("validation_loss", "validation_accuracy")
+    return [
+        *(Column(name, Float, nullable=nullable) for name in names),
+        *(Column(name, Float) for name in of_validation),
+    ]
+
+
+def _answers() -> list[Column[Any]]:
+    """What one network answered to a split, packed as `trueoracle.words.trial.SplitAnswers` is."""
+    return [
+        Column("split", String, primary_key=True),
+        Column("images", Integer, nullable=False),
+        Column("bits", LargeBinary, nullable=False),
+        Column("losses", LargeBinary),
+    ]
 
 
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", String, nullable=False))
@@ -31,8 +51,8 @@ bases = Table(
     Column("base", Integer, primary_key=True),
     Column("weights", LargeBinary, nullable=False),
     *_figures(),
-    Column("parameters", Integer, nullable=False),
-    Column("macs", Integer, nullable=False),
+    Column("parameters", BigInteger, nullable=False),
+    Column("macs", BigInteger, nullable=False),
     Column("classes", Integer, nullable=False),
     Column("data_fingerprint", String, nullable=False),
     Column("seconds", Float, nullable=False),
@@ -48,8 +68,8 @@ cells = Table(
     Column("sites", Text, nullable=False),
     Column("space", Text, nullable=False),
     Column("masks", Integer, nullable=False),
-    Column("parameters", Integer, nullable=False),
-    Column("macs", Integer, nullable=False),
+    Column("parameters", BigInteger, nullable=False),
+    Column("macs", BigInteger, nullable=False),
 )
 
 masks = Table(
@@ -72,11 +92,32 @@ trials = Table(
     Column("cell", Integer, primary_key=True),
     Column("rank", Text, primary_key=True),
     Column("repeat", Integer, primary_key=True),
-    Column("seed", Integer, nullable=False),
+    Column("seed", BigInteger, nullable=False),
     Column("outcome", String, nullable=False),
     Column("error", Text, nullable=False),
     *_figures(nullable=True),
     Column("seconds", Float, nullable=False),
+    Column("run", ForeignKey("runs.id")),
+    Column("at", Float),
+    Column("number", BigInteger),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("study", ForeignKey("studies.digest"), primary_key=True),
+    Column("cell", Integer, primary_key=True),
+    Column("rank", Text, primary_key=True),
+    Column("repeat", Integer, primary_key=True),
+    *_answers(),
+)
+
+base_answers = Table(
+    "base_answers",
+    metadata,
+    Column("study", ForeignKey("studies.digest"), primary_key=True),
+    Column("base", Integer, primary_key=True),
+    *_answers(),
 )
 
 curves = Table(

@@ -16,11 +16,13 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from trueoracle.store import schema
-from trueoracle.store.records import BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord, Tally
-from trueoracle.store.schema import bases, cells, curves, masks, meta, runs, studies, trials
+from trueoracle.store.answers import cell_answers
+from trueoracle.store.migrate import OLDEST, migrate
+from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord, Tally
+from trueoracle.store.schema import answers, base_answers, bases, cells, curves, masks, meta, runs, studies, trials
 from trueoracle.store.url import DEFAULT_URL
 from trueoracle.words.errors import StoreError, unknown
-from trueoracle.words.trial import Outcome, Trial
+from trueoracle.words.trial import Figures, Outcome, SplitAnswers, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,8 +78,26 @@ class Store:
 
     def put_base(self, study: str, base: BaseRecord) -> None:
         """Keep a base network of the study."""
+        facts = {name: getattr(base, name) for name in base.__slots__ if name != "answers"}
+        key = {"study": study, "base": base.base}
         with self._transaction() as connection:
-            connection.execute(insert(bases).values(study=study, **asdict(base)))
+            connection.execute(insert(bases).values(study=study, **facts))
+            for split, given in base.answers.items():
+                connection.execute(insert(base_answers).values(**key, split=split, **asdict(given)))
+
+    def base_answers(self, study: str, number: int = 0, split: str = "test") -> SplitAnswers | None:
+        """A base network's answers to a split, if it kept any."""
+        query = select(base_answers.c.images, base_answers.c.bits, base_answers.c.losses).where(
+            base_answers.c.study == study, base_answers.c.base == number, base_answers.c.split == split
+        )
+        with self._transaction() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else SplitAnswers(**row._mapping)
+
+    def answers(self, study: str, cell: int, split: str = "test", *, losses: bool = False) -> Answers | None:
+        """All masks' answers to a split, of a cell by its index, with the losses on request; None if none were kept."""
+        with self._transaction() as connection:
+            return cell_answers(connection, study, cell, split, losses=losses)
 
     def cells(self, study: str) -> list[CellRecord]:
         """The study's cells in order, as far as they have been begun."""
@@ -170,13 +190,21 @@ class Store:
             for key, trial in zip(keys, fleet, strict=True)
             for epoch, figures in enumerate(trial.curve, start=1)
         ]
+        given = [
+            {**key, "split": split, **asdict(of_split)}
+            for key, trial in zip(keys, fleet, strict=True)
+            for split, of_split in trial.answers.items()
+        ]
         same = [trials.c[name] == bindparam(f"old_{name}") for name in ("study", "cell", "rank", "repeat")]
         failed = delete(trials).where(*same, trials.c.outcome == Outcome.FAILED.name)
         with self._transaction() as connection:
             connection.execute(failed, [{f"old_{name}": value for name, value in key.items()} for key in keys])
-            connection.execute(insert(trials), rows)
-            if points:
-                connection.execute(insert(curves), points)
+            last = connection.execute(select(func.max(trials.c.number)).where(trials.c.study == study)).scalar() or 0
+            when = {"run": run, "at": time()}
+            connection.execute(insert(trials), [{**row, **when, "number": n} for n, row in enumerate(rows, last + 1)])
+            for table, more in ((curves, points), (answers, given)):
+                if more:
+                    connection.execute(insert(table), more)
             count = runs.c.trials + len(fleet)
             connection.execute(update(runs).where(runs.c.id == run).values(last=time(), trials=count))
 
@@ -269,7 +297,7 @@ class Store:
     def trial_table(self, study: str) -> "pd.DataFrame":
         """A row a trial, in order of base, cell, mask and repeat, with a column for every score of its mask.
 
-        Figures are missing where a trial did not finish.
+        Figures are missing where a trial did not finish; those on validation have no column where there is no such split.
         """
         import pandas as pd
 
@@ -277,7 +305,8 @@ class Store:
             select(
                 studies.c.name.label("study"), cells.c.base, cells.c.name.label("cell"), trials.c.rank, masks.c.pruned,
                 trials.c.repeat, trials.c.seed, masks.c.loss, masks.c.accuracy, trials.c.train_loss,
-                trials.c.test_loss, trials.c.test_accuracy, trials.c.outcome, trials.c.seconds, masks.c.scores,
+                trials.c.test_loss, trials.c.test_accuracy, trials.c.validation_loss, trials.c.validation_accuracy,
+                trials.c.outcome, trials.c.seconds, masks.c.scores,
             )
             .join(studies, studies.c.digest == trials.c.study)
             .join(cells, (cells.c.study == trials.c.study) & (cells.c.cell == trials.c.cell))
@@ -293,8 +322,9 @@ class Store:
         table = pd.DataFrame([row[:-1] for row in rows], columns=list(TRIAL_COLUMNS))
         table["mask"] = [int(rank) for rank in table["mask"]]
         table["outcome"] = [Outcome[name].value for name in table["outcome"]]
-        figures = ["final_train_loss", "final_test_loss", "final_test_accuracy"]
+        figures = ["final_train_loss", "final_test_loss", "final_test_accuracy", *_FINAL_VALIDATION]
         table[figures] = table[figures].astype(float)
+        table = _without_empty(table, _FINAL_VALIDATION)
         return _with_scores(table, [row[-1] for row in rows])
 
     def curve_table(self, study: str, cell: int | None = None) -> "pd.DataFrame":
@@ -308,6 +338,7 @@ class Store:
             select(
                 cells.c.base, cells.c.name.label("cell"), curves.c.rank.label("mask"), curves.c.repeat, curves.c.epoch,
                 curves.c.train_loss, curves.c.train_accuracy, curves.c.test_loss, curves.c.test_accuracy,
+                curves.c.validation_loss, curves.c.validation_accuracy,
             )
             .join(cells, (cells.c.study == curves.c.study) & (cells.c.cell == curves.c.cell))
             .where(curves.c.study == study)
@@ -319,7 +350,7 @@ class Store:
             result = connection.execute(query)
             table = pd.DataFrame([list(row) for row in result], columns=list(result.keys()))
         table["mask"] = [int(rank) for rank in table["mask"]]
-        return table
+        return _without_empty(table, ["validation_loss", "validation_accuracy"])
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -332,11 +363,18 @@ class Store:
 
 TRIAL_COLUMNS = (
     "study", "base", "cell", "mask", "pruned", "repeat", "seed", "pruned_train_loss", "pruned_train_accuracy",
-    "final_train_loss", "final_test_loss", "final_test_accuracy", "outcome", "seconds",
+    "final_train_loss", "final_test_loss", "final_test_accuracy", "final_validation_loss",
+    "final_validation_accuracy", "outcome", "seconds",
 )  # fmt: skip
+_FINAL_VALIDATION = ["final_validation_loss", "final_validation_accuracy"]
 
 
-_NO_FIGURES = dict.fromkeys(("train_loss", "train_accuracy", "test_loss", "test_accuracy"))
+_NO_FIGURES = dict.fromkeys(Figures.__slots__)
+
+
+def _without_empty(table: "pd.DataFrame", columns: list[str]) -> "pd.DataFrame":
+    """The table without those of `columns` that hold nothing at all."""
+    return table.drop(columns=[column for column in columns if table[column].isna().all()])
 
 
 def _with_scores(table: "pd.DataFrame", scores: Sequence[str]) -> "pd.DataFrame":
@@ -410,11 +448,25 @@ def _check(connection: Connection, url: str, create: bool) -> None:
         raise StoreError(
             f"the store {url} has schema {known['schema']}, newer than this trueoracle's {schema.VERSION}: update trueoracle"
         )
-    if int(known["schema"]) < schema.VERSION:
+    if int(known["schema"]) < OLDEST:
         raise StoreError(
             f"the store {url} has schema {known['schema']}, older than this trueoracle's {schema.VERSION}: "
             "read it with the version that wrote it, or name another with --store"
         )
+    if int(known["schema"]) < schema.VERSION:
+        _bring_forward(connection, url, int(known["schema"]))
+
+
+def _bring_forward(connection: Connection, url: str, found: int) -> None:
+    try:
+        migrate(connection, found)
+    except DBAPIError as error:
+        if "readonly" not in str(error.orig):
+            raise
+        raise StoreError(
+            f"the store {url} has schema {found}, which must be brought to {schema.VERSION}, but it is read-only: copy it "
+            "to where it can be written"
+        ) from None
 
 
 def _sentence(error: DBAPIError, url: str) -> str:

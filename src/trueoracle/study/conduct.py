@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from time import monotonic
 
@@ -12,13 +13,13 @@ from torch import nn
 from trueoracle.criteria import importances, score
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor
-from trueoracle.fleet import Assignment, Backend, figures_of, train_alone
+from trueoracle.fleet import Assignment, Backend, evaluated, train_alone
 from trueoracle.nets import classes_of, cost, remove, state_bytes, weights_from_bytes
 from trueoracle.oracle import evaluator
 from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Status, Store, StudyRecord
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.predictors import Predictors
-from trueoracle.study.retrain import Retraining, assignment_for, fleet_tasks
+from trueoracle.study.retrain import Retraining, assignment_for, fleet_tasks, kept_answers
 from trueoracle.study.survey import part_of, survey
 from trueoracle.words.errors import StoreError
 from trueoracle.words.progress import Progress
@@ -87,14 +88,12 @@ def _make_base(plan: Plan, number: int, data: Dataset, backend: Backend, progres
         net = trained.net
         if trained.outcome is not Outcome.FINISHED:
             raise StoreError(f"the base network {trained.outcome.value}: lower `train.lr`")
-    figures, costs = figures_of(net, data), cost(net, plan.shape)
+    now, costs = evaluated(net, data), cost(net, plan.shape)
     return BaseRecord(
         base=number,
         weights=state_bytes(net),
-        train_loss=figures.train_loss,
-        train_accuracy=figures.train_accuracy,
-        test_loss=figures.test_loss,
-        test_accuracy=figures.test_accuracy,
+        **asdict(now.figures),
+        answers=kept_answers(now.answers, plan.spec),
         parameters=costs.parameters,
         macs=costs.macs,
         classes=classes_of(net, plan.shape),

@@ -7,7 +7,7 @@ from torch import nn
 
 from trueoracle.data import Dataset, Drawn, dataset_shape, subset
 from trueoracle.fleet import objective
-from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weights, try_removal
+from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weights
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.words.errors import SpecError, TrueOracleError
 from trueoracle.words.mask import Mask
@@ -93,8 +93,6 @@ def plan(spec: StudySpec) -> Plan:
         raise SpecError(f"`{spec.model}` has no BatchNorm to recalibrate: leave `recalibration_images` out")
     sites = find_sites(nets[0], shape)
     cells = [_planned(index, cell, spec, digest, sites) for index, cell in enumerate(spec.cells)]
-    first = {part.site: part for cell in cells for part in next(cell.masks()).sites}
-    try_removal(nets[0], Mask(rank=0, sites=tuple(first.values())), sites, shape)
     of_all = (
         replace(cell, base=base, index=base * len(cells) + cell.index, name=case_name(cell.name, base, len(nets)))
         for base in range(len(nets))

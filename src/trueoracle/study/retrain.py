@@ -1,6 +1,6 @@
 """Retraining: masks of one cell leave networks of one shape, so they are retrained together, a fleet at a time."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from time import monotonic
@@ -15,8 +15,8 @@ from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.words.errors import StoreError
 from trueoracle.words.mask import Mask
 from trueoracle.words.progress import Advance, Progress
-from trueoracle.words.spec import Recipe
-from trueoracle.words.trial import Figures, Outcome, Trial, final_figures
+from trueoracle.words.spec import Recipe, StudySpec
+from trueoracle.words.trial import Figures, Outcome, SplitAnswers, Trial, final_figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +72,13 @@ class Retraining:
             on_epoch=self.advance,
             backend=task.backend,
             progress=self.progress,
+            final=self.plan.spec.final,
         )
 
     def _trial(self, task: FleetTask, mask: Mask, found: Trained | str, seconds: float) -> Trial:
         curve = () if isinstance(found, str) else found.curve
         outcome = Outcome.FAILED if isinstance(found, str) else found.outcome
+        answers = {} if isinstance(found, str) else kept_answers(found.answers, self.plan.spec)
         return Trial(
             cell=task.cell.index,
             mask=mask.rank,
@@ -87,10 +89,17 @@ class Retraining:
             final=final_figures(curve, self.plan.spec.final) if outcome is Outcome.FINISHED else None,
             seconds=seconds,
             error=found if isinstance(found, str) else "",
+            answers=answers,
         )
 
     def _seed(self, task: FleetTask) -> int:
         return self.plan.seed(self.purpose, task.cell.base, task.repeat)
+
+
+def kept_answers(answers: Mapping[str, SplitAnswers], spec: StudySpec) -> dict[str, SplitAnswers]:
+    """What the study keeps of a network's answers: with losses only where it says so."""
+    losses = spec.keep == "losses"
+    return {split: given if losses else given.without_losses() for split, given in answers.items()}
 
 
 def assignment_for(

@@ -166,7 +166,8 @@ class StudySpec(_Facts):
     `width_factor` multiplies the network's filters. `train_images` and `test_images` take that many of a split, each
     class in proportion; the data is whole without them. With `base_networks` above 1 the whole experiment is done
     for so many networks that differ in their seeds. With `oracle_images`, at least 100, the pruned train loss of a mask
-    is taken on so many train images drawn at random and has a standard error; on all of them without it.
+    is taken on so many train images drawn at random and has a standard error; on all of them without it. Of every
+    trial is kept which images it answers right; with `keep: losses` the loss of each image too.
 
     Three keys have more measured of every mask before it is retrained. `recalibration_images`: the train loss after
     the statistics of BatchNorm were taken anew from so many train images. `loss_after_steps`: the train loss after so
@@ -188,6 +189,7 @@ class StudySpec(_Facts):
     cells: tuple[CellSpec, ...] = Field(min_length=1)
     repeats: Positive
     final: FinalProtocol
+    keep: Literal["answers", "losses"] = "answers"
     removal: Literal["aligned", "released"] = "aligned"
     oracle_images: int | None = Field(default=None, ge=100)
     recalibration_images: Positive | None = None

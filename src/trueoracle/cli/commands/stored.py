@@ -10,7 +10,7 @@ from trueoracle import api
 from trueoracle.cli import show
 from trueoracle.cli.options import StoreUrl, StudyName
 from trueoracle.store import DEFAULT_URL
-from trueoracle.words.errors import StoreError
+from trueoracle.words.errors import SpecError, StoreError
 
 if TYPE_CHECKING:
     from trueoracle.store import Store, StudyRecord
@@ -31,13 +31,21 @@ def trials(
     study: StudyName,
     output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet or .csv file.")],
     curves: Annotated[bool, typer.Option("--curves", help="A row an epoch instead of a row a trial.")] = False,
+    answers: Annotated[
+        bool, typer.Option("--answers", help="A row a trial and split: right or wrong, image by image (.parquet).")
+    ] = False,
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
     """Write a study's trials as a table."""
-    from trueoracle.store import Store
+    from trueoracle.store import Store, write_answers
 
+    if curves and answers:
+        raise SpecError("`--curves` and `--answers` are two tables: ask for one at a time")
     opened = Store(store)
     digest = opened.find(study).digest
+    if answers:
+        show.say(f"{write_answers(opened, digest, output)} rows written to {output}")
+        return
     table = opened.curve_table(digest) if curves else opened.trial_table(digest)
     api.write_table(table, output)
     show.say(f"{len(table)} rows written to {output}")

@@ -146,6 +146,8 @@ def _step(traced: Traced, node: fx.Node, sites: tuple[Coupling, ...], steps: dic
     ]
     if made:
         apart = made[0]
+        if traced.row_shapes[node][0] > sites[apart].units:
+            raise CannotBatch(f"a unit of `{sites[apart].name}` is several outputs of `{name_of(node)}`")
         if traced.row_shapes[node][0] != sites[apart].units or len(traced.row_shapes[node]) == 2:
             raise CannotBatch(f"the units of `{sites[apart].name}` do not lie on dimension 1 behind `{name_of(node)}`")
     moves = apart if made and apart is not None and sites[apart].l1_kept is not None else None

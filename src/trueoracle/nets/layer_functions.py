@@ -1,0 +1,212 @@
+"""What the functions of layers do with channels: they are followed whole, by the parameters that they are given.
+
+Letters: B examples, C channels, I inputs and O outputs of a layer, T tokens, D numbers of a head.
+"""
+
+from collections.abc import Callable, Mapping
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
+
+from trueoracle.nets.flow import Flow, present, varying
+from trueoracle.nets.sites import Normalisation, Role
+from trueoracle.nets.ties import Numbers, Side
+
+_OPAQUE = {
+    "multi_head_attention_forward": "MultiheadAttention", "lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN",
+    "rnn_relu": "RNN", "bilinear": "Bilinear",
+}  # fmt: skip
+
+
+Given = dict[str, Any]
+Rule = Callable[[Flow, Tensor, Given], None]
+
+
+class LayerFunctions(TorchFunctionMode):
+    """Follows the functions of layers; what they compute inside is nobody's concern."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        plain = name not in {*_OPAQUE, *_RULES, *_PRODUCTS}
+        other = name in _TWO_SIGNATURES and not isinstance(func, FunctionType)
+        if plain or other or (name in _PRODUCTS and self.flow.layer(args[-1]) is None):
+            return func(*args, **kwargs)
+        with _disable_current_modes():
+            result = func(*args, **kwargs)
+        if name in _OPAQUE:
+            self.flow.hold(
+                (args, kwargs), f"its units are tied to `{self.flow.path}`, and of a {_OPAQUE[name]} nothing is cut"
+            )
+        elif name in _PRODUCTS:
+            _product(self.flow, result, args)
+        else:
+            rule, words = _RULES[name]
+            rule(self.flow, result, dict(zip(words, args, strict=False)) | kwargs)
+        return result
+
+
+def _linear(flow: Flow, result: Tensor, given: Given) -> None:
+    x, weight = given["input"], given["weight"]
+    if (layer := _layer_of(flow, x, weight)) is not None:
+        flow.through(x, -1, Side(layer, Role.CONSUMER))
+        _make(flow, result, -1, layer)
+
+
+def _product(flow: Flow, result: Tensor, operands: tuple[Tensor, ...]) -> None:
+    """A product with a matrix that is a parameter, as in GPT-2's linear layer, whose weight is (inputs, outputs)."""
+    layer = flow.layer(operands[-1])
+    assert layer is not None
+    flow.through(operands[-2], -1, Side(layer, Role.CONSUMER))
+    _make(flow, result, -1, layer)
+
+
+def _convolution(flow: Flow, result: Tensor, given: Given) -> None:
+    x, weight, groups = given["input"], given["weight"], given.get("groups", 1)
+    if (layer := _layer_of(flow, x, weight)) is None:
+        return
+    dim = 1 - weight.ndim
+    if groups == 1:
+        flow.through(x, dim, Side(layer, Role.CONSUMER))
+        _make(flow, result, dim, layer)
+    else:
+        _groups_apart(flow, result, x, dim, groups, layer)
+
+
+def _groups_apart(flow: Flow, result: Tensor, x: Tensor, dim: int, groups: int, layer: str) -> None:
+    """A convolution in groups works on each group by itself, so a whole group is a unit (depthwise: each channel)."""
+    own = flow.ties.side(Side(layer, Role.FOLLOWER), result.shape[dim])
+    first = own.reshape(groups, -1)[:, :1]
+    flow.ties.tie(np.broadcast_to(first, (groups, len(own) // groups)), own.reshape(groups, -1))
+    flow.through(x, dim, Side(layer, Role.FOLLOWER), np.repeat(first, x.shape[dim] // groups))
+    _spread(flow, result, dim, own)
+
+
+def _batch_norm(flow: Flow, result: Tensor, given: Given) -> None:
+    x = given["input"]
+    layer = flow.layer(given.get("weight"), given.get("running_mean"))
+    if layer is None and hasattr(flow.module, "num_features"):
+        layer = flow.path
+    if layer is not None and flow.resolved(x) is not None:
+        flow.through(x, 1, Side(layer, Role.FOLLOWER))
+    flow.put(result, flow.of(x))
+
+
+def _prelu(flow: Flow, result: Tensor, given: Given) -> None:
+    x, weight = given["input"], given["weight"]
+    layer = flow.layer(weight)
+    if layer is not None and weight.numel() > 1 and flow.resolved(x) is not None:
+        flow.through(x, 1, Side(layer, Role.FOLLOWER))
+    flow.put(result, flow.of(x))
+
+
+def _layer_norm(flow: Flow, result: Tensor, given: Given) -> None:
+    x, sizes = given["input"], given["normalized_shape"]
+    dims = list(range(-len(sizes), 0))
+    numbers = flow.resolved(x)
+    if numbers is None:
+        return
+    changing = [dim for dim in dims if numbers.ndim + dim in varying(numbers)]
+    flow.jointly(x, dims, "layer_norm")
+    layer = flow.layer(given.get("weight")) or (flow.path if hasattr(flow.module, "normalized_shape") else None)
+    if layer is not None and len(changing) == 1:
+        flow.through(x, changing[0], Side(layer, Role.FOLLOWER, dim=changing[0] + len(dims)))
+    elif layer is not None and changing:
+        flow.hold(x, f"its units lie in more than one dimension of `{layer}`")
+    flow.put(result, flow.of(x))
+
+
+def _group_norm(flow: Flow, result: Tensor, given: Given) -> None:
+    x, num_groups = given["input"], given["num_groups"]
+    numbers = flow.resolved(x)
+    if numbers is None:
+        return
+    if num_groups == 1:
+        flow.jointly(x, list(range(1, x.ndim)), "group_norm")
+    else:  # the numbers of a group are normalised together, so that it stays or goes as a whole
+        in_groups = numbers.reshape(len(x), num_groups, -1)
+        for group in in_groups.unbind(1):
+            members = present(group)
+            flow.ties.tie(np.broadcast_to(members[:1], members.shape), members)
+            if bool((group == 0).any()):
+                flow.ties.stuck.append(
+                    (members, f"its units are normalised by {flow.here('group_norm')} with numbers that stay")
+                )
+    layer = flow.layer(given.get("weight")) or (flow.path if hasattr(flow.module, "num_groups") else None)
+    if layer is not None:
+        flow.through(x, 1, Side(layer, Role.FOLLOWER))
+    flow.put(result, flow.of(x))
+
+
+def _embedding(flow: Flow, result: Tensor, given: Given) -> None:
+    weight = given["weight"]
+    if (layer := flow.layer(weight)) is not None:
+        _spread(flow, result, -1, flow.ties.side(Side(layer, Role.PRODUCER, dim=1), weight.shape[1]))
+
+
+def _attention(flow: Flow, result: Tensor, given: Given) -> None:
+    """Each number of a head's values stays apart; those of queries and keys are summed over, for all to share."""
+    query, key, value = given["query"], given["key"], given["value"]
+    flow.hold((query, key), f"its units are multiplied with each other by {flow.here('attention')}")
+    numbers = flow.resolved(value)
+    if numbers is None:
+        return
+    if value.ndim - 2 in varying(numbers) or value.shape[:-2] != result.shape[:-2]:
+        flow.hold(value, f"{flow.here('attention')} mixes its units")
+        return
+    flow.put(result, numbers.narrow(-2, 0, 1).expand(result.shape))
+
+
+def _layer_of(flow: Flow, x: Tensor, weight: Tensor) -> str | None:
+    """The layer whose weight it is, or whose own weight it was computed from; without one, nothing there is cut."""
+    if (layer := flow.layer(weight)) is not None:
+        return layer
+    if (layer := flow.of_computed_weight(weight)) is not None:
+        if (rows := flow.rows(x, 1 - weight.ndim)) is not None:
+            flow.ties.normalised.append((present(rows), Normalisation(layer, "weight")))
+        return layer
+    where = f"`{flow.path}`" if flow.path else "the forward pass"
+    flow.hold(
+        x,
+        f"its units are tied to {where}, whose weights are computed from other parameters; where that is a "
+        "parametrization, as weight_norm, make it permanent (torch.nn.utils.parametrize.remove_parametrizations)",
+    )
+    return None
+
+
+def _make(flow: Flow, result: Tensor, dim: int, layer: str) -> None:
+    _spread(flow, result, dim, flow.ties.side(Side(layer, Role.PRODUCER), result.shape[dim]))
+
+
+def _spread(flow: Flow, result: Tensor, dim: int, numbers: Numbers) -> None:
+    shape = [1] * result.ndim
+    shape[dim] = -1
+    flow.put(result, torch.from_numpy(numbers).view(shape).expand(result.shape))
+
+
+_TWO_SIGNATURES = ("batch_norm", "instance_norm")
+_CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_NORM = ("input", "running_mean", "running_var", "weight", "bias")
+_SIZED_NORM = ("input", "normalized_shape", "weight", "bias")
+_RULES: Mapping[str, tuple[Rule, tuple[str, ...]]] = {
+    "linear": (_linear, ("input", "weight", "bias")),
+    **{f"conv{pixels}d": (_convolution, _CONVOLUTION) for pixels in (1, 2, 3)},
+    **{f"conv_transpose{pixels}d": (_convolution, _TRANSPOSED) for pixels in (1, 2, 3)},
+    **dict.fromkeys(("batch_norm", "instance_norm"), (_batch_norm, _NORM)),
+    **dict.fromkeys(("layer_norm", "rms_norm"), (_layer_norm, _SIZED_NORM)),
+    "prelu": (_prelu, ("input", "weight")),
+    "group_norm": (_group_norm, ("input", "num_groups", "weight", "bias")),
+    "embedding": (_embedding, ("input", "weight")),
+    "scaled_dot_product_attention": (_attention, ("query", "key", "value")),
+}
+_PRODUCTS = ("matmul", "__matmul__", "mm", "addmm")

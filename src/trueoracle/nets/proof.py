@@ -1,0 +1,154 @@
+"""Sites proved by numbers: without some of its units a network must be the network with these units silent.
+
+It is tried out in float64 on random images or texts, on a copy whose vectors and constant weights are drawn anew, for a
+fresh network has zeros and ones where mistakes would hide.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from trueoracle.nets.probe import logits_of_noise
+from trueoracle.nets.removal import remove
+from trueoracle.nets.silence import silenced, unnormalised
+from trueoracle.nets.sites import Site, Sites
+from trueoracle.words.errors import ModelError
+from trueoracle.words.mask import Mask, SiteMask
+from trueoracle.words.shape import Shape
+
+_EXACT = 1e-7  # of the largest logit, in float64
+_ROUNDED = 1e-3  # of the largest logit, in float32 after dozens of layers
+_MOST_COPIED = 300_000_000  # parameters; a larger network is proved as it is, in its own precision
+_SMALL = 2_000_000  # parameters times sites; in larger networks sites are proved alone only where they fail together
+_SEEDS = (0, 1)
+
+
+def proved(net: nn.Module, sites: Sites, shape: Shape) -> Sites:
+    """Those of `sites` that pass, alone and all together; the others are refused with a sentence.
+
+    `ModelError` where the network itself gives no answer to go by: numbers that are not finite, or other ones each time.
+    """
+    check_answers(net, shape)
+    trial = _Trial(net, shape)
+    refused: dict[str, str] = {}
+    left = list(sites.values())
+    if trial.small(len(left)) or trial.fault(left) is not None:
+        refused = {site.name: fault for site in left if (fault := trial.fault([site])) is not None}
+        left = [site for site in left if site.name not in refused]
+    while len(left) > 1 and (fault := trial.fault(left)) is not None:
+        one, other = _clash(trial, left)
+        refused[other.name] = f"it cannot be pruned together with `{one.name}`: {fault}"
+        left.remove(other)
+    twins = {
+        cut.layer: refused[site.name]
+        for site in sites.values() if site.name in refused
+        for cut in site.cuts if sites.refused.get(cut.layer) == f"its units are those of the site `{site.name}`"
+    }  # fmt: skip
+    return Sites({site.name: site for site in left}, {**sites.refused, **twins, **refused})
+
+
+@torch.no_grad()
+def check_answers(net: nn.Module, shape: Shape) -> None:
+    """`ModelError` where `net` answers with what is no number, or the same question in two ways."""
+    first, second = logits_of_noise(net, shape, 1), logits_of_noise(net, shape, 1)
+    if not bool(first.isfinite().all()):
+        raise ModelError(f"{type(net).__name__} answers random inputs with logits that are not finite")
+    if not torch.allclose(first, second, rtol=1e-5, atol=1e-6 * float(first.abs().max())):
+        raise ModelError(
+            f"{type(net).__name__} answers the same question in two ways, even in eval mode: something in its forward "
+            "pass is drawn at random, such as a dropout that stays on"
+        )
+
+
+class _Trial:
+    """A network that is pruned and silenced, to compare both."""
+
+    def __init__(self, net: nn.Module, shape: Shape) -> None:
+        self.shape = shape
+        self.parameters = sum(parameter.numel() for parameter in net.parameters())
+        self.copied = self.parameters <= _MOST_COPIED
+        self.net = lively(deepcopy(net).double()) if self.copied else net
+
+    def small(self, sites: int) -> bool:
+        return self.parameters * sites <= _SMALL
+
+    def fault(self, sites: Sequence[Site]) -> str | None:
+        """What is wrong with the network without about half of the units of these sites, if anything is."""
+        known = Sites({site.name: site for site in sites})
+        seeds = _SEEDS if self.small(len(sites)) else _SEEDS[:1]
+        faults = (self._fault(_half(sites, seed), known) for seed in seeds)
+        return next((fault for fault in faults if fault is not None), None)
+
+    @torch.no_grad()
+    def _fault(self, mask: Mask, sites: Sites) -> str | None:
+        left_out = {by for site in sites.values() for by in site.normalised_by}
+        examples = 2 if self.parameters <= _SMALL else 1
+        try:
+            pruned = remove(self.net, mask, sites)
+            with unnormalised(pruned, left_out):
+                found = logits_of_noise(pruned, self.shape, examples)
+        except Exception as error:  # whatever a user's forward pass raises when a layer is smaller than it expects
+            return (
+                f"without some of its units the forward pass fails ({_line(error)}), for sizes are written into it or "
+                "it ties units in a way that tracing cannot see"
+            )
+        if sum(parameter.numel() for parameter in pruned.parameters()) >= self.parameters:
+            return "its removal would change nothing"
+        with unnormalised(self.net, left_out), silenced(self.net, mask, sites):
+            wanted = logits_of_noise(self.net, self.shape, examples)
+        tolerance = (_EXACT if self.copied else _ROUNDED) * float(wanted.abs().max())
+        if found.shape == wanted.shape and torch.allclose(found, wanted, rtol=0, atol=tolerance):
+            return None
+        return (
+            "the network without some of its units is not the network with those units silent, so the forward pass "
+            "mixes them in a way that is not known"
+        )
+
+
+def lively(net: nn.Module) -> nn.Module:
+    """`net` itself with every vector, and what is constant, of its own numbers, so that no channel looks like another."""
+    chance = torch.Generator().manual_seed(1)
+
+    def noise(tensor: Tensor) -> Tensor:
+        return torch.randn(tensor.shape, generator=chance).to(tensor)
+
+    for module in net.modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is not None and module.running_var is not None:
+            module.running_mean.add_(noise(module.running_mean), alpha=0.1)
+            module.running_var.mul_(1 + 0.2 * noise(module.running_var).clamp(-2, 2))
+    for parameter in net.parameters():
+        values = parameter.data
+        if values.ndim < 2 or bool((values == values.flatten()[0]).all()):
+            fan_in = max(1, values[0].numel()) if values.ndim > 1 else 1
+            values.add_(noise(values), alpha=0.1 if values.ndim < 2 else 1 / sqrt(fan_in))
+    return net
+
+
+def _half(sites: Sequence[Site], seed: int) -> Mask:
+    """About half of the units of each site, other numbers at the sites that lie next to each other."""
+    chance = torch.Generator().manual_seed(seed)
+    parts = []
+    for place, site in enumerate(sites):
+        kept = min(max(1, site.units // 2 + (place + seed) % 3 - 1), site.units - 1)
+        order = torch.randperm(site.units, generator=chance)[:kept]
+        parts.append(SiteMask(site=site.name, units=site.units, kept=tuple(sorted(order.tolist()))))
+    return Mask(rank=0, sites=tuple(parts))
+
+
+def _clash(trial: _Trial, sites: list[Site]) -> tuple[Site, Site]:
+    """Two sites of which each passes alone, such that what is known to pass with the first fails with the second."""
+    low, high = 1, len(sites)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if trial.fault(sites[:middle]) is not None else (middle + 1, high)
+    last = sites[low - 1]
+    return next((site for site in sites[: low - 1] if trial.fault([site, last]) is not None), sites[0]), last
+
+
+def _line(error: Any) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,166 @@
+"""A network with some of its units silent: what removal must equal, and shares nothing with.
+
+A unit is silent where every layer that sums over units sees zeros in its place. Which numbers those are is not asked of
+the sites but found by trial: where the units are made, they are set to NaN, and whatever has become NaN in front of a
+layer that sums is the units' doing, and zero there. So neither the places nor the activations between a unit and what
+sums over it need be known.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from trueoracle.nets.operations import JOINT, reduced_dims
+from trueoracle.nets.sites import Normalisation, Role, Sites
+from trueoracle.words.mask import Mask
+
+_SUMMING = {"linear": -1, "conv1d": -2, "conv2d": -3, "conv3d": -4,
+            "conv_transpose1d": -2, "conv_transpose2d": -3, "conv_transpose3d": -4}  # fmt: skip
+_PRODUCTS = ("matmul", "__matmul__", "mm", "addmm")
+
+
+@contextmanager
+def silenced(net: nn.Module, mask: Mask, sites: Sites) -> Iterator[None]:
+    """While it lasts, `net` runs with the units that `mask` prunes silent."""
+    made: dict[str, list[int]] = {}
+    for part in mask.sites:
+        for cut in sites.named(part.site).cuts:
+            if cut.role is Role.PRODUCER:
+                made.setdefault(cut.layer, []).extend(cut.channels(part.pruned))
+    with _where(net) as paths, _Silence(net, paths, made):
+        yield
+
+
+@contextmanager
+def unnormalised(net: nn.Module, normalisations: Iterable[Normalisation]) -> Iterator[None]:
+    """While it lasts, these normalisations of `net` leave out what they compute of several units."""
+    left_out = set(normalisations)
+    if not left_out:
+        yield
+        return
+    with _where(net) as paths, _NoNorms(paths, left_out), _NoMoments(paths, left_out):
+        yield
+
+
+@contextmanager
+def _where(net: nn.Module) -> Iterator[list[str]]:
+    """The names of the modules whose forward passes run, the innermost last."""
+    paths = [""]
+    hooks = []
+    for name, module in net.named_modules():
+        hooks.append(module.register_forward_pre_hook(lambda *_, name=name: paths.append(name)))
+        hooks.append(module.register_forward_hook(lambda *_: _drop(paths), always_call=True))
+    try:
+        yield paths
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _drop(paths: list[str]) -> None:
+    paths.pop()
+
+
+class _Silence(TorchFunctionMode):
+    """Sets what layers make of the units to NaN, and what is NaN in front of a sum to zero."""
+
+    def __init__(self, net: nn.Module, paths: list[str], made: Mapping[str, list[int]]) -> None:
+        super().__init__()
+        self.paths, self.made = paths, made
+        self.owners = {
+            id(parameter): name.rpartition(".")[0] for name, parameter in net.named_parameters(remove_duplicate=False)
+        }
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "embedding":
+            return self._made(func(*args, **kwargs), args[1], -1)
+        if name in _PRODUCTS and id(args[-1]) in self.owners:
+            *before, x, weight = args
+            return self._made(func(*before, _heard(x, -1), weight, **kwargs), weight, -1)
+        if name not in _SUMMING:
+            return func(*args, **kwargs)
+        dim, weight = _SUMMING[name], args[1] if len(args) > 1 else kwargs["weight"]
+        x, *rest = args or (kwargs.pop("input"),)
+        if dim == -1 or not _in_groups(args, kwargs):
+            x = _heard(x, dim)
+        return self._made(func(x, *rest, **kwargs), weight, dim)
+
+    def _made(self, result: Tensor, weight: Tensor, dim: int) -> Tensor:
+        channels = self.made.get(self.owners.get(id(weight), self.paths[-1]))
+        if not channels:
+            return result
+        return result.index_fill(dim, torch.tensor(channels, device=result.device), torch.nan)
+
+
+class _NoNorms(TorchFunctionMode):
+    """Normalisations that are one function leave their numbers as they are, but for factors and offsets."""
+
+    def __init__(self, paths: list[str], left_out: set[Normalisation]) -> None:
+        super().__init__()
+        self.paths = paths
+        self.of_module = {(item.module, item.operation) for item in left_out}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name, path = getattr(func, "__name__", ""), self.paths[-1]
+        if name in ("layer_norm", "rms_norm") and (path, "layer_norm") in self.of_module:
+            words = dict(zip(("input", "normalized_shape", "weight", "bias"), args, strict=False)) | kwargs
+            return _affine(words["input"], words.get("weight"), words.get("bias"), -1)
+        if name == "group_norm" and (path, "group_norm") in self.of_module:
+            words = dict(zip(("input", "num_groups", "weight", "bias"), args, strict=False)) | kwargs
+            return _affine(words["input"], words.get("weight"), words.get("bias"), 1)
+        if name == "batch_norm" and (path, "weight") in self.of_module:
+            return args[0]
+        return func(*args, **kwargs)
+
+
+class _NoMoments(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """What is computed of several units is a constant: a mean is 0, a variance is 1."""
+
+    def __init__(self, paths: list[str], left_out: set[Normalisation]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.paths, self.left_out = paths, left_out
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        name, path = func.overloadpacket.__name__, self.paths[-1]
+        if name in JOINT and Normalisation(path, name, reduced_dims(func, args, kwargs)) in self.left_out:
+            if name in ("_softmax", "_log_softmax"):
+                return args[0].clone()
+            return tree_map_only(
+                Tensor, torch.ones_like if "var" in name or "std" in name else torch.zeros_like, result
+            )
+        return result
+
+
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, dim: int) -> Tensor:
+    sizes = [-1] + [1] * (x.ndim - 2) if dim == 1 else []
+    for tensor, product in ((weight, True), (bias, False)):
+        if tensor is not None:
+            shaped = tensor.view(sizes) if sizes else tensor
+            x = x * shaped if product else x + shaped
+    return x
+
+
+def _in_groups(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether it is a convolution in groups, which works on each group by itself; transposed ones have `groups` there too."""
+    return bool((args[6] if len(args) > 6 else kwargs.get("groups", 1)) != 1)
+
+
+def _heard(x: Tensor, dim: int) -> Tensor:
+    """`x` with zeros in those channels that hold a NaN."""
+    silent = x.isnan().movedim(dim, 0).flatten(1).any(1)
+    if not bool(silent.any()):
+        return x
+    shape = [1] * x.ndim
+    shape[dim] = -1
+    return x.masked_fill(silent.view(shape), 0)
