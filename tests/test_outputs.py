@@ -116,4 +116,4 @@ def test_a_classifier_of_transformers_is_taken_as_it_is() -> None:
     config = ViTConfig(image_size=32, patch_size=16, num_channels=1, num_labels=10, hidden_size=16,
                        num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)  # fmt: skip
     found = trueoracle.sites(ViTForImageClassification(config).eval(), "digits", progress=Quiet())
-    assert found["units"].tolist() == [2, 8]
+    assert {2, 8} <= set(found["units"])  # heads and neurons
