@@ -97,9 +97,9 @@ def digits() -> Dataset:
         (lambda logits, f, t: (logits, logits) if t else logits, r"`net, in training,` returns 2 tensors"),
         (
             lambda logits, f, t: {"f": f},
-            r"must map .* shape \(1, 10\), a logit a class, but gives a dict with f: \(6,\)",
+            r"must map .* shape \(1, 10\), a logit a class, but gives a dict with f: \(1, 6\)",
         ),
-        (lambda logits, f, t: f, r"but gives one of shape \(6,\)"),
+        (lambda logits, f, t: f, r"but gives \(1, 6\)"),
         (lambda logits, f, t: "ten", "but gives a str"),
         (lambda logits, f, t: None, "but gives a NoneType"),
     ],

@@ -58,9 +58,9 @@ def _place(output: Any, shape: InputShape, name: str) -> "str | int | None":
     if isinstance(output, Tensor):
         if output.shape == (_IMAGES, shape.classes):
             return None
-        raise _no_logits(name, shape, f"one of shape {_form(output)}")
+        raise _no_logits(name, shape, str(_form(output)))
     parts = _parts(output)
-    fitting: list[str | int] = [key for key, part in parts.items() if _form(part) == (shape.classes,)]
+    fitting: list[str | int] = [key for key, part in parts.items() if _form(part) == (1, shape.classes)]
     if "logits" in fitting:
         return "logits"
     if len(fitting) == 1:
@@ -87,7 +87,7 @@ def _parts(output: Any) -> dict[str | int, Any]:
 
 def _form(part: Any) -> tuple[int, ...] | None:
     """The shape of a tensor for one image; None for what is none."""
-    return tuple(part.shape[1:]) if isinstance(part, Tensor) and part.ndim else None
+    return (1, *part.shape[1:]) if isinstance(part, Tensor) and part.ndim else None
 
 
 def _no_logits(name: str, shape: InputShape, found: str) -> ModelError:
