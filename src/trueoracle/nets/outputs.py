@@ -44,8 +44,8 @@ def _output(net: nn.Module, shape: InputShape, name: str) -> Any:
 
 def _place_in_training(net: nn.Module, shape: InputShape, name: str) -> "str | int | None":
     """As `_place`, in train mode: some networks return more then. A network that fails there says so when it trains."""
-    copy = deepcopy(net).train()
     try:
+        copy = deepcopy(net).train()
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             output = logits_of_noise(copy, shape, _IMAGES)
     except Exception:
