@@ -63,7 +63,7 @@ def test_the_papers_sites() -> None:
     assert list(eighth["hf-resnet50"].matching("*.layer.[01].convolution")) == bottleneck
     vit = find_sites(build("vit-b16", SMALL, width_factor=1 / 6), SMALL)
     layers = [f"model.vit.layers.{layer}.{part}" for layer in range(12) for part in ("attention", "mlp.fc1")]
-    assert list(vit) == ["model.vit.embeddings.patch_embeddings.projection", *layers]
+    assert list(vit) == ["model.vit.embeddings.patch_embeddings.projection", "model.vit.layers", *layers]
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

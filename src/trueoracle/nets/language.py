@@ -13,7 +13,7 @@ from trueoracle.nets.finding import find_sites
 from trueoracle.nets.hub import check_weights, read, read_weights
 from trueoracle.nets.llava_mini import llava_mini_config
 from trueoracle.nets.removal import remove
-from trueoracle.nets.sites import HEADS, Site, Sites
+from trueoracle.nets.sites import HEADS, Kind, Site, Sites
 from trueoracle.nets.weights import state_bytes, weights_from_bytes
 from trueoracle.words.errors import ModelError
 from trueoracle.words.mask import Mask, SiteMask
@@ -69,7 +69,7 @@ def save_language_model(net: nn.Module, folder: Path) -> None:
         saved.save_pretrained(folder)  # type: ignore[operator]
         return
     config = deepcopy(net.config)
-    setattr(config, _UNITS, {name: site.units for name, site in sites.items()})
+    setattr(config, _UNITS, {name: site.units for name, site in sites.items() if site.kind is not Kind.BLOCK})
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(folder)  # type: ignore[operator,union-attr]
     (folder / "model.safetensors").write_bytes(state_bytes(net))
@@ -79,7 +79,7 @@ def _even_config(net: nn.Module, sites: Sites) -> Any | None:
     """A configuration from which a model of exactly these shapes is made, or None if there is none."""
     config: Any = deepcopy(net.config)
     text = config.get_text_config()
-    neurons = {site.units for site in sites.values() if site.kind not in HEADS}
+    neurons = {site.units for site in sites.values() if site.kind is Kind.NEURON}
     heads = {_heads(net, site) for site in sites.values() if site.kind in HEADS}
     if len(neurons) > 1 or len(heads) > 1:
         return None
