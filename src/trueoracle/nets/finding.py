@@ -65,13 +65,18 @@ def _all(heads: Sites, others: Sites) -> Sites:
 
 
 def _text_sites(net: nn.Module, shape: TextShape) -> Sites:
+    sites = language_sites(net)
+    return proved(Trial(net, shape), sites) if sites else sites
+
+
+def language_sites(net: nn.Module) -> Sites:
+    """What the names of a language model's layers say that its sites are, those of a single unit among them; unproved."""
     heads = head_sites(net)
     every = {**heads, **neuron_sites(net)}
     inside = decoder(net)
     found = {name: site for name, site in every.items() if name.startswith(inside)}
     outside = dict.fromkeys(every.keys() - found.keys(), f"it is no part of the language model, `{inside}`")
-    sites = Sites(found, {**heads.refused, **outside})
-    return proved(Trial(net, shape), sites) if sites else sites
+    return Sites(found, {**heads.refused, **outside})
 
 
 def _in_order(net: nn.Module, found: Mapping[str, Site], refused: Mapping[str, str]) -> Sites:
