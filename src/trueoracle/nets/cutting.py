@@ -94,6 +94,10 @@ def _cut_unit_by_unit(layer: nn.Module, dim: int, channels: list[int], tied: Tie
         layer.num_channels -= len(channels)
     elif isinstance(layer, _NormBase):
         layer.num_features -= len(channels)
+    elif (
+        isinstance(sizes := getattr(layer, "normalized_shape", None), tuple) and getattr(layer, "weight", None) is None
+    ):
+        layer.normalized_shape = tuple(size - len(channels) * (at == dim) for at, size in enumerate(sizes))
     _describe(layer)
 
 
