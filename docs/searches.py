@@ -31,6 +31,7 @@ from trueoracle.words.progress import Bars, Quiet
 SEEDS = 20
 # Of 20 values the 6th and the 15th enclose the median with a chance of 95.9%.
 LOW, HIGH = 5, 14
+IMAGES_OF_RACE = 2**15
 SITES = ("conv1", "conv2", "conv3")
 NAMES = [name for name, method in SEARCHES.items() if not method.by_itself]
 BUDGETS = (300, 1000, 3000, 10000)
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("what", choices=("landscape", "wide", "race"))
     parser.add_argument("file", type=Path)
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--images", type=int, default=1000, help="of `wide`")
+    parser.add_argument("--images", type=int, default=500, help="of `wide`")
     parser.add_argument("--picture", type=Path)
     asked = parser.parse_args()
     {"landscape": landscape, "wide": wide, "race": race}[asked.what](asked)
@@ -111,7 +112,7 @@ def print_gaps(lowest: dict[str, Losses], best: float) -> None:
 def wide(asked: argparse.Namespace) -> None:
     """All searches on a wider network, against the best that any of them found."""
     global BUDGETS
-    BUDGETS = (100, 300, 1000)
+    BUDGETS = (100, 300)
     prune = dict.fromkeys(SITES, 0.5)
     question = ask_oracle("lenet5-mini-w20", asked.file, "mnist", prune, images=asked.images, data_dir=asked.data_dir)
     memory = Memory(OracleJudge(question=question, images=question.images, executor=Threads(1)))
@@ -125,7 +126,9 @@ def wide(asked: argparse.Namespace) -> None:
 
 def race(asked: argparse.Namespace) -> None:
     """Races of all masks of one site whose losses are all known, block by block of 16 images."""
-    question = ask_oracle("lenet5-mini-w20", asked.file, "mnist", {"conv1": 0.25}, data_dir=asked.data_dir)
+    question = ask_oracle(
+        "lenet5-mini-w20", asked.file, "mnist", {"conv1": 0.75}, images=IMAGES_OF_RACE, data_dir=asked.data_dir
+    )
     loss_MB = known(asked.file.with_suffix(".blocks.npy"), question.evaluator, question.images, question.space.count)
     blocks = loss_MB.shape[1]
     order_M = np.argsort(loss_MB.mean(axis=1))
