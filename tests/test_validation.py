@@ -144,6 +144,20 @@ def test_a_study_chooses_on_validation_and_reports_test(chosen: Study) -> None:
     assert chosen.base_answers(split="validation").shape == (287,)
 
 
+def test_a_network_made_again_is_that_of_the_epoch_that_counts(chosen: Study, digits: Dataset) -> None:
+    from trueoracle.nets import weights_from_bytes
+    from trueoracle.study import retrained
+
+    base = chosen.plan.nets[0]
+    weights_from_bytes(base, chosen.base_weights(), "")
+    data, cell = study_data(chosen.plan, digits), chosen.plan.cells[0]
+    for rank, trial in chosen.trials().set_index("mask").iloc[:3].iterrows():
+        net, final = retrained(chosen.plan, base, cell, cell.space.unrank(int(rank)), 0, data)
+        assert final.test_loss == trial["final_test_loss"]
+        assert evaluated(net, data).figures.test_loss == pytest.approx(final.test_loss, rel=1e-5)
+        assert evaluated(net, data).figures.validation_accuracy == final.validation_accuracy
+
+
 def test_an_early_accuracy_is_one_on_validation_where_there_is_such_a_split(chosen: Study) -> None:
     trials = chosen.trials()
     assert "early_test_accuracy" not in trials
@@ -160,12 +174,6 @@ def test_the_oracle_sees_what_is_trained_on_alone(chosen: Study, digits: Dataset
     rank = int(chosen.trials()["mask"][0])
     pruned = remove(net, chosen.plan.cells[0].space.unrank(rank), chosen.plan.sites)
     assert evaluate(pruned, data.train).loss == pytest.approx(chosen.trials()["pruned_train_loss"][0], rel=1e-5)
-
-
-def test_a_store_without_validation_has_no_such_columns(finished: Study) -> None:
-    no_validation = {"validation_images": None, "final": "last"}
-    assert "final_validation_accuracy" in finished.trials()
-    assert plan(load_spec("quickstart", no_validation)).spec.validation_images is None
 
 
 @pytest.fixture
