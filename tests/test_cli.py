@@ -91,9 +91,8 @@ def test_analyze_prints_json_for_studies_and_tables_alike(store: str, tmp_path: 
     for part in (*flat, "association", "ceiling", "choice"):
         assert [group[part] for group in of_study] == [group[part] for group in of_table]
     assert of_study[0]["regime"]["classes"] == 10
-    assert of_table[0]["regime"]["classes"] == {
-        "absent": "the number of classes is not known: name it with `--classes`"
-    }
+    assert of_table[0]["regime"]["classes"] is None
+    assert of_table[0]["absent"]["regime.classes"] == "the number of classes is not known: name it with `--classes`"
 
 
 def test_analyze_writes_tables_and_latex(store: str, tmp_path: Path) -> None:

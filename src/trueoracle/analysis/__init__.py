@@ -10,32 +10,38 @@ if TYPE_CHECKING:
     from trueoracle.analysis.claim import Claim
     from trueoracle.analysis.export import as_latex, as_table
     from trueoracle.analysis.masks import CellMasks
+    from trueoracle.analysis.metric import Better, Metric, directions
     from trueoracle.analysis.null import LossFunction
     from trueoracle.analysis.planning import Assumptions, Need, from_pilot, needs
     from trueoracle.analysis.pooled import PooledCell, pool
     from trueoracle.analysis.reading import read_table
     from trueoracle.analysis.result import Absent, CellAnalysis, Interval
     from trueoracle.analysis.table import analyze_table
+    from trueoracle.analysis.target import Target
     from trueoracle.analysis.verdict import Answer, Caveat, Verdict
 
 __all__ = [
     "Absent",
     "Answer",
     "Assumptions",
+    "Better",
     "Caveat",
     "CellAnalysis",
     "CellMasks",
     "Claim",
     "Interval",
     "LossFunction",
+    "Metric",
     "Need",
     "Options",
     "PooledCell",
+    "Target",
     "Verdict",
     "analyze_study",
     "analyze_table",
     "as_latex",
     "as_table",
+    "directions",
     "from_pilot",
     "needs",
     "pool",

@@ -1,4 +1,4 @@
-"""The noise ceiling: Kendall's tau between what masks end with on average and the means of R repeats.
+"""The noise ceiling on these images: Kendall's tau between what masks end with on average and the means of R repeats.
 
 Three steps, none of which takes the masks for normally distributed at the end. (1) Reliability: how far two repeats of
 the masks agree in rank (tau-b), turned into a correlation by Greiner's relation r = sin(pi tau / 2) and to R repeats by
@@ -8,54 +8,37 @@ noise being that of the masks which end alike. It starts from the observed means
 (3) tau-b between such results and the same with noise, whose ranks take the observed means' values, ties and all.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from trueoracle.analysis.masks import CellMasks, Values, as_measured
+from trueoracle.analysis.masks import CellMasks, Values
 from trueoracle.analysis.rank import kendall_tau
-from trueoracle.analysis.resample import LEAST, Resamples, generator, resample
-from trueoracle.analysis.result import Absent, Ceiling, Interval
+from trueoracle.analysis.resample import LEAST, generator
+from trueoracle.analysis.result import Absent, Ceiling
 
 _GRID, _STEPS, _SMOOTHING, _DRAWS = 32, 20, 0.1, 50
-_SURE = 0.05  # a ceiling surely above this can be divided by; the few resamples below it count as this
 
 
-def ceiling(
-    cell: CellMasks, agreement: float, sign: float, tau: Resamples | Absent, number: int, seed: int
-) -> Ceiling | Absent:
-    """The ceiling of the cell, and where the `agreement` of a predictor lies below it.
-
-    `tau` holds resamples of the predictor's tau and `sign` turns them into agreements; the same `number` of masks are drawn
-    again here. Masks that lack a repeat others have are left aside.
-    """
+def ceiling(cell: CellMasks, seed: int) -> Ceiling | Absent:
+    """The ceiling of the cell on these images. Masks that lack a repeat others have are left aside."""
     complete = cell.y_nR[np.isfinite(cell.y_nR).all(axis=1)]
     n, R = complete.shape
     if R < 2:
         return Absent(why="one result a mask is known: how much repeats of one mask differ is not")
     if n < LEAST:
         return Absent(why=f"{n} masks with all their repeats are too few: it takes {LEAST}")
-    measured = as_measured(complete, cell.y_name)
+    measured = cell.y_metric.measured(complete)
     if (np.ptp(measured, axis=0) == 0).any():
         return Absent(why="all masks end alike in some repeat")
-    means = as_measured(complete.mean(axis=1), cell.y_name)
+    means = cell.y_metric.measured(complete.mean(axis=1))
     single = np.mean([kendall_tau(a, b) for a, b in _pairs(measured)])
     reliability = float(to_repeats(np.array(single), R))
-    top = reached(means, complete.var(axis=1, ddof=1) / R, reliability, generator(seed, cell.group, "ceiling"))
-    drawn = _drawn_reliability(measured, R, number, lambda: generator(seed, cell.group, "masks"))
-    shifted = np.clip(top + normal_ceiling(drawn) - normal_ceiling(np.array(reliability)), 0.0, 1.0)
-    low, high = np.quantile(shifted, [0.025, 0.975])
-    relative, relative_interval = _relative(agreement, sign, tau, top, shifted)
     return Ceiling(
         repeats=float(R),
         repeat_deviation=float(np.sqrt(complete.var(axis=1, ddof=1).mean())),
         reliability=reliability,
-        tau=top,
-        interval=Interval(low=float(low), high=float(high)),
-        relative_tau=relative,
-        relative_interval=relative_interval,
+        tau=reached(means, complete.var(axis=1, ddof=1) / R, reliability, generator(seed, cell.group, "ceiling")),
     )
 
 
@@ -63,11 +46,6 @@ def to_repeats(tau_B: Values, R: int) -> Values:
     """Reliability of the mean of R repeats, from Kendall's tau between single ones."""
     single = np.sin(np.pi / 2 * np.clip(tau_B, 0.0, 1.0))
     return np.asarray(R * single / (1 + (R - 1) * single))
-
-
-def normal_ceiling(reliability_B: Values) -> Values:
-    """The ceiling if masks and noise were normal: (2 / pi) arcsin sqrt(reliability)."""
-    return np.asarray(2 / np.pi * np.arcsin(np.sqrt(reliability_B)))
 
 
 def reached(means: Values, variance_n: Values, reliability: float, rng: np.random.Generator) -> float:
@@ -118,34 +96,3 @@ def _pairs(measured_nR: NDArray[np.float64]) -> list[tuple[Values, Values]]:
     """Each repeat with the next, the last with the first."""
     R = measured_nR.shape[1]
     return [(measured_nR[:, r], measured_nR[:, (r + 1) % R]) for r in range(R if R > 2 else 1)]
-
-
-def _drawn_reliability(
-    measured_nR: NDArray[np.float64], R: int, number: int, draw: Callable[[], np.random.Generator]
-) -> Values:
-    """The reliability in resamples of the masks; `draw` makes the generator anew, so that each pair meets the same masks."""
-    found = [resample(a, b, number, draw()) for a, b in _pairs(measured_nR)]
-    taus = [part.tau for part in found if isinstance(part, Resamples)]
-    if not taus:
-        return np.zeros(1)
-    shortest = min(map(len, taus))
-    return to_repeats(np.mean([part[:shortest] for part in taus], axis=0), R)
-
-
-def _relative(
-    agreement: float, sign: float, tau: Resamples | Absent, top: float, drawn_top: Values
-) -> tuple[float | Absent, Interval | Absent]:
-    """Agreement over the ceiling with its interval, where the ceiling is surely above zero."""
-    if top <= 0 or np.quantile(drawn_top, 0.025) <= _SURE:
-        why = Absent(why="repeats of one mask may differ as much as masks do: the ceiling is not surely above 0.05")
-        return why, why
-    if isinstance(tau, Absent):
-        return agreement / top, tau
-    shared = min(len(tau.tau), len(drawn_top))
-    low, high = np.quantile(sign * tau.tau[:shared] / np.maximum(_SURE, drawn_top[:shared]), [0.025, 0.975])
-    return agreement / top, Interval(low=float(low), high=float(high))
-
-
-def is_low(found: Ceiling | Absent, margin: float) -> bool:
-    """Whether even a perfect predictor would stay within twice the margin: noise drowns every order."""
-    return isinstance(found, Ceiling) and found.tau < 2 * margin

@@ -1,6 +1,6 @@
 """A stored study cell by cell: every mask with its repeats, trials without figures counted and left out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 
 from trueoracle.analysis.analyze import Options, analyze_cells
 from trueoracle.analysis.masks import CellMasks
+from trueoracle.analysis.metric import Better, known
 from trueoracle.analysis.result import CellAnalysis
 from trueoracle.store import TRIAL_COLUMNS, CellRecord, Store
 from trueoracle.words.errors import TableError, unknown
@@ -24,23 +25,29 @@ def analyze_study(
     y: str = Y,
     options: Options | None = None,
     progress: Progress | None = None,
+    better: Mapping[str, Better] | None = None,
 ) -> list[CellAnalysis]:
     """The analysis of `x` and `y` in every cell of the study (by name or digest) that has trials.
 
     `x` is a column of the trials or a criterion's score, or several of them: the first is judged, all are ranked. Where
-    one `x` is named, every criterion that the study scored its masks by is ranked with it.
+    one `x` is named, every criterion that the study scored its masks by is ranked with it. `better` says of columns which
+    values are better; else their names do, and of a criterion lower is: it says what a mask throws away.
     """
     xs = [x] if isinstance(x, str) else list(x)
-    return analyze_cells(study_masks(store, study, xs, y), xs, options, progress)
+    return analyze_cells(study_masks(store, study, xs, y, better), xs, options, progress)
 
 
-def study_masks(store: Store, study: str, xs: Sequence[str], y: str) -> list[CellMasks]:
+def study_masks(
+    store: Store, study: str, xs: Sequence[str], y: str, better: Mapping[str, Better] | None = None
+) -> list[CellMasks]:
     """The masks of each cell of a stored study, with what the store knows beyond its trial table."""
     digest = store.find(study).digest
     records = {record.name: record for record in store.cells(digest)}
     trials = scored_trials(store, study)
     ranked = list(dict.fromkeys([*xs, *(_criteria(trials) if len(xs) == 1 else ())]))
-    return [_known(cell, records[cell.group], store, digest) for cell in trial_masks(trials, xs, y, ranked)]
+    thrown_away = {name: Better.LOWER for name in _criteria(trials) if known(name) is None}
+    cells = trial_masks(trials, xs, y, ranked, {**thrown_away, **(better or {})})
+    return [_known(cell, records[cell.group], store, digest) for cell in cells]
 
 
 def _criteria(trials: pd.DataFrame) -> list[str]:
@@ -50,7 +57,7 @@ def _criteria(trials: pd.DataFrame) -> list[str]:
 
 def _known(cell: CellMasks, record: CellRecord, store: Store, digest: str) -> CellMasks:
     base = store.base(digest, record.base)
-    cell = replace(cell, units={site: units for site, (units, _) in record.sites.items()})
+    cell = replace(cell, units={site: units for site, (units, _) in record.sites.items()}, space=record.space)
     if base is None:
         return cell
     return replace(
@@ -70,7 +77,11 @@ def scored_trials(store: Store, study: str) -> pd.DataFrame:
 
 
 def trial_masks(
-    trials: pd.DataFrame, xs: Sequence[str], y: str, ranked: Sequence[str] | None = None
+    trials: pd.DataFrame,
+    xs: Sequence[str],
+    y: str,
+    ranked: Sequence[str] | None = None,
+    better: Mapping[str, Better] | None = None,
 ) -> list[CellMasks]:
     """The masks of each cell of a trial table, in order of mask.
 
@@ -80,10 +91,14 @@ def trial_masks(
     for column in (*xs, y):
         if column not in trials.columns:
             raise TableError(unknown("column", column, map(str, trials.columns)))
-    return [_masks(str(cell), rows, xs, y, ranked or xs) for cell, rows in trials.groupby("cell", sort=False)]
+    return [
+        _masks(str(cell), rows, xs, y, ranked or xs, better or {}) for cell, rows in trials.groupby("cell", sort=False)
+    ]
 
 
-def _masks(cell: str, rows: pd.DataFrame, xs: Sequence[str], y: str, ranked: Sequence[str]) -> CellMasks:
+def _masks(
+    cell: str, rows: pd.DataFrame, xs: Sequence[str], y: str, ranked: Sequence[str], better: Mapping[str, Better]
+) -> CellMasks:
     finished = rows[rows["outcome"] == Outcome.FINISHED.value]
     firsts = finished.groupby("mask", sort=True).first()
     repeats = finished.pivot(index="mask", columns="repeat", values=y).sort_index()
@@ -92,6 +107,7 @@ def _masks(cell: str, rows: pd.DataFrame, xs: Sequence[str], y: str, ranked: Seq
         group=cell,
         x={x: values for x, values in columns.items() if x in xs or (np.isfinite(values).all() and np.ptp(values) > 0)},
         y_name=y,
+        better=better,
         y_nR=repeats.to_numpy(float) if len(repeats) else np.empty((0, 1)),
         excluded=len(rows) - len(finished),
         mask=tuple(int(mask) for mask in firsts.index),

@@ -145,6 +145,19 @@ def against(x_group: Ints, y_Bn: Floats) -> Floats:
 
 
 @compiled
+def paired(a_Bn: Floats, b_Bn: Floats) -> Floats:
+    """Kendall's tau-b of each row of `a_Bn` with the same row of `b_Bn`; NaN where either is constant."""
+    found, x_group = np.zeros(len(a_Bn)), np.zeros(a_Bn.shape[1], np.int64)
+    for b in range(len(a_Bn)):
+        order = np.argsort(a_Bn[b])
+        for place in range(1, len(order)):
+            rises = a_Bn[b, order[place]] != a_Bn[b, order[place - 1]]
+            x_group[place] = x_group[place - 1] + (1 if rises else 0)
+        found[b] = against(x_group, b_Bn[b : b + 1, order])[0]
+    return found
+
+
+@compiled
 def relabelled(
     x_group: Ints, y_rank: Ints, kept_nU: NDArray[np.bool_], site_U: Ints, choose: Ints, row_of: Ints, label_BU: Ints
 ) -> Ints:

@@ -1,6 +1,7 @@
 """What kind of yes or no: a test against zero, a test of equivalence, both corrected over the cells of a study."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,36 +10,52 @@ from trueoracle.analysis.result import Absent, Decision
 from trueoracle.analysis.verdict import Answer
 
 
-def decide(
-    zero: Sequence[tuple[float, bool]], equivalence: Sequence[float | Absent], margin: float, alpha: float
-) -> list[Decision]:
-    """One decision a cell, from its p against zero (and whether that is naive) and its p of equivalence.
+@dataclass(frozen=True, kw_only=True)
+class PValues:
+    """The p-values of one cell: of tau = 0 for the target, of unrelated units, of |tau| >= margin, and the naive one."""
+
+    target: float | Absent
+    unit: float | Absent
+    naive: float
+    equivalence: float | Absent
+
+    @property
+    def zero(self) -> float:
+        """A relation must pass every test that can be had: the largest p; the naive one where none can."""
+        had = [p for p in (self.target, self.unit) if not isinstance(p, Absent)]
+        return max(had, default=self.naive)
+
+
+def decide(tests: Sequence[PValues], margin: float, alpha: float) -> list[Decision]:
+    """One decision a cell.
 
     Each family of tests is corrected over all cells. Absence shown outranks a relation shown: a relation that lies
     within the margin is real and does not matter.
     """
-    zero_p = np.array([p for p, _ in zero])
+    zero_p = np.array([one.zero for one in tests])
     zero_holm, zero_bh = holm(zero_p), benjamini_hochberg(zero_p)
-    had = [place for place, p in enumerate(equivalence) if not isinstance(p, Absent)]
-    equal_p = np.array([equivalence[place] for place in had], float)
+    had = [place for place, one in enumerate(tests) if not isinstance(one.equivalence, Absent)]
+    equal_p = np.array([tests[place].equivalence for place in had], float)
     equal_holm = dict(zip(had, holm(equal_p), strict=True))
     equal_bh = dict(zip(had, benjamini_hochberg(equal_p), strict=True))
     found = []
-    for place, ((p, naive), equal) in enumerate(zip(zero, equivalence, strict=True)):
-        none = equal_holm.get(place, 1.0) < alpha
+    for place, one in enumerate(tests):
+        none, equal = equal_holm.get(place, 1.0) < alpha, one.equivalence
         found.append(
             Decision(
                 answer=Answer.NONE if none else Answer.RELATION if zero_holm[place] < alpha else Answer.UNKNOWN,
                 margin=margin,
                 alpha=alpha,
-                zero_p=p,
-                zero_p_naive=naive,
+                target_p=one.target,
+                unit_p=one.unit,
+                zero_p=float(zero_p[place]),
+                zero_p_naive=isinstance(one.unit, Absent),
                 zero_p_holm=float(zero_holm[place]),
                 zero_p_bh=float(zero_bh[place]),
                 equivalence_p=equal,
                 equivalence_p_holm=equal if isinstance(equal, Absent) else float(equal_holm[place]),
                 equivalence_p_bh=equal if isinstance(equal, Absent) else float(equal_bh[place]),
-                cells=len(zero),
+                cells=len(tests),
             )
         )
     return found

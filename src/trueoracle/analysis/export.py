@@ -15,13 +15,14 @@ def as_table(found: Sequence[CellAnalysis]) -> pd.DataFrame:
 
     Parts of lists are named by their predictor or their k (`choice_at_5_precision`); absent figures are missing.
     """
-    return pd.DataFrame([_flat(cell.as_dict(), "") for cell in found])
+    whole = [cell.as_dict() for cell in found]
+    return pd.DataFrame([_flat({key: facts[key] for key in facts if key != "absent"}, "") for facts in whole])
 
 
 def _flat(value: Any, name: str) -> dict[str, Any]:
+    if value is None:
+        return {}
     if isinstance(value, Mapping):
-        if value.keys() == {"absent"}:
-            return {}
         return {k: v for key, part in value.items() for k, v in _flat(part, f"{name}_{key}".lstrip("_")).items()}
     if isinstance(value, list):
         if not any(isinstance(part, Mapping) for part in value):

@@ -1,41 +1,51 @@
-"""What a mask chosen by x is worth after retraining: regret, percentile, the best k. Lower `promise` is preferred by x."""
+"""What a mask chosen by x is worth after retraining: regret, percentile, the best k. Higher `promise` is preferred by x.
+
+Nothing depends on the order of the masks: where several are equal, figures are averages over them.
+"""
+
+from math import comb
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
 
-from trueoracle.analysis.masks import CellMasks, Values, as_measured, x_sign
+from trueoracle.analysis.crossfit import worth_of_pick
+from trueoracle.analysis.masks import CellMasks, Values
+from trueoracle.analysis.other_images import answers_of, others
 from trueoracle.analysis.rank import kendall_tau
-from trueoracle.analysis.resample import interval, resample
-from trueoracle.analysis.result import Absent, AtK, Choice, Interval
+from trueoracle.analysis.resample import generator, interval, resample
+from trueoracle.analysis.result import Absent, AtK, Choice, Interval, RegretBasis
 
 KS = (1, 5, 10, 20)
 TENTH_LEAST = 30  # a tenth of fewer masks is no more than two
 
 
-def choice(cell: CellMasks, x: str, number: int, rng: np.random.Generator) -> Choice:
+def choice(cell: CellMasks, x: str, number: int, seed: int, other_images: int | None = None) -> Choice:
     """The figures of choosing by `x`; the interval of the tenth's tau from `number` resamples."""
-    promise = x_sign(x) * as_measured(cell.x[x], x)
-    goodness = cell.y_sign * cell.y
-    oracle = int(np.argmin(promise))
-    better = better_than(cell.y_sign * cell.raw_y, oracle)
-    regret, interval_, noise = _regret(cell, oracle)
-    observed = float(goodness.max() - goodness[oracle])
-    tenth = np.argsort(promise, kind="stable")[: -(-cell.n // 10)]
-    tenth_tau, tenth_interval = _within(cell.x[x][tenth], cell.y[tenth], cell.n, number, rng)
+    promise, goodness = cell.promise(x), cell.goodness
+    sign = cell.y_metric.sign
+    oracles: list[int] = np.flatnonzero(promise == promise.max()).tolist()
+    named = oracles[0] if cell.mask is None else min(oracles, key=lambda row: cell.mask[row] if cell.mask else row)
+    better = np.array([better_than(sign * cell.raw_y, oracle).sum() for oracle in oracles])
+    regret, interval_, basis = _regret(cell, x, oracles, seed, other_images)
+    deviation = _repeat_deviation(cell)
+    tenth = np.flatnonzero(promise >= np.sort(promise)[::-1][-(-cell.n // 10) - 1])
+    tenth_tau, tenth_interval = _within(
+        cell.x[x][tenth], cell.y[tenth], cell.n, number, generator(seed, cell.group, "tenth")
+    )
     return Choice(
-        oracle_mask=cell.mask[oracle] if cell.mask is not None else None,
-        oracle_x=float(cell.x[x][oracle]),
-        oracle_result=float(cell.raw_y[oracle]),
-        best_result=float(cell.y_sign * goodness.max()),
-        regret=observed if isinstance(regret, Absent) else regret,
-        regret_held_out=not isinstance(regret, Absent),
+        oracle_mask=Absent(why="the table does not number its masks") if cell.mask is None else cell.mask[named],
+        oracle_x=float(cell.x[x][oracles].mean()),
+        oracle_result=float(cell.raw_y[oracles].mean()),
+        best_result=float(sign * goodness.max()),
+        regret=regret,
+        regret_basis=basis,
         regret_interval=interval_,
-        regret_in_noise=noise,
-        observed_regret=observed,
-        percentile=percentile(goodness, oracle),
-        anomalies=int(better.sum()),
-        anomaly_ratio=float(better.mean()),
-        tied_with_oracle=int((goodness == goodness[oracle]).sum()) - 1,
+        regret_in_noise=deviation if isinstance(deviation, Absent) else regret / deviation,
+        observed_regret=float(goodness.max() - goodness[oracles].mean()),
+        percentile=float(np.mean([percentile(goodness, oracle) for oracle in oracles])),
+        anomalies=round(float(better.mean())),
+        anomaly_ratio=float(better.mean() / cell.n),
+        tied_with_oracle=int((goodness == goodness[named]).sum()) - 1,
         at=tuple(at_k(promise, goodness, k) for k in KS if k == 1 or 2 * k <= cell.n),
         tenth_n=len(tenth),
         tenth_tau=tenth_tau,
@@ -43,31 +53,48 @@ def choice(cell: CellMasks, x: str, number: int, rng: np.random.Generator) -> Ch
     )
 
 
-def _regret(cell: CellMasks, oracle: int) -> tuple[float | Absent, Interval | Absent, float | Absent]:
-    """Regret, its interval, and regret in deviations of one retraining.
+def _regret(
+    cell: CellMasks, x: str, oracles: list[int], seed: int, other_images: int | None
+) -> tuple[float, Interval | Absent, RegretBasis]:
+    """Regret and its interval on other images, by the best way that the cell's answers or repeats allow."""
+    answers = answers_of(cell)
+    if not isinstance(answers, Absent):
+        number = other_images or others(answers.images)
+        rng = generator(seed, cell.group, "halves", x)
+        found = worth_of_pick(answers, cell.validation, np.array(oracles), number, rng)
+        basis = RegretBasis.HALVES if cell.validation is None else RegretBasis.VALIDATION
+        return found.worth, found.interval, basis
+    held_out = _held_out(cell, oracles)
+    if held_out is None:
+        observed = float(cell.goodness.max() - cell.goodness[oracles].mean())
+        return observed, answers, RegretBasis.OBSERVED
+    return held_out, answers, RegretBasis.REPEATS
 
-    The mask with the best observed mean owes some of it to luck (the winner's curse). So each repeat in turn is
-    held out: the others pick the best mask, the one held out measures it; the average is what a mask so picked is worth.
-    """
+
+def _held_out(cell: CellMasks, oracles: list[int]) -> float | None:
+    """Each repeat in turn is held out: the others pick the best masks, the one held out measures them."""
     had_nR = np.isfinite(cell.y_nR)
     if not (had_nR.sum(axis=1) >= 2).all():
-        why = Absent(why="of some mask one result is known: its luck cannot be told from its worth")
-        return why, why, why
-    count_n = had_nR.sum(axis=1)
-    spread = np.nansum((cell.y_nR - cell.raw_y[:, None]) ** 2)
-    freedom = int((count_n - 1).sum())
-    held = []
+        return None
+    count_n, sign, held = had_nR.sum(axis=1), cell.y_metric.sign, []
     for r in range(cell.y_nR.shape[1]):
-        others = (np.nansum(cell.y_nR, axis=1) - np.nan_to_num(cell.y_nR[:, r])) / np.maximum(1, count_n - had_nR[:, r])
-        picked = int(np.argmax(np.where(had_nR[:, r], cell.y_sign * others, -np.inf)))
-        held.append(cell.y_nR[picked, r])
-    regret = float(cell.y_sign * (np.mean(held) - cell.raw_y[oracle]))
-    deviation = float(np.sqrt(spread / freedom))
-    if deviation == 0:
-        why = Absent(why="repeats of one mask do not differ at all")
-        return regret, why, why
-    half = float(stats.t.ppf(0.975, freedom)) * deviation * np.sqrt(1 / len(held) + 1 / count_n[oracle])
-    return regret, Interval(low=float(regret - half), high=float(regret + half)), regret / deviation
+        others_n = (np.nansum(cell.y_nR, axis=1) - np.nan_to_num(cell.y_nR[:, r])) / np.maximum(
+            1, count_n - had_nR[:, r]
+        )
+        score_n = np.where(had_nR[:, r], sign * cell.y_metric.measured(others_n), -np.inf)
+        held.append(cell.y_nR[score_n == score_n.max(), r].mean())
+    return float(sign * (np.mean(held) - cell.raw_y[oracles].mean()))
+
+
+def _repeat_deviation(cell: CellMasks) -> float | Absent:
+    """The standard deviation of one retraining of one mask, as measured on these images."""
+    freedom = int((np.isfinite(cell.y_nR).sum(axis=1) - 1).sum())
+    spread = float(np.nansum((cell.y_nR - cell.raw_y[:, None]) ** 2))
+    if freedom == 0:
+        return Absent(why="one result a mask is known: how much repeats of one mask differ is not")
+    if spread == 0:
+        return Absent(why="repeats of one mask do not differ at all")
+    return float(np.sqrt(spread / freedom))
 
 
 def _within(
@@ -97,16 +124,31 @@ def percentile(goodness: Values, one: int) -> float:
 
 
 def at_k(promise: Values, goodness: Values, k: int) -> AtK:
-    """The k masks of lowest `promise` (the first where several tie) against `goodness`."""
-    chosen = np.argsort(promise, kind="stable")[:k]
-    ascending = np.sort(goodness)
-    better = len(goodness) - np.searchsorted(ascending, goodness[chosen], side="right")
+    """The k masks of highest `promise` against `goodness`.
+
+    Of masks that tie at the k-th place every choice is as likely (McSherry and Najork, ECIR 2008).
+    """
+    ascending, n = np.sort(goodness), len(goodness)
+    better_n = n - np.searchsorted(ascending, goodness, side="right")
+    cut = np.sort(promise)[::-1][k - 1]
+    sure, tied = better_n[promise > cut], better_n[promise == cut]
+    weight_n = np.where(promise > cut, 1.0, np.where(promise == cut, (k - len(sure)) / len(tied), 0.0))
+    possible = better_n[weight_n > 0]
     return AtK(
         k=k,
-        precision=float((better < k).mean()),
-        chance_precision=k / len(goodness),
-        best_rank=int(better.min()) + 1,
-        anomaly_ratio=float(better.mean() / len(goodness)),
-        anomaly_ratio_low=float(better.min() / len(goodness)),
-        anomaly_ratio_high=float(better.max() / len(goodness)),
+        precision=float(weight_n @ (better_n < k) / k),
+        chance_precision=float((better_n < k).mean()),
+        best_rank=1 + _expected_least(sure, tied, k - len(sure)),
+        anomaly_ratio=float(weight_n @ better_n / k / n),
+        anomaly_ratio_low=float(possible.min() / n),
+        anomaly_ratio_high=float(possible.max() / n),
     )
+
+
+def _expected_least(sure: NDArray[np.int64], tied: NDArray[np.int64], taken: int) -> float:
+    """The least of `sure` and of `taken` drawn from `tied`, on average over the draws."""
+    cap, ways = min(sure, default=np.inf), comb(len(tied), taken)
+    least = [
+        min(cap, value) * (comb(len(tied) - 1 - place, taken - 1) / ways) for place, value in enumerate(np.sort(tied))
+    ]
+    return float(sum(least))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from trueoracle.analysis import compiled
-from trueoracle.analysis.masks import CellMasks, Values, as_measured
+from trueoracle.analysis.masks import CellMasks, Values
 from trueoracle.analysis.rank import Ranked
 from trueoracle.analysis.result import Absent, Interval
 from trueoracle.words.seeding import derive_seed
@@ -31,16 +32,11 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 
 @dataclass(frozen=True, kw_only=True)
 class Resamples:
-    """Kendall's tau, Spearman's rho and Pearson's r of resamples in which neither x nor y was constant."""
+    """Kendall's tau, Spearman's rho and Pearson's r of resamples in which neither x nor y was constant; the last two may be unknown."""
 
     tau: Values
-    rho: Values
-    r: Values
-
-    def p_within(self, margin: float) -> float:
-        """P of the two one-sided tests of |tau| >= margin: the larger, each by the bootstrap's percentiles."""
-        above, below = (self.tau >= margin).sum(), (self.tau <= -margin).sum()
-        return float((1 + max(above, below)) / (1 + len(self.tau)))
+    rho: Values | None
+    r: Values | None
 
 
 def resample(x: Values, y: Values, number: int, rng: np.random.Generator) -> Resamples | Absent:
@@ -77,13 +73,45 @@ def interval(values: Values | Absent, level: float = 0.95) -> Interval | Absent:
     return Interval(low=float(low), high=float(high), level=level)
 
 
-def retraining_interval(cell: CellMasks, x: Values, number: int, rng: np.random.Generator) -> Interval | Absent:
-    """What other retrainings of the same masks would give for tau: repeats drawn within each mask, masks kept.
+def p_within(tau: float, deviation: float, margin: float) -> float:
+    """P of the two one-sided tests of |tau| >= margin: the larger, by the normal distribution with this deviation."""
+    if deviation == 0:
+        return float(abs(tau) >= margin)
+    return float(stats.norm.sf((margin - abs(tau)) / deviation))
+
+
+def of_space(
+    cell: CellMasks, tau: float, drawn: Resamples | Absent, again: Values | Absent, exhaustive: bool
+) -> Resamples | Absent:
+    """The resamples for a space that is finite: masks count as drawn only as far as there are others.
+
+    Of N masks n were drawn, so the variance that drawing adds is (1 - n / N) of what the bootstrap shows beyond
+    retraining (`again`). Where n = N retraining alone is left, and tau alone can be said.
+    """
+    n, space = cell.n, cell.n if exhaustive else cell.space
+    if space is None or isinstance(drawn, Absent):
+        return drawn
+    if n >= space:
+        if isinstance(again, Absent):
+            return Absent(why=f"every mask of the space is here, so none were drawn; {again.why}")
+        return Resamples(tau=again, rho=None, r=None)
+    left = 1 - n / space
+    noise = 0.0 if isinstance(again, Absent) else min(1.0, float(again.var() / max(drawn.tau.var(), 1e-300)))
+    scale = float(np.sqrt(left + (1 - left) * noise))
+
+    def drawn_in(values: Values | None) -> Values | None:
+        return None if values is None else np.asarray(np.median(values) + scale * (values - np.median(values)))
+
+    return Resamples(tau=tau + scale * (drawn.tau - tau), rho=drawn_in(drawn.rho), r=drawn_in(drawn.r))
+
+
+def retrained(cell: CellMasks, x: Values, number: int, rng: np.random.Generator) -> Values | Absent:
+    """What other retrainings of the same masks would give for tau, laid around tau: repeats drawn within each mask.
 
     Each mask's deviations from its mean are drawn with replacement and stretched by sqrt(R / (R - 1)), so that a mean of
     R of them has the variance of a mean of R repeats. They are added to the means shrunk to the variance that is the
-    masks' own, for the means hold noise already. As that still lowers every tau alike, the interval is the spread of
-    the drawn taus around their own mean, laid around tau.
+    masks' own, for the means hold noise already. As that still lowers every tau alike, the spread of
+    the drawn taus around their own mean is laid around tau.
     """
     count_n = np.isfinite(cell.y_nR).sum(axis=1)
     if count_n.min() < 2:
@@ -96,11 +124,10 @@ def retraining_interval(cell: CellMasks, x: Values, number: int, rng: np.random.
     for b in chunks(min(1_999, number), cell.n * R):
         place_BnR = (rng.random((b, cell.n, R)) * count_n[:, None]).astype(np.int64)
         drawn_BnR = np.where(np.arange(R) < count_n[:, None], packed[np.arange(cell.n)[:, None], place_BnR], 0.0)
-        again_Bn = as_measured(shrunk_n + drawn_BnR.sum(axis=2) / count_n, cell.y_name)
+        again_Bn = cell.y_metric.measured(shrunk_n + drawn_BnR.sum(axis=2) / count_n)
         taus.append(compiled.against(ranked.x_group, again_Bn[:, ranked.order]))
     tau = np.concatenate(taus)
-    low, high = np.quantile(tau - tau.mean(), [0.025, 0.975])
-    return Interval(low=float(max(-1.0, ranked.tau + low)), high=float(min(1.0, ranked.tau + high)))
+    return np.asarray(np.clip(ranked.tau + tau - tau.mean(), -1.0, 1.0))
 
 
 def _shrunk(cell: CellMasks, variance_n: Values) -> Values:

@@ -9,6 +9,7 @@ from pandas.api.types import is_numeric_dtype
 from trueoracle.analysis.analyze import Options, analyze_cells
 from trueoracle.analysis.cells import X, Y, trial_masks
 from trueoracle.analysis.masks import CellMasks
+from trueoracle.analysis.metric import Better
 from trueoracle.analysis.result import CellAnalysis
 from trueoracle.words.errors import TableError, unknown
 from trueoracle.words.progress import Progress
@@ -25,15 +26,16 @@ def analyze_table(
     classes_of: Mapping[str, int] | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
+    better: Mapping[str, Better] | None = None,
 ) -> list[CellAnalysis]:
     """The analysis of columns `x` and `y`, a row a mask, in each group in order of appearance.
 
     A trial table (with columns cell, mask, repeat, outcome) is read as one where no `group` is named: repeats
     are averaged and unfinished trials left out. With several `x` the first is judged and all are ranked. The number
-    of classes is `classes`, or in some groups that of `classes_of`, or a column `classes` says it. Raises `TableError` for what cannot bear statistics.
+    of classes is `classes`, or in some groups that of `classes_of`, or a column `classes` says it. `better` says of columns which values are better, where their names do not. Raises `TableError` for what cannot bear statistics.
     """
     xs = [x] if isinstance(x, str) else list(x)
-    cells = table_masks(table, xs, y, group)
+    cells = table_masks(table, xs, y, group, better)
     exceptions = dict(classes_of or {})
     for name in exceptions.keys() - {cell.group for cell in cells}:
         raise TableError(unknown("group", name, [cell.group for cell in cells]))
@@ -49,21 +51,23 @@ def _with_classes(cell: CellMasks, classes: int | None) -> CellMasks:
     return replace(cell, classes=classes)
 
 
-def table_masks(table: pd.DataFrame, xs: Sequence[str], y: str, group: str | None) -> list[CellMasks]:
+def table_masks(
+    table: pd.DataFrame, xs: Sequence[str], y: str, group: str | None, better: Mapping[str, Better] | None = None
+) -> list[CellMasks]:
     """The masks of each group of a table."""
-    for column in filter(None, (*xs, y, group)):
+    for column in filter(None, (*xs, y, group, *(better or {}))):
         if column not in table.columns:
             raise TableError(unknown("column", column, map(str, table.columns)))
     for column in (*xs, y):
         if not is_numeric_dtype(table[column]):
             raise TableError(f"column `{column}` must hold numbers, but holds {table[column].dtype}")
     if group is None and set(table.columns) >= _TRIAL_COLUMNS:
-        return trial_masks(table, xs, y)
+        return trial_masks(table, xs, y, better=better)
     groups = [("", table)] if group is None else [(str(key), rows) for key, rows in table.groupby(group, sort=False)]
-    return [_masks(key, rows, xs, y) for key, rows in groups]
+    return [_masks(key, rows, xs, y, better or {}) for key, rows in groups]
 
 
-def _masks(group: str, rows: pd.DataFrame, xs: Sequence[str], y: str) -> CellMasks:
+def _masks(group: str, rows: pd.DataFrame, xs: Sequence[str], y: str, better: Mapping[str, Better]) -> CellMasks:
     classes = list(rows["classes"].unique()) if "classes" in rows else []
     if len(classes) > 1:
         raise TableError(f"column `classes` must hold one number in group `{group}`, but holds {len(classes)}")
@@ -71,6 +75,7 @@ def _masks(group: str, rows: pd.DataFrame, xs: Sequence[str], y: str) -> CellMas
         group=group,
         x={x: rows[x].to_numpy(float) for x in xs},
         y_name=y,
+        better=better,
         y_nR=rows[[y]].to_numpy(float),
         pruned=tuple(rows["pruned"].astype(str)) if "pruned" in rows else None,
         loss=rows[X].to_numpy(float) if X in rows else None,

@@ -29,7 +29,11 @@ class Caveat(Enum):
 
     COLLAPSED = "every pruned network is worse than guessing before retraining: the question was asked among collapsed networks only"
     MOSTLY_COLLAPSED = "most pruned networks are worse than guessing before retraining"
-    NAIVE = "the test takes masks for independent although they share units: its p is too small"
+    NAIVE = (
+        "whether unrelated units would show as much is not tested, as the units that masks share are unknown: the p takes "
+        "masks for independent and is too small for any claim beyond this space"
+    )
+    THESE_IMAGES = "the noise of the test images is unknown: every figure speaks of these images only"
     ONE_REPEAT = (
         "one result a mask is known: how high a correlation could be at all, given the noise of retraining, is unknown"
     )

@@ -3,12 +3,11 @@
 import json
 from dataclasses import dataclass
 
-from trueoracle.analysis import Absent, CellAnalysis
+from trueoracle.analysis import Absent, CellAnalysis, Interval, Metric
 from trueoracle.analysis.cells import X
-from trueoracle.analysis.masks import x_sign
 from trueoracle.analysis.result import AtK
 from trueoracle.report.findings import CellFindings
-from trueoracle.report.wording import column, difference, interval, number, probability, result, share, signed
+from trueoracle.report.wording import column, difference, images, interval, number, probability, result, share, signed
 
 _UNITS_NAMED = 24
 _RIVALS_NAMED = 10
@@ -34,22 +33,39 @@ def tables(cell: CellFindings) -> list[tuple[str, list[Fact]]]:
 
 def relation(found: CellAnalysis) -> list[Fact]:
     """The correlation, its null, its ceiling and the tests."""
-    a, decision = found.association, found.decision
-    tau = [
+    a, decision, e = found.association, found.decision, found.on_others
+    tau = [Fact(name="Kendall's τ-b", value=signed(a.kendall_tau), note=f"as measured, {_measured_on(found)}")]
+    if isinstance(e, Absent):
+        tau.append(Fact(name="τ on other images", value="unknown", note=e.why))
+    else:
+        tau.append(
+            Fact(
+                name=f"τ on {e.other_images:,} other images",
+                value=f"{signed(e.tau)} {interval(e.interval)}",
+                note=f"95% interval, of these masks retrained anew; p of none {probability(e.zero_p)}",
+            )
+        )
+    tau += [
         Fact(
-            name="Kendall's τ-b",
-            value=f"{signed(a.kendall_tau)} {interval(a.kendall_interval)}",
-            note=_why(a.kendall_interval) or "95% interval, bootstrap over masks with their repeats",
+            name="τ of the mask space",
+            value=interval(a.kendall_interval),
+            note=_why(a.kendall_interval)
+            or "95% interval, on these images: bootstrap over masks, for a space that is finite",
         ),
         Fact(
             name="τ of other retrainings",
             value=interval(a.kendall_retraining_interval),
-            note=_why(a.kendall_retraining_interval) or "95% interval, of the same masks retrained anew",
+            note=_why(a.kendall_retraining_interval) or "95% interval, of the same masks on these images",
         ),
         Fact(name="Spearman's rho, Pearson's r", value=f"{signed(a.spearman_rho)}, {signed(a.pearson_r)}"),
     ]
     tests = [
-        Fact(name="p of no relation", value=probability(decision.zero_p), note=_null(found)),
+        Fact(name="p that chance aligns units as far", value=probability(decision.unit_p), note=_null(found)),
+        Fact(
+            name="p of no relation",
+            value=probability(decision.zero_p),
+            note="naive" if decision.zero_p == a.kendall_p else f"the larger of that one and the p that τ is zero for {found.target.sentence}",
+        ),
         Fact(
             name="corrected over cells",
             value=f"{probability(decision.zero_p_holm)} (Holm), {probability(decision.zero_p_bh)} (Benjamini-Hochberg)",
@@ -64,22 +80,23 @@ def relation(found: CellAnalysis) -> list[Fact]:
     ]  # fmt: skip
     if decision.cells == 1:
         tests = [test for test in tests if test.name != "corrected over cells"]
-    return [*tau, *tests, *_ceiling(found)]
+    return [*tau, *tests, *_ceilings(found)]
+
+
+def _measured_on(found: CellAnalysis) -> str:
+    return "on the test images" if isinstance(found.images, Absent) else f"on {found.images:,} test images"
 
 
 def choosing(cell: CellFindings) -> list[Fact]:
     """What the oracle mask is worth after retraining."""
-    c, y = cell.analysis.choice, cell.analysis.y
+    c, y = cell.analysis.choice, cell.analysis.y_metric
     in_noise = (
         "" if isinstance(c.regret_in_noise, Absent) else f", {signed(c.regret_in_noise, 1)} deviations of a retraining"
     )
-    held_out = (
-        "best mask picked by some repeats, measured by others"
-        if c.regret_held_out
-        else "against the observed best, so too high"
-    )
-    if not isinstance(c.regret_interval, Absent):
-        held_out += f"; 95% interval {_differences(c.regret_interval.low, c.regret_interval.high, y)}"
+    few = images(c.regret, cell.analysis.images)
+    basis = c.regret_basis.value
+    if isinstance(c.regret_interval, Interval):
+        basis += f"; 95% interval on other images {_differences(c.regret_interval.low, c.regret_interval.high, y)}"
     facts = [
         Fact(
             name=f"{'exact' if cell.exact else 'approximate'} oracle mask",
@@ -87,7 +104,7 @@ def choosing(cell: CellFindings) -> list[Fact]:
             note=f"{_mask(cell, cell.oracle)}; {column(cell.analysis.x)} {c.oracle_x:.4g}, {_runner_up(cell)}; "
             f"the best mask reaches {result(c.best_result, y)}",
         ),
-        Fact(name="regret", value=difference(c.regret, y) + in_noise, note=held_out),
+        Fact(name="regret", value=difference(c.regret, y) + (f" ({few})" if few else "") + in_noise, note=basis),
         Fact(name="masks that end worse", value=share(c.percentile), note="ties counted half"),
         Fact(
             name="anomaly ratio",
@@ -118,7 +135,7 @@ def _runner_up(cell: CellFindings) -> str:
         named = ", ".join(map(str, cell.rivals[:_RIVALS_NAMED])) + (", ..." if len(cell.rivals) > _RIVALS_NAMED else "")
         found = f"{len(cell.rivals):,} other masks" + (f" ({named})" if cell.rivals else "")
         return f"standard error {error:.2g}: {found} lie within two standard errors of it"
-    first, second = sorted(x_sign(cell.analysis.x) * cell.x)[:2]
+    first, second = sorted(-cell.masks.promise(cell.analysis.x))[:2]
     return f"the next is {second - first:.2g} worse" if second > first else "another mask ties with it"
 
 
@@ -127,7 +144,7 @@ def _at_k(cell: CellFindings, at: AtK) -> Fact:
     return Fact(
         name=f"the {at.k} of lowest {column(cell.analysis.x)}",
         value=f"{share(at.precision, 0)} are among the {at.k} best",
-        note=f"at random {share(at.chance_precision)}; the best of them is number {at.best_rank:,} of {n:,}; "
+        note=f"at random {share(at.chance_precision)}; the best of them is number {at.best_rank:,.4g} of {n:,}; "
         f"anomaly ratio {share(at.anomaly_ratio)} on average, {low} to {high}",
     )
 
@@ -161,21 +178,33 @@ def conditions(cell: CellFindings) -> list[Fact]:
     ]  # fmt: skip
 
 
-def _ceiling(found: CellAnalysis) -> list[Fact]:
-    ceiling = found.ceiling
+def _ceilings(found: CellAnalysis) -> list[Fact]:
+    ceiling, e = found.ceiling, found.on_others
+    facts = []
     if isinstance(ceiling, Absent):
-        return [Fact(name="noise ceiling", value="unknown", note=ceiling.why)]
-    relative = ceiling.relative_tau
+        facts.append(Fact(name="ceiling on these images", value="unknown", note=ceiling.why))
+    else:
+        facts.append(
+            Fact(
+                name="ceiling on these images",
+                value=signed(ceiling.tau),
+                note=f"the τ of one who knows these images; reliability {ceiling.reliability:.2f}, "
+                f"one retraining deviates by {difference(ceiling.repeat_deviation, found.y_metric)}",
+            )
+        )
+    if isinstance(e, Absent):
+        return facts
+    relative = e.relative_tau
     return [
+        *facts,
         Fact(
-            name="noise ceiling",
-            value=f"{signed(ceiling.tau)} {interval(ceiling.interval)}",
-            note=f"the τ of a perfect predictor; reliability {ceiling.reliability:.2f}, "
-            f"one retraining deviates by {difference(ceiling.repeat_deviation, found.y)}",
+            name="ceiling from other images",
+            value=f"{signed(e.ceiling)} {interval(e.ceiling_interval)}",
+            note=f"the τ here of one who knows what each mask reaches on {e.other_images:,} other images",
         ),
         Fact(
-            name="τ relative to the ceiling",
-            value=f"{signed(relative)} {interval(ceiling.relative_interval)}" if not isinstance(relative, Absent) else "unknown",
+            name="τ relative to that ceiling",
+            value=f"{signed(relative)} {interval(e.relative_interval)}" if not isinstance(relative, Absent) else "unknown",
             note=_why(relative),
         ),
     ]  # fmt: skip
@@ -184,14 +213,14 @@ def _ceiling(found: CellAnalysis) -> list[Fact]:
 def _null(found: CellAnalysis) -> str:
     null = found.null
     if isinstance(null, Absent):
-        return f"naive, too small: {null.why}" if found.decision.zero_p_naive else null.why
-    error = f", known to {null.p_error:.1g}" if null.p_error else ""
+        return null.why
+    error = ", at most" if null.p_at_most else f", known to {null.p_error:.1g}" if null.p_error else ""
     return (
         f"{null.kind.value}; {null.relabellings:,} relabellings{error}; 95% of null |τ| at most {null.abs_tau_95:.2f}"
     )
 
 
-def _differences(low: float, high: float, y: str) -> str:
+def _differences(low: float, high: float, y: Metric) -> str:
     return f"{difference(low, y)} to {difference(high, y)}"
 
 

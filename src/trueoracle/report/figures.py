@@ -163,7 +163,7 @@ def draw_curves(cell: CellFindings) -> Figure:
 
 def draw_null(cell: CellFindings) -> Figure:
     """The null distribution of τ, one column wide, with the measured τ and the noise ceiling marked."""
-    null, ceiling, tau = cell.analysis.null, cell.analysis.ceiling, cell.analysis.kendall_tau
+    null, ceiling, tau = cell.analysis.null, cell.analysis.reachable, cell.analysis.kendall_tau
     assert not isinstance(null, Absent)
     figure, (axes,) = _figure(COLUMN, 2.0, 1)
     axes.hist(null.taus, bins=50, density=True, color=_GREY, alpha=0.6, label="units relabelled")
@@ -174,7 +174,7 @@ def draw_null(cell: CellFindings) -> Figure:
     axes.plot(grid, naive, "--", color=_BLACK, linewidth=0.8, label="masks independent (naive)")
     axes.axvline(tau, color=_BLUE, linewidth=1.4, label=f"measured, {signed(tau)}")
     if not isinstance(ceiling, Absent):
-        at = float(np.copysign(ceiling.tau, tau))
+        at = float(np.copysign(ceiling, tau))
         axes.axvline(at, color=_GREEN, linewidth=1.4, linestyle="-.", label=f"noise ceiling, {signed(at)}")
     axes.set_ylim(0, top)
     axes.set_yticks([])

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from trueoracle.analysis import CellAnalysis, CellMasks, Options, PooledCell, pool
+from trueoracle.analysis import Absent, CellAnalysis, CellMasks, Options, PooledCell, pool
 from trueoracle.analysis.analyze import analyze_cells
 from trueoracle.analysis.cells import X, Y, study_masks
 from trueoracle.analysis.regret import better_than
@@ -95,7 +95,7 @@ class CellFindings:
     @cached_property
     def anomalies(self) -> NDArray[np.bool_]:
         """Which masks end strictly better than the oracle mask: shape (n,)."""
-        return better_than(self.masks.y_sign * self.masks.raw_y, self.oracle)
+        return better_than(self.masks.y_metric.sign * self.masks.raw_y, self.oracle)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +193,7 @@ def _cell(
 
 def _oracle(analysis: CellAnalysis) -> int:
     rank = analysis.choice.oracle_mask
-    assert rank is not None, "the masks of a stored study have ranks"
+    assert not isinstance(rank, Absent), "the masks of a stored study have ranks"
     return rank
 
 

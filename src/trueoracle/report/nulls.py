@@ -19,8 +19,8 @@ _BIN = 0.02
 def null_picture(cell: CellFindings, null: UnitNull) -> Markup:
     """How tau lies where units are relabelled (bars) and where masks were independent (line), and the tau measured."""
     taus = np.asarray(null.taus)
-    tau, ceiling = cell.analysis.kendall_tau, cell.analysis.ceiling
-    reach = [tau, *(() if isinstance(ceiling, Absent) else (np.copysign(ceiling.tau, tau),))]
+    tau, ceiling = cell.analysis.kendall_tau, cell.analysis.reachable
+    reach = [tau, *(() if isinstance(ceiling, Absent) else (np.copysign(ceiling, tau),))]
     across = Scale.around([*taus, *reach, -0.1, 0.1], _LEFT, _RIGHT)
     edges = np.arange(np.floor(across.low / _BIN), np.ceil(across.high / _BIN) + 1) * _BIN
     density, edges = np.histogram(taus, bins=edges, density=True)
@@ -41,7 +41,7 @@ def null_picture(cell: CellFindings, null: UnitNull) -> Markup:
         *_mark(across, tau, "measured", f"measured τ = {signed(tau)}", _TOP - 30),
     ]
     if not isinstance(ceiling, Absent):
-        at = float(np.copysign(ceiling.tau, tau))
+        at = float(np.copysign(ceiling, tau))
         parts += _mark(across, at, "ceiling", f"ceiling {signed(at)}", _TOP - 12)
     return drawing.picture(WIDTH, HEIGHT, describe(cell, null), parts, kind="nulls")
 

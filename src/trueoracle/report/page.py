@@ -12,9 +12,10 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from trueoracle.analysis import Absent, CellAnalysis, Options, Verdict
+from trueoracle.analysis import Absent, CellAnalysis, Options, Target, Verdict
 from trueoracle.analysis.cells import X, Y
 from trueoracle.report import wording
+from trueoracle.report.components import components
 from trueoracle.report.curves import curves
 from trueoracle.report.embedding import masks_json
 from trueoracle.report.facts import Fact, tables
@@ -32,7 +33,7 @@ from trueoracle.words.trial import FinalProtocol
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What the page shows of one cell; `null` and `ranking` are empty where there is nothing to draw."""
+    """What the page shows of one cell; `null`, `components` and `ranking` are empty where there is nothing to draw."""
 
     cell: CellFindings
     anchor: str
@@ -40,6 +41,7 @@ class Section:
     scatter: Markup
     curves: Markup
     null: Markup
+    components: Markup
     ranking: Markup
     tables: list[tuple[str, list[Fact]]]
     noise: str
@@ -87,13 +89,31 @@ def render(study: Findings, progress: Progress) -> str:
         spec=yaml.safe_dump(study.spec.facts(), sort_keys=False),
         scale=study.spec.scale.caveat,
         peeks=study.spec.final is FinalProtocol.BEST_ON_TEST,
-        Absent=Absent,
+        targets=_TARGETS,
         css=Markup(_own("page.css")),
         js=Markup(_own("page.js")),
     )
 
 
-_FILTERS = ("signed", "interval", "number", "probability", "share", "difference", "result", "column", "duration")
+_FILTERS = (
+    "signed",
+    "interval",
+    "number",
+    "probability",
+    "share",
+    "difference",
+    "result",
+    "images",
+    "column",
+    "duration",
+)
+
+
+_TARGETS = {
+    Target.IMAGES: "on other images",
+    Target.SPACE: "over the mask space",
+    Target.NETWORKS: "over networks",
+}
 
 
 def _own(name: str) -> str:
@@ -110,9 +130,10 @@ def _section(study: Findings, cell: CellFindings) -> Section:
         scatter=drawn.svg,
         curves=curves_svg,
         null=Markup("") if isinstance(null, Absent) else null_picture(cell, null),
+        components=_components(study, cell),
         ranking=_ranking(cell.analysis) if len(cell.analysis.predictors) > 1 else Markup(""),
         tables=tables(cell),
-        noise="" if half is None else wording.difference(half, cell.analysis.y),
+        noise="" if half is None else wording.difference(half, cell.analysis.y_metric),
         data=Markup(masks_json(cell, len(study.cells), drawn, loss, accuracy)),
     )
 
@@ -136,7 +157,9 @@ def _caveats(study: Findings) -> list[tuple[str, list[CellFindings]]]:
 
 def _overview(study: Findings) -> Markup:
     lines = [_line(cell.analysis.group, cell.analysis) for cell in study.cells]
-    return forest(lines, f"Kendall's tau of {study.spec.name}", "a cell")
+    return forest(
+        lines, f"Kendall's tau of {study.spec.name}; lines: 95% for {study.cells[0].analysis.target.sentence}", "a cell"
+    )
 
 
 def _line(name: str, found: CellAnalysis) -> Line:
@@ -146,17 +169,32 @@ def _line(name: str, found: CellAnalysis) -> Line:
         agreement=judged.agreement,
         interval=judged.interval,
         null_95=None if isinstance(found.null, Absent) else found.null.abs_tau_95,
-        ceiling=None if isinstance(found.ceiling, Absent) else found.ceiling.tau,
+        ceiling=None if isinstance(found.reachable, Absent) else found.reachable,
     )
 
 
 def _ranking(found: CellAnalysis) -> Markup:
-    ceiling = None if isinstance(found.ceiling, Absent) else found.ceiling.tau
+    ceiling = None if isinstance(found.reachable, Absent) else found.reachable
+    null_95 = None if isinstance(found.null, Absent) else found.null.abs_tau_95
     lines = [
-        Line(name=wording.column(score.x), agreement=score.agreement, interval=score.interval, ceiling=ceiling)
+        Line(
+            name=wording.column(score.x),
+            agreement=score.agreement,
+            interval=score.interval,
+            null_95=null_95 if score.x == found.x else None,
+            ceiling=ceiling,
+        )
         for score in found.predictors
     ]
     return forest(lines, f"Predictors of {wording.column(found.y)} in {found.group}", "a predictor, the best first")
+
+
+def _components(study: Findings, cell: CellFindings) -> Markup:
+    spread, where = cell.analysis.spread, (cell.sites, cell.ratio)
+    if isinstance(spread, Absent):
+        return Markup("")
+    same = [float(other.y.mean()) for other in study.cells if (other.sites, other.ratio) == where]
+    return components(cell.analysis, spread, same)
 
 
 def _run(run: RunRecord) -> dict[str, Any]:

@@ -57,19 +57,21 @@ def describe(cell: CellFindings) -> str:
 
 
 def noise_halfwidth(cell: CellFindings) -> float | None:
-    """Two standard errors of the difference of two masks' means; None where repeats do not tell it."""
-    ceiling = cell.analysis.ceiling
+    """Two standard errors of a mask's result less the oracle mask's: of images and retraining, or of retraining alone; else None."""
+    on_others, ceiling = cell.analysis.on_others, cell.analysis.ceiling
+    if not isinstance(on_others, Absent):
+        return 2 * on_others.mask_error
     return None if isinstance(ceiling, Absent) else 2 * ceiling.repeat_deviation * float(np.sqrt(2 / ceiling.repeats))
 
 
 def chance_loss(cell: CellFindings) -> float | None:
     """ln(classes) where x is a loss, else None."""
     chance = cell.analysis.regime.chance_loss
-    return None if isinstance(chance, Absent) or "loss" not in cell.analysis.x else chance
+    return None if isinstance(chance, Absent) or cell.analysis.x_metric.unit != "nats" else chance
 
 
 def _x_title(cell: CellFindings) -> str:
-    return column(cell.analysis.x) + (" (nats)" if "loss" in cell.analysis.x else "")
+    return column(cell.analysis.x) + (" (nats)" if cell.analysis.x_metric.unit == "nats" else "")
 
 
 def _with_chance(cell: CellFindings) -> NDArray[np.float64]:

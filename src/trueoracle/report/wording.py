@@ -2,10 +2,11 @@
 
 import math
 
-from trueoracle.analysis import Absent
+from trueoracle.analysis import Absent, Metric
 from trueoracle.analysis.result import Interval
 from trueoracle.words.trial import FinalProtocol
 
+_MANY = 30  # images, of which a difference needs no telling
 MINUS = "−"  # noqa: RUF001 - a true minus
 
 
@@ -47,19 +48,25 @@ def share(value: float | Absent, digits: int = 1) -> str:
     return "–" if isinstance(value, Absent) else f"{100 * value:.{digits}f} %"  # noqa: RUF001 - a dash
 
 
-def difference(value: float, y: str) -> str:
-    """A difference of results: accuracies in points of a per cent, anything else as it is."""
-    return f"{signed(100 * value)} points" if "accuracy" in y else f"{signed(value, 4)}{nats(y)}"
+def difference(value: float, y: Metric) -> str:
+    """A difference of results: shares in points of a per cent, anything else in its own unit."""
+    return f"{signed(100 * value)} points" if y.unit == "share" else f"{signed(value, 4)}{_unit(y)}"
 
 
-def result(value: float, y: str) -> str:
-    """A result: an accuracy as per cent, anything else as it is."""
-    return f"{100 * value:.2f} %" if "accuracy" in y else f"{value:.4g}{nats(y)}"
+def result(value: float, y: Metric) -> str:
+    """A result: a share as per cent, anything else in its own unit."""
+    return f"{100 * value:.2f} %" if y.unit == "share" else f"{value:.4g}{_unit(y)}"
 
 
-def nats(name: str) -> str:
-    """The unit of a loss, else nothing."""
-    return " nats" if "loss" in name else ""
+def images(value: float, of: int | Absent) -> str:
+    """A difference of accuracies in test images, where those are known and the difference is of few: `2.0 of 360 images`."""
+    if isinstance(of, Absent) or abs(value * of) >= _MANY:
+        return ""
+    return f"{signed(value * of, 1).removesuffix('.0')} of {of:,} images"
+
+
+def _unit(y: Metric) -> str:
+    return f" {y.unit}" if y.unit else ""
 
 
 def column(name: str) -> str:

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from trueoracle import api
+from trueoracle import analysis, api
 from trueoracle.cli import show
 from trueoracle.cli.options import StoreUrl
 from trueoracle.store import DEFAULT_URL
 from trueoracle.words.errors import SpecError
+
+_BETTER = "A column whose name does not say which values are better; again for others."
 
 
 def analyze(
@@ -29,6 +31,19 @@ def analyze(
     ] = None,
     margin: Annotated[float, typer.Option(help="|tau| below it does not matter.")] = 0.1,
     alpha: Annotated[float, typer.Option(help="Level of the tests.")] = 0.05,
+    target: Annotated[
+        analysis.Target | None,
+        typer.Option(
+            help="What intervals and tests speak of. [default: images where single answers are known, else space]"
+        ),
+    ] = None,
+    other_images: Annotated[
+        int | None, typer.Option(help="How many other images. [default: as many as were tested on, at least 5,000]")
+    ] = None,
+    x_higher: Annotated[list[str] | None, typer.Option("--x-higher-is-better", help=_BETTER)] = None,
+    x_lower: Annotated[list[str] | None, typer.Option("--x-lower-is-better", help=_BETTER)] = None,
+    y_higher: Annotated[list[str] | None, typer.Option("--y-higher-is-better", help=_BETTER)] = None,
+    y_lower: Annotated[list[str] | None, typer.Option("--y-lower-is-better", help=_BETTER)] = None,
     seed: Annotated[int, typer.Option(help="Seed of resamples and relabellings.")] = 0,
     resamples: Annotated[
         int | None, typer.Option(help="Resamples and relabellings. [default: 9,999, fewer for over 4,000 masks]")
@@ -40,7 +55,6 @@ def analyze(
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
     """Does x predict y? What every column means: docs/statistics.md; what a verdict means: docs/verdicts.md."""
-    from trueoracle import analysis
     from trueoracle.store import Store
     from trueoracle.words.progress import Bars, Quiet
 
@@ -48,17 +62,22 @@ def analyze(
         api.check_table_path(output, api.ANALYSIS_ENDINGS)
     xs = x or ["pruned_train_loss"]
     progress = Quiet() if as_json else Bars()
+
+    def options() -> "analysis.Options":  # made once a source is found: its modules take time to load
+        return analysis.Options(
+            margin=margin, alpha=alpha, seed=seed, target=target, other_images=other_images, resamples=resamples
+        )
+
+    better = analysis.directions([*(x_higher or ()), *(y_higher or ())], [*(x_lower or ()), *(y_lower or ())])
     if source.endswith((".parquet", ".csv")):
         table, classes_of = analysis.read_table(Path(source)), _classes(classes or [])
-        options = analysis.Options(margin=margin, alpha=alpha, seed=seed, resamples=resamples)
-        found = analysis.analyze_table(table, xs, y, group, *classes_of, options, progress)
+        found = analysis.analyze_table(table, xs, y, group, *classes_of, options(), progress, better)
     elif group is not None or classes is not None:
         raise SpecError("`--group` and `--classes` are for tables; a stored study knows its cells and classes")
     else:
         opened = Store(store)
         digest = opened.find(source).digest
-        options = analysis.Options(margin=margin, alpha=alpha, seed=seed, resamples=resamples)
-        found = analysis.analyze_study(opened, digest, xs, y, options, progress)
+        found = analysis.analyze_study(opened, digest, xs, y, options(), progress, better)
     if output is not None:
         api.write_analyses(found, output)
     if as_json:

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from trueoracle.analysis import Absent, Caveat, CellAnalysis, Claim, Interval, Need, PooledCell
+from trueoracle.analysis import Absent, Caveat, CellAnalysis, Claim, Interval, Need, PooledCell, Target
+from trueoracle.analysis.result import OnOthers
 from trueoracle.cli.show.lines import print_table, say
+
+_MANY = 30  # images, of which a difference needs no telling
 
 
 def analyses(found: Sequence[CellAnalysis]) -> None:
@@ -14,28 +17,33 @@ def analyses(found: Sequence[CellAnalysis]) -> None:
     first = found[0]
     table = _table(
         f"{first.x} against {first.y}",
-        "tau-b with its 95% interval; p: that there is no relation, by relabelled units, or in brackets the naive one, which takes "
-        f"masks for independent; none: p that |tau| is {first.decision.margin:g} or more; both corrected for {len(found)} groups (Holm); "
-        "ceiling: a perfect predictor's tau; better: masks that end better than the oracle mask; "
-        "regret: best attainable less what the oracle mask attains",
+        f"{first.x}: {first.x_better.value}; {first.y}: {first.y_better.value}. 95%, p and none speak of {_target(first)}; "
+        "chance: 95% of |tau| if units were unrelated; p: no relation for the target, or no more than chance (the larger; in brackets "
+        f"where units are unknown); none: p that |tau| is {first.decision.margin:g} or more; both corrected for {len(found)} groups (Holm); "
+        f"ceiling: tau of one who knows {'other' if first.target is Target.IMAGES else 'these'} images; better: masks that end better than "
+        "the oracle mask; regret: what the best mask, picked on other images where these are known, ends better by",
     )
-    for heading in ("n", "tau-b", "95%", "p", "none", "ceiling", "better", "regret"):
+    for heading in ("n", "tau-b", "95%", "chance", "p", "none", "ceiling", "better", "regret"):
         table.add_column(heading, justify="right", no_wrap=True)
     for cell in found:
         table.add_row(
             cell.group,
             str(cell.n),
             f"{cell.kendall_tau:.2f}",
-            _interval(cell.association.kendall_interval),
+            _interval(cell.interval),
+            "-" if isinstance(cell.null, Absent) else f"{cell.null.abs_tau_95:.2f}",
             f"({cell.decision.zero_p_holm:.1g})" if cell.decision.zero_p_naive else f"{cell.decision.zero_p_holm:.2g}",
             _or_dash(cell.decision.equivalence_p_holm, ".1g"),
-            "-" if isinstance(cell.ceiling, Absent) else f"{cell.ceiling.tau:.2f}",
+            _or_dash(cell.reachable, ".2f"),
             f"{100 * cell.anomaly_ratio:.1f}%",
             f"{cell.choice.regret:.2g}",
         )
     print_table(table)
     if any(len(cell.predictors) > 1 for cell in found):
         print_table(_ranking(found))
+    for cell in found:
+        if not isinstance(cell.on_others, Absent):
+            say(_on_others(cell, cell.on_others))
     for cell in found:
         say(f"{cell.group + ': ' if cell.group else ''}{cell.x} {cell.verdict.value}")
     for caveat in Caveat:
@@ -44,6 +52,22 @@ def analyses(found: Sequence[CellAnalysis]) -> None:
             named = (f"{c.group}: {c.excluded}" if caveat is Caveat.LEFT_OUT else c.group for c in told)
             where = f" ({', '.join(named)})" if len(told) < len(found) or caveat is Caveat.LEFT_OUT else ""
             say(f"note: {caveat.value}{where}")
+
+
+def _target(cell: CellAnalysis) -> str:
+    number = "" if isinstance(cell.on_others, Absent) else f" ({cell.on_others.other_images:,} of them)"
+    return cell.target.sentence + (number if cell.target is Target.IMAGES else "")
+
+
+def _on_others(cell: CellAnalysis, found: OnOthers) -> str:
+    """What other images would show, and what regret is in images where those are few."""
+    where, regret = f"{cell.group}: " if cell.group else "", cell.choice.regret
+    line = f"{where}on {found.other_images:,} other images tau-b {found.tau:.2f} ({_interval(found.interval)})"
+    bounds = cell.choice.regret_interval
+    if isinstance(bounds, Interval):
+        line += f", regret {regret:.4f} ({bounds.low:.4f}, {bounds.high:.4f})"
+    few = abs(regret * found.images) < _MANY
+    return f"{line}; here {regret * found.images:.1f} of {found.images:,} images" if few else line
 
 
 def pooled(found: Sequence[PooledCell]) -> None:
@@ -77,10 +101,11 @@ def needs(claim: Claim, found: Sequence[tuple[str, Need]]) -> None:
 def _ranking(found: Sequence[CellAnalysis]) -> Table:
     table = _table(
         "predictors, best first",
-        "agreement: tau, positive where the predictor is right; p: by relabelled units, in brackets the naive one",
+        f"agreement: tau, positive where the predictor is right; 95% of it, and of it less that of {found[0].x} and of random (paired): "
+        f"{found[0].target.sentence}; by chance: p of relabelled units (naive in brackets), corrected over predictors (Holm)",
     )
     table.add_column("predictor", overflow="fold")
-    for heading in ("agreement", "95%", "p", "better", "regret"):
+    for heading in ("agreement", "95%", "over first", "over random", "by chance", "better", "regret"):
         table.add_column(heading, justify="right", no_wrap=True)
     for cell in found:
         for one in cell.predictors:
@@ -89,7 +114,9 @@ def _ranking(found: Sequence[CellAnalysis]) -> Table:
                 one.x,
                 f"{one.agreement:.2f}",
                 _interval(one.interval),
-                f"({one.naive_p:.1g})" if isinstance(one.unit_p, Absent) else f"{one.unit_p:.2g}",
+                _interval(one.over_first),
+                _interval(one.over_random),
+                f"({one.p_holm:.1g})" if isinstance(one.unit_p, Absent) else f"{one.p_holm:.2g}",
                 f"{100 * one.anomaly_ratio:.1f}%",
                 f"{one.regret:.2g}",
             )
