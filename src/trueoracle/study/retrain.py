@@ -106,7 +106,7 @@ def assignment_for(
     cell: PlannedCell, recipe: Recipe, plan: Plan, bases: Sequence[nn.Module], data: Dataset, backend: Backend
 ) -> Assignment:
     """Which backend trains a cell's networks by this recipe, and why."""
-    return assign(remove(bases[cell.base], next(cell.masks()), plan.sites), data, recipe, backend)
+    return assign(remove(bases[cell.base], cell.example, plan.sites), data, recipe, backend)
 
 
 def fleet_tasks(plan: Plan, made: Sequence[Assignment], settled: set[tuple[int, int, int]]) -> Iterator[FleetTask]:

@@ -128,11 +128,32 @@ class Recipe(_Facts):
         return tuple(key for key in keys if getattr(self, key) != type(self).model_fields[key].default)
 
 
+class SearchSpec(_Facts):
+    """Masks that are searched for: within so many `evaluations` by `method`, the `keep` of lowest pruned train loss.
+
+    Masks that the cell draws are not among those kept: they are retrained anyway.
+    """
+
+    method: str = "swaps"
+    evaluations: Positive
+    keep: Positive = 1
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.keep > self.evaluations:
+            raise ValueError(f"`keep` must not exceed `evaluations`, {self.evaluations}, but got {self.keep}")
+        return self
+
+
 class CellSpec(_Facts):
-    """One line of the results table: the sites pruned and at which ratio; all masks, or `draw` of them."""
+    """One line of the results table: the sites pruned and at which ratio; all masks, or those of `draw` and `search`.
+
+    `draw` masks are drawn at random; `search` adds ones of low loss, which are no random sample: statistics leave them out.
+    """
 
     prune: dict[str, float] = Field(min_length=1)
     draw: Positive | None = None
+    search: SearchSpec | None = None
 
     @field_validator("prune")
     @classmethod
@@ -301,6 +322,7 @@ def _keys_at(parents: list[int | str]) -> list[str]:
         "lora": LowRank,
         "rand_augment": RandAugment,
         "cells": CellSpec,
+        "search": SearchSpec,
     }
     named = [parent for parent in parents if isinstance(parent, str)]
     owner = owners[named[-1]] if named else StudySpec
