@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from trueoracle.data import Dataset, Drawn, dataset_shape, subset
+from trueoracle.data import Dataset, Drawn, dataset_shape, held_out, subset
 from trueoracle.fleet import objective
 from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weights
 from trueoracle.search import Budget, Hunt, check_search
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.words.errors import SpecError, TrueOracleError
+from trueoracle.words.known import DATASETS
 from trueoracle.words.mask import Mask
 from trueoracle.words.seeding import derive_seed
 from trueoracle.words.shape import InputShape, Shape
@@ -91,6 +92,7 @@ def plan(spec: StudySpec) -> Plan:
     """
     shape = dataset_shape(spec.data)
     _check_recipes(spec, shape)
+    _check_validation(spec, there=spec.validation_images is not None or spec.data not in DATASETS)
     digest = spec.digest()
     as_it_is = spec.train is None and spec.base_weights is None
     nets = tuple(
@@ -122,6 +124,12 @@ def _check_recipes(spec: StudySpec, shape: Shape) -> None:
             )
 
 
+def _check_validation(spec: StudySpec, *, there: bool) -> None:
+    key = spec.chooses_on_validation
+    if key is not None and not there:
+        raise SpecError(f"`{key}: best_on_validation` needs a validation split: set `validation_images`")
+
+
 def drawn_questions(spec: StudySpec) -> Drawn:
     """Which questions the study is about, where it is about questions."""
     return Drawn(model=spec.model, train=spec.train_images, test=spec.test_images, seed=_subset_seed(spec))
@@ -135,6 +143,9 @@ def study_data(plan: Plan, data: Dataset) -> Dataset:
     """
     spec = plan.spec
     part = subset(data, spec.train_images, spec.test_images, _subset_seed(spec))
+    if spec.validation_images is not None:
+        part = held_out(part, spec.validation_images, derive_seed(spec.data, "validation", spec.seed))
+    _check_validation(spec, there=part.validation is not None)
     for key, least in (("recalibration_images", 2), ("oracle_images", 100)):
         images = getattr(spec, key)
         if images is not None and not least <= images <= len(part.train):
