@@ -33,6 +33,7 @@ LEAST_IMAGES = 60
 SCORED = "final_test_accuracy"  # the result that answers are the single images of
 _GROUPS, _SPLITS = 20, 12
 _SURE = 0.05
+_ROUNDING = 1e-5  # accuracies are kept in single precision in places
 _GRID = np.linspace(-1.0, 1.0, 801)
 _T = float(stats.t.ppf(0.975, _GROUPS - 1))
 
@@ -143,6 +144,12 @@ def answers_of(cell: CellMasks) -> Answers | Absent:
         return Absent(why="it is not known which images each network had right, so the noise of the images is unknown")
     if cell.test.images < LEAST_IMAGES:
         return Absent(why=f"{cell.test.images} images are too few to tell their noise: it takes {LEAST_IMAGES}")
+    means_n = cell.test.right_nRI.sum(axis=2) @ np.ones(cell.test.right_nRI.shape[1])
+    means_n /= cell.test.known_nR.sum(axis=1) * cell.test.images
+    if np.abs(means_n - cell.raw_y).max() > _ROUNDING:
+        return Absent(
+            why=f"`{cell.y_name}` is not the mean of the answers that were kept: those are of one epoch alone"
+        )
     return cell.test
 
 
@@ -165,6 +172,15 @@ class OtherImages:
         inside = _GRID[np.abs(gap) <= _T * deviation]
         low, high = back(inside[[0, -1]]) if len(inside) else (estimate, estimate)
         return estimate, Interval(low=float(min(low, estimate)), high=float(max(high, estimate)))
+
+    @property
+    def reliability(self) -> float:
+        """That of results on these images, all repeats taken together."""
+        return float(spearman_brown(_positive(self.found.half_V[:1]), 2)[0])
+
+    def deviation(self, k: int) -> float:
+        """The standard deviation of tau as measured on these images, from images and retraining."""
+        return float(np.sqrt(self.found.variance(self.found.tau_VK[:, k]) + self.retraining_K[k]))
 
     def zero_p(self, k: int) -> float:
         """Two-sided p of tau = 0."""
