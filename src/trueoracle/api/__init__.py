@@ -7,7 +7,7 @@ from trueoracle.words.rooms import on_demand
 if TYPE_CHECKING:
     from trueoracle.api.claims import plan_claim
     from trueoracle.api.environment import default_data_dir, doctor, find_device, threads_or_all
-    from trueoracle.api.networks import ask_oracle, pruned_losses, sites
+    from trueoracle.api.networks import ask_oracle, pruned_losses, search_masks, sites
     from trueoracle.api.relabelled import RelabelledLosses
     from trueoracle.api.study import Study, studies
     from trueoracle.api.tables import ANALYSIS_ENDINGS, check_table_path, write_analyses, write_table
@@ -23,6 +23,7 @@ __all__ = [
     "find_device",
     "plan_claim",
     "pruned_losses",
+    "search_masks",
     "sites",
     "studies",
     "threads_or_all",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trueoracle.nets import Removal
+    from trueoracle.search import Found
     from trueoracle.study.landscape import Question
     from trueoracle.words.shape import Shape
 
@@ -157,3 +158,39 @@ def pruned_losses(
     progress = progress or Bars()
     question = ask_oracle(model, weights, data, prune, progress=progress, **how)
     return losses_frame(question, Threads(threads_or_all(threads)), progress)
+
+
+def search_masks(
+    model: "str | nn.Module",
+    weights: str | Path | None,
+    data: str,
+    prune: Mapping[str, float],
+    *,
+    search: str = "swaps",
+    evaluations: int | None = None,
+    core_seconds: float | None = None,
+    confidence: float = 0.95,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    **how: Any,
+) -> "Found":
+    """The mask of lowest pruned train loss that a search finds, with all that it evaluated; see docs/searches.md.
+
+    `search` is swaps, draws, greedy-backward, greedy-forward, sitewise, annealing, evolution, cross-entropy or race; its
+    budget is a number of `evaluations`, each one mask on all images, or `core_seconds`. `confidence` is what a race
+    is to have. Other arguments are those of `pruned_losses`; `sample` is for a race, whose masks are then drawn.
+    """
+    import torch
+
+    from trueoracle.executors import Threads
+    from trueoracle.search import Budget, Hunt, find_search
+    from trueoracle.study.searching import hunt
+
+    find_search(search)
+    budget = Budget(evaluations=evaluations, core_seconds=core_seconds)
+    torch.set_num_threads(1)
+    progress = progress or Bars()
+    question = ask_oracle(model, weights, data, prune, progress=progress, **how)
+    wanted = Hunt(method=search, budget=budget, seed=how.get("seed", 0), confidence=confidence)
+    workers = Threads(threads_or_all(threads))
+    return hunt(question, wanted, workers, progress, drawn=how.get("sample") is not None)

@@ -1,5 +1,6 @@
 """Counting: every way to prune, ranked, unranked and drawn, without ever holding a list. No torch."""
 
+from trueoracle.space.combinations import rank as rank_of_subset
 from trueoracle.space.product import MaskSpace, SiteChoice
 
-__all__ = ["MaskSpace", "SiteChoice"]
+__all__ = ["MaskSpace", "SiteChoice", "rank_of_subset"]

@@ -4,7 +4,7 @@ Streamed, memory is bounded by the group of masks that the evaluator takes at on
 many masks there are: a group's losses become rows of the file before the next group begins.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -23,7 +23,7 @@ from torch import nn
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor
 from trueoracle.nets import Removal, state_bytes
-from trueoracle.oracle import Evaluator, PrunedLosses, evaluator, loss_table
+from trueoracle.oracle import Evaluator, Loop, PrunedLosses, evaluator, loss_table
 from trueoracle.space import MaskSpace
 from trueoracle.study.survey import part_of, survey
 from trueoracle.words.examples import Examples
@@ -36,11 +36,15 @@ _ROWS_A_GROUP = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """Which masks of which network are to be judged on which images; made by `ask`."""
+    """Which masks of which network are to be judged on which images; made by `ask`.
+
+    `one_by_one` makes the evaluator of another space of the network, for a few of its masks.
+    """
 
     space: MaskSpace
     ranks: Sequence[int]
     evaluator: Evaluator
+    one_by_one: Callable[[MaskSpace], Evaluator]
     images: Examples
     population: int
     identity: str
@@ -73,6 +77,7 @@ def ask(
         space=space,
         ranks=ranks,
         evaluator=evaluator(net, space, data.shape, removal, path, progress),
+        one_by_one=lambda other: Loop(net=net, space=other, shape=data.shape, removal=removal),
         images=part_of(data.train, images, seed),
         population=len(data.train),
         identity=sha256(facts.encode() + state_bytes(net)).hexdigest(),
@@ -135,6 +140,13 @@ def losses_frame(question: Question, executor: Executor, progress: Progress) -> 
     tables = [loss_table(losses, question.space) for losses in question.losses(executor, progress)]
     frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
     return frame
+
+
+def write_tables(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Write tables of one schema, one after another, as one Parquet or CSV file by its ending."""
+    with _writer(path) as write:
+        for table in tables:
+            write(table)
 
 
 class _Write(Protocol):

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from trueoracle.cli import show
 from trueoracle.cli.options import DataDir, Device, Threads
 from trueoracle.words.errors import SpecError
 from trueoracle.words.known import check_removal
+
+if TYPE_CHECKING:
+    from trueoracle.search import Hunt
 
 
 def sites(
@@ -34,6 +37,13 @@ def oracle(
         str, typer.Option(help="aligned, or released: as the paper's released code has it.")
     ] = "aligned",
     path: Annotated[str, typer.Option(help="auto, exact, batched or loop: how losses are computed.")] = "auto",
+    search: Annotated[
+        str | None,
+        typer.Option(help="Look for the lowest loss instead of taking all: swaps, race, ...; docs/searches.md."),
+    ] = None,
+    evaluations: Annotated[int | None, typer.Option(help="Budget of a search: so many masks.")] = None,
+    core_seconds: Annotated[float | None, typer.Option(help="Budget of a search in core-seconds.")] = None,
+    confidence: Annotated[float | None, typer.Option(help="What a race is to have. [default: 0.95]")] = None,
     top: Annotated[int, typer.Option(min=1, help="Print so many masks of lowest loss.")] = 5,
     data_dir: DataDir = None,
     device: Device = "cpu",
@@ -44,6 +54,7 @@ def oracle(
 
     api.check_table_path(output)
     workers = api.threads_or_all(threads)
+    wanted = _hunt(search, seed, evaluations, core_seconds, confidence)
     progress = Bars()
     question = api.ask_oracle(
         model, weights, data, dict(_ratio(text) for text in prune), sample=sample, seed=seed, images=images,
@@ -51,13 +62,36 @@ def oracle(
     )  # fmt: skip
     from trueoracle.executors import Threads as Workers
     from trueoracle.study.landscape import write_landscape  # after what may be wrong: they load torch
+    from trueoracle.study.searching import write_found
 
     try:
-        found = write_landscape(question, output, Workers(workers), progress, top)
+        if wanted is None:
+            sentence, found = "", write_landscape(question, output, Workers(workers), progress, top)
+        else:
+            drawn = sample is not None
+            sentence, found = write_found(question, wanted, output, Workers(workers), progress, top=top, drawn=drawn)
     except KeyboardInterrupt:
         show.say(f"stopped; what was done is kept beside {output}. To resume, give the same command again")
         sys.exit(130)
     show.landscape(found, output)
+    if sentence:
+        show.say(sentence)
+
+
+def _hunt(
+    search: str | None, seed: int, evaluations: int | None, core_seconds: float | None, confidence: float | None
+) -> "Hunt | None":
+    """What is to be searched for, if it is; a budget or a confidence without a search means that one was forgotten."""
+    given = {"evaluations": evaluations, "core-seconds": core_seconds, "confidence": confidence}
+    if search is None:
+        for option in (name for name, value in given.items() if value is not None):
+            raise SpecError(f"`--{option}` is for a search: name one, such as `--search swaps`")
+        return None
+    from trueoracle.search import Budget, Hunt, find_search
+
+    find_search(search)
+    budget = Budget(evaluations=evaluations, core_seconds=core_seconds)
+    return Hunt(method=search, budget=budget, seed=seed, **({} if confidence is None else {"confidence": confidence}))
 
 
 def _removal(name: str) -> Any:

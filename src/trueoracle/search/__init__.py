@@ -1,0 +1,32 @@
+"""Searches of a mask space that is too large to evaluate whole: they propose masks and are told losses. No torch."""
+
+from typing import TYPE_CHECKING
+
+from trueoracle.words.rooms import on_demand
+
+if TYPE_CHECKING:
+    from trueoracle.search.budget import Budget, Hunt
+    from trueoracle.search.found import Found
+    from trueoracle.search.memory import Judge, Judged, Memory
+    from trueoracle.search.methods import SEARCHES, find_search
+    from trueoracle.search.problem import Ask, Asking, Method, Problem
+    from trueoracle.search.run import check_search, search
+
+__all__ = [
+    "SEARCHES",
+    "Ask",
+    "Asking",
+    "Budget",
+    "Found",
+    "Hunt",
+    "Judge",
+    "Judged",
+    "Memory",
+    "Method",
+    "Problem",
+    "check_search",
+    "find_search",
+    "search",
+]
+
+on_demand(__name__)
