@@ -1,6 +1,6 @@
 """What training and evaluating in lanes cost beside PyTorch: core-seconds a network and epoch, in one process.
 
-python benchmarks/fleet.py --data-dir DATA [--json] [--images N] [CASE ...]
+python benchmarks/fleet.py [--data-dir DATA] [--json] [--images N] [CASE ...]
 
 The rival is one network at a time in a loop tuned for a CPU core: images in memory, channels-last weights, a fused
 optimiser, one thread; evaluation without gradients, in batches that stay in the cache. Both see the same N images a
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measure import core_seconds, in_turns, machine, show
+from measure import core_seconds, data_folder, in_turns, machine, show
 from torch import nn
 
 from trueoracle.data import Dataset, Split, images_of, load_dataset
@@ -52,13 +52,15 @@ def main() -> None:
     parser.add_argument(
         "cases", nargs="*", metavar="CASE", help=f"default: all of {', '.join([*CASES, 'two_threads'])}"
     )
-    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--data-dir", type=Path, default=data_folder(), help="default: TRUEORACLE_DATA")
     parser.add_argument("--images", type=int, default=7_680)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     cases = asked.cases or [*CASES, "two_threads"]
     if unknown := sorted({*cases} - {*CASES, "two_threads"}):
         parser.error(f"unknown case `{unknown[0]}`: known are {', '.join([*CASES, 'two_threads'])}")
+    if asked.data_dir is None:
+        parser.error("name the folder of data by --data-dir or TRUEORACLE_DATA")
     torch.set_num_threads(1)
     here = machine()
     mnist = load_dataset("mnist", asked.data_dir, torch.device("cpu"), Quiet())

@@ -9,14 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trueoracle.lanes import LANES, aligned, build
+import torch
+
+from trueoracle.lanes import LANES, aligned, build, target
 from trueoracle.words.progress import Quiet
 
 Work = Callable[[], object]
 Clock = Callable[[], float]
 
-# Twelve sums at once keep both multiply-add units of a core busy, and stay in its registers.
-_SUMS, _STEPS, _REPEATS = 12, 2_000_000, 7
+# Twelve registers of sums at once keep both multiply-add units of a core busy.
+_SUMS, _STEPS, _REPEATS = 12 * target().numbers // LANES, 2_000_000, 7
 
 
 def core_seconds(work: Work, clock: Clock = time.process_time) -> float:
@@ -48,11 +50,19 @@ def multiply_add_peak() -> float:
     return 2 * LANES * _SUMS * _STEPS / best
 
 
+def data_folder() -> Path | None:
+    """The folder that `TRUEORACLE_DATA` names, if it names one."""
+    named = os.environ.get("TRUEORACLE_DATA")
+    return Path(named) if named else None
+
+
 def machine() -> dict[str, float | int | str]:
     """What the figures were measured on."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count() or 1,
+        "vectors": str(target()),
+        "torch_vectors": torch.backends.cpu.get_cpu_capability(),
         "peak_gflops_a_core": round(multiply_add_peak() / 1e9, 1),
         "python": platform.python_version(),
         **{name: version(name) for name in ("trueoracle", "torch", "numba")},

@@ -1,6 +1,6 @@
 """What the pruned loss of a mask costs: core-seconds of one thread, against one mask at a time.
 
-    python benchmarks/oracle.py --data-dir DATA [--json] [conv1 | pairs | triples | resnet56 | two_threads] ...
+    python benchmarks/oracle.py [--data-dir DATA] [--json] [conv1 | pairs | triples | resnet56 | two_threads] ...
 
 `loop_core_seconds` is extrapolated from a few masks of the case: networks physically pruned by them, in memory,
 evaluated by PyTorch on the same images; removal itself is not counted. `core_seconds` is all that `trueoracle oracle`
@@ -71,7 +71,7 @@ def main() -> None:
     """Measure the cases asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="case", help="default: all")
-    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--data-dir", type=Path, default=measure.data_folder(), help="default: TRUEORACLE_DATA")
     parser.add_argument("--rounds", type=int, default=2, help="of which the best counts")
     parser.add_argument("--json", action="store_true", help="print nothing but one JSON object, with an object a case")
     asked = parser.parse_args()
@@ -82,6 +82,8 @@ def main() -> None:
     known["two_threads"] = lambda: two_threads(Subject(TWO_THREADS, asked.data_dir), asked.rounds)
     if unknown := [name for name in asked.cases if name not in known]:
         parser.error(f"unknown case {unknown[0]}: known are {', '.join(known)}")
+    if asked.data_dir is None:
+        parser.error("name the folder of data by --data-dir or TRUEORACLE_DATA")
     torch.set_num_threads(1)
     results = {"machine": measure.machine()} | {name: known[name]() for name in asked.cases or known}
     measure.show(results, as_json=asked.json)

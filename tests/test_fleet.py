@@ -5,7 +5,6 @@ from collections.abc import Callable
 from copy import deepcopy
 from math import inf
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,11 +13,8 @@ from torch import Tensor, nn
 from trueoracle.data import Dataset, Split
 from trueoracle.fleet import Backend, Stopped, Trained, assign, evaluated, train, train_alone, train_fleet
 from trueoracle.fleet.chain import NotAChain, find_chain
-from trueoracle.fleet.kernels import source
-from trueoracle.fleet.lanes import LaneFleet, kernels
 from trueoracle.nets import build
 from trueoracle.words.errors import ModelError
-from trueoracle.words.progress import Quiet
 from trueoracle.words.shape import InputShape
 from trueoracle.words.spec import Recipe
 from trueoracle.words.trial import Outcome
@@ -163,19 +159,6 @@ def test_twenty_steps_and_their_curve_are_those_of_the_loop(chain: str, way: str
             assert one.test_accuracy == pytest.approx(other.test_accuracy, abs=1.01 / 35)
         assert evaluated(ours.net, data).figures.test_loss == pytest.approx(ours.curve[-1].test_loss, abs=1e-6)
         assert not ours.net.training
-
-
-def test_the_kernels_for_a_cpu_without_avx512_give_the_same_gradients() -> None:
-    make, data = CHAINS["pruned lenet"]
-    members = nets(make, 2)
-    code = kernels(find_chain(members[0], (2, 12, 12)), members[0], lone=False, progress=Quiet(), select=False)
-    assert "select_tile(" not in source(code.layout, select=False).split(")\n", 1)[1]
-    fleet = LaneFleet(code, members, data, [SGD] * len(members))
-    order = np.arange(50)
-    fleet.set_gradients(order, lambda: False)
-    right = gradients(members[1], Split(images_NCHW=data.train.images_NCHW[:50], labels_N=data.train.labels_N[:50]))
-    ours = torch.from_numpy(fleet.gradients).view(-1, 16)[: len(right), 1]
-    assert (ours - right).abs().max() <= 1e-5 * right.abs().max()
 
 
 def test_a_networks_numbers_depend_on_neither_mates_nor_lane_nor_size_nor_threads() -> None:

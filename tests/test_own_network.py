@@ -254,16 +254,10 @@ class Between(nn.Module):
         return self.head(self.last(x).mean((2, 3)))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize(
-    ("between", "reason"),
-    [
-        (nn.MultiheadAttention(6, 2, batch_first=True), "`between`, and of a MultiheadAttention nothing is cut"),
-    ],
-)
-def test_a_layer_that_loses_no_single_channels_makes_no_site(between: nn.Module, reason: str) -> None:
-    sites = find_sites(Between(between), GREY)
-    assert list(sites) == ["last"]
-    assert sites.refused["conv"] == f"its units are tied to {reason}"
+def test_what_feeds_attention_makes_no_site_but_its_heads_do() -> None:
+    sites = find_sites(Between(nn.MultiheadAttention(6, 2, batch_first=True)), GREY)
+    assert [(site.name, site.kind) for site in sites.values()] == [("between", "head"), ("last", "filter")]
+    assert sites.refused["conv"] == "its units are tied to `between`, and of a MultiheadAttention nothing is cut"
 
 
 @pytest.mark.parametrize(

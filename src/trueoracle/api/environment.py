@@ -49,12 +49,15 @@ def doctor(store: str = DEFAULT_URL, data_dir: str | Path | None = None) -> dict
 
     import torch
 
+    from trueoracle.lanes import target
+
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
     packages = ("trueoracle", "torch", "torch-pruning", "datasets", "scipy", "sqlalchemy")
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
         "cores": str(threads_or_all(None)),
+        "vectors": str(target()),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else "none found",
         "data": _data_at_hand(folder),
         "store": _store_state(store),

@@ -6,7 +6,7 @@ images of any size to SIZE x SIZE; without it all must have the size of the firs
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,13 @@ from trueoracle.data.hub import in_files, labels_in, parquet_files, values_in
 from trueoracle.data.pictures import Picture, Pictures, Pixels, is_grey, open_picture
 from trueoracle.data.source import RawData, Source
 from trueoracle.words.errors import DataError
+from trueoracle.words.files import write_whole
+from trueoracle.words.folders import cache_folder
 from trueoracle.words.plugins import imported
 from trueoracle.words.progress import Progress
 from trueoracle.words.shape import InputShape
 
+_LABELS = "labels must be names, or whole numbers in a row from 0, 1 or higher"
 _HELD_OUT = 5  # one image of so many of a class is tested on where nobody says which
 
 
@@ -90,14 +93,30 @@ def _found(where: Path) -> _Found:
 
 
 def _pixels(found: _Found, size: int | None, path: str) -> Pixels:
-    """The form of all pictures, by the first one and the size that was asked for."""
+    """The form of all pictures: grey only if every one is, of the first one's size or the one that was asked for."""
     first = open_picture(next(found.train()[1]))
-    channels = 1 if is_grey(first) else 3
+    channels = 1 if is_grey(first) and _all_grey(found) else 3
     if size is None:
         advice = f": name `{path}@SIZE` to bring all to one size"
         return Pixels(channels=channels, height=first.height, width=first.width, native=first.size[::-1], advice=advice)
     kept = stored_size(size)
     return Pixels(channels=channels, height=kept, width=kept, native=None)
+
+
+def _all_grey(found: _Found) -> bool:
+    """Whether no picture knows colours. Of grey ones all are opened to know that, once: it is kept beside their pixels."""
+    told = cache_folder() / f"own-{found.key}.colours"
+    if told.exists():
+        return told.read_text() == "grey"
+    pictures = chain(found.train()[1], found.test()[1])
+    grey = all(is_grey(open_picture(picture)) for picture in pictures)
+
+    def tell(partial: Path) -> None:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text("grey" if grey else "colour")
+
+    write_whole(told, tell, DataError)
+    return grey
 
 
 def _in_class_folders(where: Path) -> _Found:
@@ -178,7 +197,7 @@ def _tested(file: Path, labels: Sequence[Any]) -> list[bool]:
 
 
 def _numbered(train: Sequence[Any], test: Sequence[Any], where: str) -> dict[Any, int]:
-    """From a label to the number of its class: names in alphabetical order, numbers as they are."""
+    """From a label to the number of its class from 0: names in alphabetical order, numbers in theirs."""
     labels = set(train)
     for there, here, split, other in ((labels, set(test), "train", "test"), (set(test), labels, "test", "train")):
         if alone := there - here:
@@ -189,10 +208,14 @@ def _numbered(train: Sequence[Any], test: Sequence[Any], where: str) -> dict[Any
         raise DataError(f"{where} must hold two classes or more, but holds {len(labels)}")
     if all(isinstance(label, str) for label in labels):
         return {name: number for number, name in enumerate(sorted(labels))}
-    for number in range(len(labels)):
+    for row, label in enumerate(train, 1):
+        if not isinstance(label, int | float) or label < 0 or not float(label).is_integer():
+            raise DataError(f"{_LABELS}, but train image {row} of {where} has the label {label!r}")
+    first = int(min(labels))
+    for number in range(first, first + len(labels)):
         if number not in labels:
-            raise DataError(f"labels must be names, or numbers from 0 on, but {number} is none of {where}")
-    return {number: number for number in range(len(labels))}
+            raise DataError(f"{_LABELS}, but {where} has labels from {first} to {int(max(labels))} without {number}")
+    return {first + number: number for number in range(len(labels))}
 
 
 def _chosen(pictures: Pictures, chosen: Sequence[bool]) -> Pictures:

@@ -8,7 +8,6 @@ Letters: N images (networks in a fleet's own methods), K classes, L lanes, B bat
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
 from math import prod
 from types import ModuleType
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from llvmlite import binding
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -28,7 +26,7 @@ from trueoracle.fleet.fleet import Stop
 from trueoracle.fleet.kernels import Layout, lay_out, padded, source
 from trueoracle.fleet.loop import Stopped
 from trueoracle.fleet.optimisers import Floats, optimiser
-from trueoracle.lanes import LANES, aligned, build
+from trueoracle.lanes import LANES, aligned, build, target
 from trueoracle.nets import Evaluation, channels_last
 from trueoracle.words.progress import Progress
 from trueoracle.words.spec import Recipe
@@ -59,13 +57,11 @@ class _Images:
         return len(self.labels)
 
 
-def kernels(chain: Chain, net: nn.Module, *, lone: bool, progress: Progress, select: bool | None = None) -> Kernels:
-    """The kernels for networks of the shape of `net`; compiled once a machine, which says whether it can `select`."""
+def kernels(chain: Chain, net: nn.Module, *, lone: bool, progress: Progress) -> Kernels:
+    """The kernels for networks of the shape of `net`; compiled once a machine."""
     sizes = {name: parameter.numel() for name, parameter in net.named_parameters()}
     layout = lay_out(chain, sizes, lone=lone)
-    module = build(
-        "samples" if lone else "fleet", source(layout, select=_has_avx512() if select is None else select), progress
-    )
+    module = build("samples" if lone else "fleet", source(layout, target()), progress)
     sums = sum(_multiply_adds(stage) for stage in chain.stages if isinstance(stage, Product))
     calls = max(LANES, _MULTIPLY_ADDS_A_CALL // (3 * sums) // LANES * LANES)
     return Kernels(layout=layout, module=module, samples_a_call=calls)
@@ -73,11 +69,6 @@ def kernels(chain: Chain, net: nn.Module, *, lone: bool, progress: Progress, sel
 
 def _multiply_adds(stage: Product) -> int:
     return stage.outputs * prod(stage.grid) * stage.entry[0] * prod(stage.kernel)
-
-
-@cache
-def _has_avx512() -> bool:
-    return bool(binding.get_host_cpu_features().get("avx512f", False))
 
 
 class LaneFleet:

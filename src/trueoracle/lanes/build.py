@@ -1,9 +1,8 @@
 """Compiling generated kernels once a machine: their source is a module in the cache folder, and Numba keeps what it
 compiled beside it.
 
-Numba's own cache knows the processor that its code was made for, so a folder shared by machines is safe. The
-module's name holds a digest of its source and of this room, so a changed kernel is another module and no old code
-is ever taken for it.
+The module's name holds a digest of its source, of this room and of the processor that the code is made for, so a
+changed kernel is another module, no old code is ever taken for it, and a folder shared by machines is safe.
 """
 
 import importlib.util
@@ -17,10 +16,11 @@ from types import ModuleType
 
 import numba
 
+from trueoracle.lanes.target import compiled_for
 from trueoracle.words.folders import cache_folder
 from trueoracle.words.progress import Progress
 
-_HEADER = """\
+SCOPE = """\
 import numpy
 from numba import njit
 from trueoracle.lanes.functions import exp2, log2_near_one, max_of_row, split_exponent, sum_of_exp2
@@ -29,7 +29,7 @@ from trueoracle.lanes.rows import (
     weigh_add, zero_row,
 )
 from trueoracle.lanes.vector import (
-    add, any_lane, choose, count_up, either, greater, lift, load, maximum, multiply, multiply_add, spread, store,
+    add, any_lane, choose, count_up, either, greater, hold_loads, lift, load, maximum, multiply, multiply_add, spread, store,
     subtract, total,
 )
 
@@ -43,7 +43,7 @@ def build(name: str, source: str, progress: Progress) -> ModuleType:
     All of `trueoracle.lanes` is in scope there. Compiles where no earlier run has, and says so: seconds. Where
     the cache folder cannot be written it says that too, and compiles for this process alone.
     """
-    text = _HEADER + source
+    text = SCOPE + source
     module_name = f"trueoracle_{name}_{_digest(text)}"
     with _LOADING:
         if module_name not in sys.modules:
@@ -88,7 +88,7 @@ def _write(folder: Path, name: str, text: str) -> Path:
 
 
 def _digest(text: str) -> str:
-    digest = sha256(f"{numba.__version__}\n{text}".encode())
+    digest = sha256(f"{numba.__version__}\n{compiled_for()}\n{text}".encode())
     digest.update(_room())
     return digest.hexdigest()[:16]
 

@@ -8,7 +8,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from trueoracle.lanes.vector import constant, float32x16, fused, int_constant, larger
+from trueoracle.lanes.vector import constant, float32x16, fused, hold, int_constant, larger
+
+# Three values of each stay in registers beside the sums that wait.
+_POWERS_AT_ONCE = 5
 
 _INTS, _FLOATS = int_constant(0).type, constant(0.0).type
 _MANTISSA_BITS, _MANTISSA, _ONE = 23, 0x7FFFFF, 0x3F800000
@@ -61,26 +64,29 @@ def exp2(_typing: Any, x: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def sum_of_exp2(_typing: Any, row: types.UniTuple) -> Any:
-    """The sum over the vectors of `row` of 2^x, as `exp2` has it."""
+    """The sum over the vectors of `row`, first to last, of 2^x, as `exp2` has it."""
 
     def emit(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> ir.Value:
-        powers = _exp2(builder, [builder.extract_value(arguments[0], i) for i in range(row.count)])
-        while len(powers) > 1:
-            powers = [*(builder.fadd(a, b) for a, b in zip(powers[::2], powers[1::2])), *powers[len(powers) & ~1 :]]  # noqa: B905
-        return powers[0]
+        values = [builder.extract_value(arguments[0], i) for i in range(row.count)]
+        found: ir.Value | None = None
+        for begin in range(0, row.count, _POWERS_AT_ONCE):
+            for power in _exp2(builder, values[begin : begin + _POWERS_AT_ONCE]):
+                found = power if found is None else builder.fadd(found, power)
+            hold(builder)
+        return found
 
     return float32x16(row), emit
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def max_of_row(_typing: Any, row: types.UniTuple) -> Any:
-    """The largest over the vectors of `row`, lane by lane."""
+    """The largest over the vectors of `row`, lane by lane, first to last."""
 
     def emit(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> ir.Value:
-        values = [builder.extract_value(arguments[0], i) for i in range(row.count)]
-        while len(values) > 1:
-            values = [*(larger(builder, a, b) for a, b in zip(values[::2], values[1::2])), *values[len(values) & ~1 :]]  # noqa: B905
-        return values[0]
+        best = builder.extract_value(arguments[0], 0)
+        for i in range(1, row.count):
+            best = larger(builder, builder.extract_value(arguments[0], i), best)
+        return best
 
     return float32x16(row), emit
 

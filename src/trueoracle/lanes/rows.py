@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from trueoracle.lanes.vector import LANES, constant, element, everywhere, float32x16, fused, larger, vector_at
+from trueoracle.lanes.vector import LANES, constant, element, everywhere, float32x16, fused, hold, larger, vector_at
 
 _IN_FLIGHT = 12
 
@@ -135,6 +135,7 @@ def scale_add(_typing: Any, row: types.UniTuple, x: Any, weights: types.Array, p
         for i, held in enumerate(_vectors(builder, old, row.count)):
             pointer = element(context, builder, signature.args[2], values, _place(start, builder, i))
             sums.append(fused(builder, vector, everywhere(builder, builder.load(pointer)), held))
+        hold(builder)
         return cgutils.pack_array(builder, sums)
 
     return row(row, x, weights, types.intp), emit

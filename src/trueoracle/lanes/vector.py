@@ -1,5 +1,7 @@
 """Sixteen float32 numbers as one value of compiled code: the type `float32x16` and what can be done with it.
 
+Parts of it that fill one register each, `floats(8)` say, are for `trueoracle.lanes.tiles`, which counts registers.
+
 Numba compiles loops over arrays well, but leaves most of a CPU's arithmetic unused: its vectoriser must prove what
 the author knows. Here the author says it: every function below is one LLVM instruction on `<16 x float>` (or
 `<16 x i32>`, `<16 x i1>`). LLVM maps it to one register where there is AVX-512 and to two, four or more where there is not.
@@ -24,11 +26,11 @@ _FLOATS, _INTS, _BITS = (ir.VectorType(kind, LANES) for kind in (_F32, _I32, _BI
 
 
 class _Lanes(types.Type):  # type: ignore[misc]
-    """Sixteen of `kind` in one value."""
+    """`numbers` of `kind` in one value."""
 
-    def __init__(self, name: str, kind: ir.Type) -> None:
+    def __init__(self, name: str, kind: ir.Type, numbers: int = LANES) -> None:
         super().__init__(name=name)
-        self.vector = ir.VectorType(kind, LANES)
+        self.vector = ir.VectorType(kind, numbers)
 
 
 class _FloatLanes(_Lanes):
@@ -48,6 +50,11 @@ int32x16 = _IntLanes("int32x16", _I32)
 bool16 = _BitLanes("bool16", _BIT)
 
 
+def floats(numbers: int) -> _Lanes:
+    """The type of so many float32 in one value."""
+    return _FloatLanes(f"float32x{numbers}", _F32, numbers)
+
+
 @register_model(_FloatLanes)
 @register_model(_IntLanes)
 @register_model(_BitLanes)
@@ -59,28 +66,28 @@ class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
 Emit = Callable[..., ir.Value]
 
 
-def constant(number: float) -> ir.Constant:
+def constant(number: float, lanes: int = LANES) -> ir.Constant:
     """The same float32 in every lane, for code that emits LLVM itself."""
-    return ir.Constant(_FLOATS, [ir.Constant(_F32, number)] * LANES)
+    return ir.Constant(ir.VectorType(_F32, lanes), [ir.Constant(_F32, number)] * lanes)
 
 
-def int_constant(number: int) -> ir.Constant:
+def int_constant(number: int, lanes: int = LANES) -> ir.Constant:
     """The same int32 in every lane, for code that emits LLVM itself."""
-    return ir.Constant(_INTS, [ir.Constant(_I32, number)] * LANES)
+    return ir.Constant(ir.VectorType(_I32, lanes), [ir.Constant(_I32, number)] * lanes)
 
 
-def everywhere(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
+def everywhere(builder: ir.IRBuilder, scalar: ir.Value, lanes: int = LANES) -> ir.Value:
     """One scalar copied into every lane."""
-    first = builder.insert_element(ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined), scalar, _I32(0))
-    return builder.shuffle_vector(first, first, ir.Constant(_INTS, [_I32(0)] * LANES))
+    first = builder.insert_element(ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined), scalar, _I32(0))
+    return builder.shuffle_vector(first, first, int_constant(0, lanes))
 
 
 def call_llvm(builder: ir.IRBuilder, name: str, arguments: list[ir.Value]) -> ir.Value:
     """An LLVM intrinsic on float lanes, such as `llvm.fmuladd`."""
-    kind = ir.FunctionType(_FLOATS, [_FLOATS] * len(arguments))
-    module = builder.module
-    function = module.globals.get(f"{name}.v{LANES}f32") or ir.Function(module, kind, f"{name}.v{LANES}f32")
-    return builder.call(function, arguments)
+    vector = arguments[0].type
+    whole = f"{name}.v{vector.count}f32"
+    kind = ir.FunctionType(vector, [vector] * len(arguments))
+    return builder.call(builder.module.globals.get(whole) or ir.Function(builder.module, kind, whole), arguments)
 
 
 def fused(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
@@ -93,16 +100,38 @@ def larger(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
+def hold(builder: ir.IRBuilder) -> None:
+    """No instruction, but a line that the compiler moves no load across, nor keeps what was loaded for later use.
+
+    It would else fill the registers with loads made early, and put sums on the stack for them; the processor itself
+    looks ahead far enough.
+    """
+    builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
+
+
 def element(context: Any, builder: ir.IRBuilder, kind: types.Array, array: ir.Value, place: ir.Value) -> ir.Value:
     """The address of one element of an array that is contiguous in memory."""
     data = context.make_array(kind)(context, builder, array).data
     return builder.gep(data, [place])
 
 
-def vector_at(context: Any, builder: ir.IRBuilder, kind: types.Array, array: ir.Value, place: ir.Value) -> ir.Value:
-    """The address of sixteen neighbouring elements."""
-    lanes = _FLOATS if kind.dtype == types.float32 else _INTS
-    return builder.bitcast(element(context, builder, kind, array, place), lanes.as_pointer())
+def vector_at(
+    context: Any, builder: ir.IRBuilder, kind: types.Array, array: ir.Value, place: ir.Value, lanes: int = LANES
+) -> ir.Value:
+    """The address of neighbouring elements, sixteen or so many."""
+    vector = ir.VectorType(_F32 if kind.dtype == types.float32 else _I32, lanes)
+    return builder.bitcast(element(context, builder, kind, array, place), vector.as_pointer())
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def hold_loads(_typing: Any) -> Any:
+    """As `hold`, for the source of kernels."""
+
+    def emit(context: Any, builder: ir.IRBuilder, _signature: Any, _arguments: Any) -> ir.Value:
+        hold(builder)
+        return context.get_dummy_value()
+
+    return types.void(), emit
 
 
 @intrinsic  # type: ignore[untyped-decorator]

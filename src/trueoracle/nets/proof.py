@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trueoracle.nets.fewer_heads import free_of_width
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.removal import remove
 from trueoracle.nets.silence import silenced, unnormalised
@@ -72,7 +73,7 @@ class _Trial:
         self.shape = shape
         self.parameters = sum(parameter.numel() for parameter in net.parameters())
         self.copied = self.parameters <= _MOST_COPIED
-        self.net = lively(deepcopy(net).double()) if self.copied else net
+        self.net = _seen_through(lively(deepcopy(net).double())) if self.copied else net
 
     def small(self, sites: int) -> bool:
         return self.parameters * sites <= _SMALL
@@ -108,6 +109,14 @@ class _Trial:
             "the network without some of its units is not the network with those units silent, so the forward pass "
             "mixes them in a way that is not known"
         )
+
+
+def _seen_through(net: nn.Module) -> nn.Module:
+    """`net` itself, with torch's attention, which is one opaque operation, by operations that silence can see."""
+    for module in net.modules():
+        if type(module) is nn.MultiheadAttention and module.in_proj_weight is not None:
+            free_of_width(module)
+    return net
 
 
 def lively(net: nn.Module) -> nn.Module:

@@ -6,13 +6,12 @@ import torch
 from torch import nn
 
 from trueoracle.nets.cutting import Tied, cut_layer
-from trueoracle.nets.sites import HEADS, Role, Site, Sites
+from trueoracle.nets.experts import tell_experts
+from trueoracle.nets.fewer_heads import tell_heads
+from trueoracle.nets.sites import HEADS, Kind, Role, Site, Sites
 from trueoracle.nets.weighing import unit_weights
 from trueoracle.words.known import Removal, check_removal
 from trueoracle.words.mask import Mask
-
-# What attention modules call numbers that are proportional to their heads.
-_HEAD_COUNTS = ("num_heads", "num_attention_heads", "num_key_value_heads", "all_head_size", "split_size", "embed_dim")
 
 
 def remove(net: nn.Module, mask: Mask, sites: Sites, removal: Removal = "aligned") -> nn.Module:
@@ -29,7 +28,9 @@ def remove(net: nn.Module, mask: Mask, sites: Sites, removal: Removal = "aligned
     for part in mask.sites:
         site = sites.named(part.site)
         if site.kind in HEADS:
-            _count_heads(pruned.get_submodule(site.name), len(part.kept), site.units)
+            tell_heads(pruned.get_submodule(site.name), part)
+        elif site.kind is Kind.EXPERT:
+            tell_experts(pruned.get_submodule(site.name), len(part.kept))
     return pruned
 
 
@@ -58,10 +59,3 @@ def l1_kept(net: nn.Module, site: Site, kept: int) -> tuple[int, ...]:
     importance = unit_weights(net, site).abs().mean(1)
     best = torch.argsort(importance, descending=True, stable=True)[:kept]
     return tuple(sorted(best.tolist()))
-
-
-def _count_heads(attention: nn.Module, kept: int, units: int) -> None:
-    """Tell the module how many heads are left, for its forward pass."""
-    for name in _HEAD_COUNTS:
-        if isinstance(count := getattr(attention, name, None), int):
-            setattr(attention, name, count * kept // units)

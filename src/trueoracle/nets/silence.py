@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from trueoracle.nets.operations import JOINT, reduced_dims
-from trueoracle.nets.sites import Normalisation, Role, Sites
+from trueoracle.nets.sites import Kind, Normalisation, Role, Sites
 from trueoracle.words.mask import Mask
 
 _SUMMING = {"linear": -1, "conv1d": -2, "conv2d": -3, "conv3d": -4,
@@ -29,11 +29,14 @@ _PRODUCTS = ("matmul", "__matmul__", "mm", "addmm")
 def silenced(net: nn.Module, mask: Mask, sites: Sites) -> Iterator[None]:
     """While it lasts, `net` runs with the units that `mask` prunes silent."""
     made: dict[str, list[int]] = {}
+    never: dict[str, list[int]] = {}
     for part in mask.sites:
-        for cut in sites.named(part.site).cuts:
+        site = sites.named(part.site)
+        for cut in site.cuts:
             if cut.role is Role.PRODUCER:
-                made.setdefault(cut.layer, []).extend(cut.channels(part.pruned))
-    with _where(net) as paths, _Silence(net, paths, made):
+                silent = never if site.kind is Kind.EXPERT else made
+                silent.setdefault(cut.layer, []).extend(cut.channels(part.pruned))
+    with _where(net) as paths, _Silence(net, paths, made, never):
         yield
 
 
@@ -68,13 +71,21 @@ def _drop(paths: list[str]) -> None:
 
 
 class _Silence(TorchFunctionMode):
-    """Sets what layers make of the units to NaN, and what is NaN in front of a sum to zero."""
+    """Sets what layers make of the units to NaN, and what is NaN in front of a sum to zero.
 
-    def __init__(self, net: nn.Module, paths: list[str], made: Mapping[str, list[int]]) -> None:
+    An expert is silent where the router gives it minus infinity, `never`: then it is not among those that are asked.
+    """
+
+    def __init__(
+        self, net: nn.Module, paths: list[str], made: Mapping[str, list[int]], never: Mapping[str, list[int]]
+    ) -> None:
         super().__init__()
-        self.paths, self.made = paths, made
-        self.owners = {
-            id(parameter): name.rpartition(".")[0] for name, parameter in net.named_parameters(remove_duplicate=False)
+        self.paths, self.made, self.never = paths, made, never
+        parameters = dict(net.named_parameters(remove_duplicate=False))
+        self.owners = {_memory(parameter): name.rpartition(".")[0] for name, parameter in parameters.items()}
+        # Cuts name a parameter where it is no layer's weight alone; parts of it are used as weights.
+        self.bare = {
+            _memory(parameters[name]): (name, parameters[name]) for name in (*made, *never) if name in parameters
         }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -82,7 +93,7 @@ class _Silence(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name == "embedding":
             return self._made(func(*args, **kwargs), args[1], -1)
-        if name in _PRODUCTS and id(args[-1]) in self.owners:
+        if name in _PRODUCTS and _memory(args[-1]) in self.owners:  # also where it is transposed on the way
             *before, x, weight = args
             return self._made(func(*before, _heard(x, -1), weight, **kwargs), weight, -1)
         if name not in _SUMMING:
@@ -94,10 +105,23 @@ class _Silence(TorchFunctionMode):
         return self._made(func(x, *rest, **kwargs), weight, dim)
 
     def _made(self, result: Tensor, weight: Tensor, dim: int) -> Tensor:
-        channels = self.made.get(self.owners.get(id(weight), self.paths[-1]))
-        if not channels:
-            return result
-        return result.index_fill(dim, torch.tensor(channels, device=result.device), torch.nan)
+        name, first = self._layer(weight)
+        for silent, value in ((self.made, torch.nan), (self.never, -torch.inf)):
+            channels = [c - first for c in silent.get(name, ()) if 0 <= c - first < result.shape[dim]]
+            if channels:
+                result = result.index_fill(dim, torch.tensor(channels, device=result.device), value)
+        return result
+
+    def _layer(self, weight: Tensor) -> tuple[str, int]:
+        """What cuts call the layer with this weight, and which of its channels the weight begins with."""
+        name, whole = self.bare.get(_memory(weight), ("", None))
+        if whole is None:
+            return self.owners.get(_memory(weight), self.paths[-1]), 0
+        return name, weight.storage_offset() // weight.stride(0) if weight.ndim == whole.ndim else 0
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 class _NoNorms(TorchFunctionMode):

@@ -25,6 +25,8 @@ class Kind(StrEnum):
     HEAD = "head"
     HEAD_GROUP = "head group"
     """The query heads that share one key/value head, with it (grouped-query attention)."""
+    EXPERT = "expert"
+    """A whole expert of a mixture, with the router's row for it: it is never asked again."""
 
 
 HEADS = (Kind.HEAD, Kind.HEAD_GROUP)

@@ -1,26 +1,32 @@
 """The weights of a site's units, as criteria see them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from trueoracle.nets.sites import HEADS, Role, Site
+from trueoracle.nets.sites import HEADS, Cut, Kind, Role, Site
 
 
 def unit_weights(net: nn.Module, site: Site) -> Tensor:
     """(U, P): all weights that make each unit, biases left out, in float64 on the CPU.
 
     They are the rows of every layer whose outputs the units are; of heads, which are whole little networks, the
-    columns of the output projection too.
+    columns of the output projection too, and of experts all that they have.
     """
     parts = [
-        _channels_first(net.get_submodule(cut.layer), cut.role)[torch.from_numpy(cut.channels_UC)].flatten(1)
+        _channels_first(net, cut)[torch.from_numpy(cut.channels_UC)].flatten(1)
         for cut in site.cuts
-        if cut.role is Role.PRODUCER or (site.kind in HEADS and cut.role is Role.CONSUMER)
+        if cut.role is Role.PRODUCER or (site.kind in HEADS and cut.role is Role.CONSUMER) or site.kind is Kind.EXPERT
     ]
     return torch.cat(parts, 1)
 
 
-def _channels_first(layer: nn.Module, role: Role) -> Tensor:
-    weight: Tensor = layer.weight.detach().double().cpu()  # type: ignore[operator]
+def _channels_first(net: nn.Module, cut: Cut) -> Tensor:
+    parent, _, last = cut.layer.rpartition(".")
+    layer: Any = getattr(net.get_submodule(parent), last)
+    if isinstance(layer, Tensor):
+        return layer.detach().double().cpu().movedim(cut.dim, 0).flatten(1)
+    weight: Tensor = layer.weight.detach().double().cpu()
     inputs_first = type(layer).__name__ == "Conv1D" or getattr(layer, "transposed", False)
-    return (weight if inputs_first is (role is Role.CONSUMER) else weight.transpose(0, 1)).flatten(1)
+    return (weight if inputs_first is (cut.role is Role.CONSUMER) else weight.transpose(0, 1)).flatten(1)

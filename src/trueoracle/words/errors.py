@@ -28,6 +28,10 @@ class TableError(TrueOracleError):
     """A table cannot be read, or cannot bear the statistics asked of it."""
 
 
+class TargetError(TrueOracleError):
+    """Vector registers are asked for that the machine does not have."""
+
+
 class ReportError(TrueOracleError):
     """A page or a figure cannot be written."""
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trueoracle.data import images_of
-from trueoracle.lanes import LANES, aligned, build
+from trueoracle.lanes import LANES, aligned, build, target
 from trueoracle.nets import Removal, check_removal, find_sites, l1_kept
 from trueoracle.oracle.evaluator import Sums
 from trueoracle.oracle.exact.chain import Chain, find_chain
@@ -180,6 +180,7 @@ def _structure(chain: Chain, layers: list[int], rows: dict[int, SiteRows]) -> St
     if layers[0] == 0 and 1 not in layers:
         sums.insert(0, Sum(consumer=2, rows=1, kept=1))
     return Structure(
+        target=target(),
         channels=int(chain[0].weight.shape[1]),
         widths=tuple(layer.units for layer in chain),
         first=layers[0],

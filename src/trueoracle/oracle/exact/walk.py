@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueoracle.lanes import LANES
 from trueoracle.oracle.exact.rows import SiteRows, Tables
-from trueoracle.oracle.exact.structure import PLACES, Structure
+from trueoracle.oracle.exact.structure import Structure
 from trueoracle.oracle.exact.tree import Tree
 
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
-_VECTOR = 16
 # What the rows of one level's nodes may take: much for the first, whose tables are built anew for every group of nodes.
 _BYTES_OF_FIRST_LEVEL, _BYTES_OF_A_LEVEL = 64 << 20, 8 << 20
 _NONE = np.zeros(0, dtype=np.int64)
@@ -64,7 +64,7 @@ class Walk:
     def run(self, images: Floats) -> None:
         """Add this block's sums of all leaves."""
         structure, kernels = self.network.structure, self.network.kernels
-        image_side = structure.widths[0] * 14 * 14 * _VECTOR
+        image_side = structure.widths[0] * 14 * 14 * LANES
         from_images = structure.tree_starts_at_images
         pooled = self.buffer("pooled", image_side * (self.vectors if from_images else 1))
         root = self.buffer("root", 1 if from_images else self._row_size(0))
@@ -96,8 +96,8 @@ class Walk:
             self.network.kernels.first(
                 pooled,
                 self.network.weights,
-                self.buffer("unit_rows", structure.first_rows * 100 * _VECTOR),
-                self.buffer("first_table", tables.entries * 100 * _VECTOR),
+                self.buffer("unit_rows", structure.first_rows * 100 * LANES),
+                self.buffer("first_table", tables.entries * 100 * LANES),
                 self._scratch(),
                 rows,
                 units,
@@ -163,11 +163,12 @@ class Walk:
         assert tables is not None
         masks = len(tables.entry_MP)
         leaves = slice(begin * masks, end * masks)
-        table = self.buffer("table", tables.entries * structure.outputs(structure.sums[-1].consumer) * _VECTOR)
+        table = self.buffer("table", tables.entries * structure.outputs(structure.sums[-1].consumer) * LANES)
         self.network.kernels.leaves_by_table(
             rows,
             self.network.weights,
             self.relative,
+            self._scratch(),
             table,
             tables.step_T3.ravel(),
             tables.entry_MP.ravel(),
@@ -185,6 +186,7 @@ class Walk:
             rows,
             self.network.weights,
             self.relative,
+            self._scratch(),
             parents,
             picks,
             mask_rows,
@@ -195,13 +197,13 @@ class Walk:
         )
 
     def _accumulators(self, masks: int) -> tuple[NDArray[Any], ...]:
-        size = masks * _VECTOR
+        size = masks * LANES
         return self.buffer("product", size), self.buffer("exponent", size), self.buffer("wrong", size, np.int32)
 
     def _row_size(self, index: int) -> int:
         """Numbers that the rows in front of sum `index` take, of one node and all images."""
         item = self.network.structure.sums[index]
-        return self.vectors * item.rows * self.network.structure.outputs(item.consumer) * _VECTOR
+        return self.vectors * item.rows * self.network.structure.outputs(item.consumer) * LANES
 
     def _group(self, index: int) -> int:
         return max(1, _BYTES_OF_A_LEVEL // (4 * self._row_size(index)))
@@ -211,6 +213,5 @@ class Walk:
         return rows.unit_R, rows.channel_R
 
     def _scratch(self) -> Floats:
-        widest = max(self.network.structure.widths)
-        scratch: Floats = self.buffer("scratch", widest * PLACES * _VECTOR)
+        scratch: Floats = self.buffer("scratch", self.network.structure.scratch)
         return scratch

@@ -1,0 +1,53 @@
+"""Mixtures of experts whose weights are stacked in one tensor: whole experts, and the neurons within them.
+
+Known are modules with `experts` and a router `gate` (Mixtral, Qwen-MoE and their like in `transformers` 5). The experts
+of a layer have one width, so a neuron goes in all of them.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from trueoracle.nets.sites import Cut, Kind, Role, Site
+
+_UP, _DOWN = "gate_up_proj", "down_proj"
+
+
+def expert_sites(net: nn.Module) -> Iterator[Site]:
+    """Of every mixture that is known, the site of its experts and that of their neurons."""
+    for name, module in net.named_modules():
+        stacked = getattr(module, "experts", None)
+        router = getattr(getattr(module, "gate", None), "weight", None)
+        up, down = getattr(stacked, _UP, None), getattr(stacked, _DOWN, None)
+        if not (isinstance(router, Tensor) and isinstance(up, Tensor) and isinstance(down, Tensor)):
+            continue
+        if up.ndim == 3 and up.shape[1] == 2 * down.shape[2] and up.shape[0] == len(router):
+            yield _experts(name, len(router))
+            yield _neurons(f"{name}.experts", int(down.shape[2]))
+
+
+def tell_experts(mixture: Any, kept: int) -> None:
+    """Tell a mixture how many experts are left; no more of them are asked for a token than there are."""
+    for module in (mixture, *mixture.children()):
+        if hasattr(module, "num_experts"):
+            module.num_experts = kept
+        if isinstance(top := getattr(module, "top_k", None), int):
+            module.top_k = min(top, kept)
+
+
+def _experts(name: str, experts: int) -> Site:
+    one = np.arange(experts, dtype=np.int64)[:, None]
+    cuts = [Cut(layer=f"{name}.gate.weight", role=Role.PRODUCER, channels_UC=one, dim=0)]
+    cuts += [Cut(layer=f"{name}.experts.{part}", role=Role.FOLLOWER, channels_UC=one, dim=0) for part in (_UP, _DOWN)]
+    return Site(name=name, kind=Kind.EXPERT, units=experts, cuts=tuple(cuts))
+
+
+def _neurons(name: str, neurons: int) -> Site:
+    one = np.arange(neurons, dtype=np.int64)[:, None]
+    cuts = (
+        Cut(layer=f"{name}.{_UP}", role=Role.PRODUCER, channels_UC=np.concatenate([one, one + neurons], 1), dim=1),
+        Cut(layer=f"{name}.{_DOWN}", role=Role.CONSUMER, channels_UC=one, dim=2),
+    )
+    return Site(name=name, kind=Kind.NEURON, units=neurons, cuts=cuts)
