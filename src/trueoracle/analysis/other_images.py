@@ -24,6 +24,7 @@ from scipy import stats
 
 from trueoracle.analysis import compiled
 from trueoracle.analysis.masks import Answers, CellMasks, Values
+from trueoracle.analysis.planning import tau_deviation
 from trueoracle.analysis.resample import LEAST
 from trueoracle.analysis.result import Absent, Interval
 from trueoracle.analysis.spread import retraining_share
@@ -72,6 +73,7 @@ class Jackknife:
     tau_VK: Values
     half_V: Values
     retraining_V: Values
+    masks: int
     images: int
     repeats: int
 
@@ -87,7 +89,12 @@ class Jackknife:
         found = [_figures(xs_Kn, sums_GnR, known_nR, keep_G, first_SG) for keep_G in sets]
         tau, half, retraining = zip(*found, strict=True)
         return cls(
-            tau_VK=np.array(tau), half_V=np.array(half), retraining_V=np.array(retraining), images=images, repeats=R
+            masks=len(right_nRI),
+            tau_VK=np.array(tau),
+            half_V=np.array(half),
+            retraining_V=np.array(retraining),
+            images=images,
+            repeats=R,
         )
 
     @staticmethod
@@ -207,7 +214,10 @@ class OtherImages:
         spread = _T * np.sqrt(found.variance(found.half_V) * (1 + found.images / self.number))
         ends = np.clip(found.half_V[0] + np.array([0, -spread, spread]), -1.0, 1.0)
         middle, low, high = self._reached(ends).tolist()
-        return middle, Interval(low=low, high=high)
+        # How the noise of these results falls on so many masks; they share units, so they count for half as many.
+        fall = _T * np.sqrt(2) * tau_deviation(min(middle, 0.999), self.found.masks)
+        low, high = middle - np.hypot(middle - low, fall), middle + np.hypot(high - middle, fall)
+        return middle, Interval(low=max(0.0, float(low)), high=min(1.0, float(high)))
 
     def relative(self, k: int) -> tuple[float, Interval] | Absent:
         """Agreement over the ceiling, where the ceiling is surely above nothing."""

@@ -21,7 +21,7 @@ class Verdict(Enum):
     OPPOSITE = "misleads: masks that look better before retraining end worse more often than not"
     NOTHING = "says nothing: whatever relation there is lies below the margin that would matter"
     CANNOT_TELL = "cannot tell: no relation was found, which does not show that there is none"
-    NOISE = "cannot tell: repeats of one mask differ so much that even a perfect predictor would hardly correlate"
+    NOISE = "cannot tell: the noise of images or of retraining is so large that even a perfect predictor would hardly correlate"
 
 
 class Caveat(Enum):
