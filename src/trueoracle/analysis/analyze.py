@@ -397,5 +397,6 @@ def _caveats(cell: _Cell) -> list[Caveat]:
         Caveat.THESE_IMAGES: isinstance(cell.on_others, Absent),
         Caveat.ONE_REPEAT: cell.masks.y_nR.shape[1] < 2,
         Caveat.LEFT_OUT: cell.masks.excluded > 0,
+        Caveat.SEARCHED: cell.masks.searched > 0,
     }
     return [caveat for caveat, true in holds.items() if true]

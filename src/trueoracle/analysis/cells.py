@@ -53,7 +53,7 @@ def study_masks(
 
 def _criteria(trials: pd.DataFrame) -> list[str]:
     """The pruned train loss and the columns of criteria."""
-    return [X, *(str(column) for column in trials.columns if column not in TRIAL_COLUMNS)]
+    return [X, *(str(column) for column in trials.columns if column not in (*TRIAL_COLUMNS, "searched"))]
 
 
 def _known(cell: CellMasks, record: CellRecord, store: Store, digest: str) -> CellMasks:
@@ -110,9 +110,30 @@ def trial_masks(
     for column in (*xs, y):
         if column not in trials.columns:
             raise TableError(unknown("column", column, map(str, trials.columns)))
-    return [
-        _masks(str(cell), rows, xs, y, ranked or xs, better or {}) for cell, rows in trials.groupby("cell", sort=False)
-    ]
+    found = []
+    for cell, of_cell in trials.groupby("cell", sort=False):
+        rows, searched = random_sample(of_cell)
+        if len(rows):
+            found.append(replace(_masks(str(cell), rows, xs, y, ranked or xs, better or {}), searched=searched))
+    if not found:
+        raise TableError(ALL_SEARCHED)
+    return found
+
+
+ALL_SEARCHED = "all masks were found by a search: statistics need masks that were drawn at random"
+
+
+def random_sample(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The rows of masks that were drawn, and how many masks that a search found are left out (see `searched`).
+
+    Those are of low loss by choice: a correlation with the loss, or a share of masks that end better, would be the
+    search's doing where they are counted in.
+    """
+    if "searched" not in rows:
+        return rows, 0
+    by_search = rows["searched"].astype(bool)
+    left_out = rows[by_search]
+    return rows[~by_search], int(left_out["mask"].nunique() if "mask" in rows else len(left_out))
 
 
 def _masks(
