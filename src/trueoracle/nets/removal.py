@@ -48,9 +48,8 @@ def _lost(net: nn.Module, mask: Mask, sites: Sites, removal: Removal) -> dict[tu
             l1 = l1_kept(net, site, len(part.kept))
             gone_after = tuple(unit for unit in range(part.units) if unit not in l1)
         for cut in site.cuts:
-            side = Role.CONSUMER if cut.role is Role.CONSUMER else Role.PRODUCER
             channels = cut.channels(gone if cut.role is Role.PRODUCER else gone_after)
-            lost.setdefault((cut.layer, side, cut.dim), set()).update(channels)
+            lost.setdefault((cut.layer, cut.role, cut.dim), set()).update(channels)
     return lost
 
 

@@ -3,7 +3,7 @@
 Letters: U units of a site, C channels of a layer that one unit owns.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
@@ -108,6 +108,11 @@ class Sites(Mapping[str, Site]):
 
     def __len__(self) -> int:
         return len(self.found)
+
+    def without(self, names: Collection[str]) -> "Sites":
+        """Those that have nothing to do with these layers."""
+        left = {name: site for name, site in self.found.items() if not {name, *site.coupled} & set(names)}
+        return Sites(left, self.refused)
 
     def named(self, name: str) -> Site:
         """The site of this name; `ModelError` says why there is none."""

@@ -23,10 +23,16 @@ def unit_weights(net: nn.Module, site: Site) -> Tensor:
 
 
 def _channels_first(net: nn.Module, cut: Cut) -> Tensor:
+    """(C, P): the weights of each channel of a side of a layer, or of a bare parameter."""
     parent, _, last = cut.layer.rpartition(".")
     layer: Any = getattr(net.get_submodule(parent), last)
     if isinstance(layer, Tensor):
         return layer.detach().double().cpu().movedim(cut.dim, 0).flatten(1)
     weight: Tensor = layer.weight.detach().double().cpu()
-    inputs_first = type(layer).__name__ == "Conv1D" or getattr(layer, "transposed", False)
+    if isinstance(layer, nn.Embedding):
+        return weight.T
+    transposed = getattr(layer, "transposed", False)
+    if transposed and layer.groups > 1:
+        weight = torch.cat(weight.chunk(layer.groups), 1)
+    inputs_first = type(layer).__name__ == "Conv1D" or transposed
     return (weight if inputs_first is (cut.role is Role.CONSUMER) else weight.transpose(0, 1)).flatten(1)

@@ -179,6 +179,8 @@ def _at_units(
 
 
 def _check_consumer(traced: Traced, node: fx.Node, layer: nn.Module | None, site: Coupling) -> None:
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        raise CannotBatch(f"`{name_of(node)}` sums in groups")
     name, row = name_of(node), traced.row_shapes[node.all_input_nodes[0]]
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         raise CannotBatch(f"`{name}` pads with more than zeros")
