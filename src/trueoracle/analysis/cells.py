@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from trueoracle.analysis.analyze import Options, analyze_cells
-from trueoracle.analysis.masks import CellMasks
+from trueoracle.analysis.masks import Answers, CellMasks
 from trueoracle.analysis.metric import Better, known
 from trueoracle.analysis.result import CellAnalysis
 from trueoracle.store import TRIAL_COLUMNS, CellRecord, Store
@@ -57,6 +58,11 @@ def _criteria(trials: pd.DataFrame) -> list[str]:
 
 def _known(cell: CellMasks, record: CellRecord, store: Store, digest: str) -> CellMasks:
     base = store.base(digest, record.base)
+    cell = replace(
+        cell,
+        test=_answers(cell, store, digest, record.index, "test"),
+        validation=_answers(cell, store, digest, record.index, "validation"),
+    )
     cell = replace(cell, units={site: units for site, (units, _) in record.sites.items()}, space=record.space)
     if base is None:
         return cell
@@ -66,6 +72,19 @@ def _known(cell: CellMasks, record: CellRecord, store: Store, digest: str) -> Ce
         parameters_kept=record.parameters / base.parameters,
         operations_kept=record.macs / base.macs,
     )
+
+
+def _answers(
+    cell: CellMasks, store: Store, digest: str, index: int, split: Literal["test", "validation"]
+) -> Answers | None:
+    """The answers of the cell's masks to a split; None where some mask has none."""
+    found = store.answers(digest, index, split)
+    if found is None or cell.mask is None:
+        return None
+    place = {rank: row for row, rank in enumerate(found.ranks)}
+    rows = [place[rank] for rank in cell.mask]
+    answers = Answers(right_nRI=found.right_MRI[rows], known_nR=found.known_MR[rows])
+    return answers if answers.known_nR.any(axis=1).all() else None
 
 
 def scored_trials(store: Store, study: str) -> pd.DataFrame:
