@@ -402,6 +402,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "GroupNorm": around(nn.GroupNorm(4, 8)),
     "GroupNorm of one group": around(nn.GroupNorm(1, 8)),
     "LayerNorm over all": around(nn.LayerNorm([8, 30, 30])),
+    "LayerNorm without factors": around(nn.LayerNorm([8, 30, 30], elementwise_affine=False)),
     "LayerNorm by hand": around(LayerNorm2d(8)),
     "InstanceNorm": around(nn.InstanceNorm2d(8, affine=True)),
     "softmax": around(lambda x: x.softmax(1)),

@@ -355,7 +355,7 @@ def test_a_folder_that_is_no_dataset_is_one_clear_line(
         ([(1, 0.5), (2, 1.0)] * 2, {}, r"train image 1 of .* has the label 0.5"),
         ([(1, 0), (2, 0), (3, 1)], {}, "holds one image of class 1: two are needed, one of them to test on"),
         ([(1, "a"), (2, None)], {}, "row 2 of `.*x.parquet` has no label"),
-        ([(1, 0), (2, 1)], {"split": ["train", "validation"]}, "must hold train or test, but holds validation"),
+        ([(1, 0), (2, 1)], {"split": ["train", "holdout"]}, "must hold train, test or validation, but holds holdout"),
         ([(1, 0), (2, 1)], {"split": ["train", "test"]}, "class 0 of .* is in the train split and not in the test"),
     ],
 )

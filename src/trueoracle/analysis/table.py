@@ -7,7 +7,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from trueoracle.analysis.analyze import Options, analyze_cells
-from trueoracle.analysis.cells import X, Y, trial_masks
+from trueoracle.analysis.cells import ALL_SEARCHED, X, Y, random_sample, trial_masks
 from trueoracle.analysis.masks import CellMasks
 from trueoracle.analysis.metric import Better
 from trueoracle.analysis.reading import check_distinct
@@ -68,7 +68,12 @@ def table_masks(
     if group is None and set(table.columns) >= _TRIAL_COLUMNS:
         return trial_masks(table, xs, y, better=better)
     groups = [("", table)] if group is None else [(str(key), rows) for key, rows in table.groupby(group, sort=False)]
-    return [_masks(key, rows, xs, y, better or {}) for key, rows in groups]
+    drawn = [(key, *random_sample(rows)) for key, rows in groups]
+    if not any(len(rows) for _, rows, _ in drawn):
+        raise TableError(ALL_SEARCHED)
+    return [
+        replace(_masks(key, rows, xs, y, better or {}), searched=searched) for key, rows, searched in drawn if len(rows)
+    ]
 
 
 def _check_numbers(name: str, column: pd.Series) -> None:

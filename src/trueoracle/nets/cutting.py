@@ -83,7 +83,7 @@ def _cut_linear(layer: nn.Module, role: Role, channels: list[int], tied: Tied) -
     setattr(layer, size, getattr(layer, size) - len(channels))
 
 
-def _cut_unit_by_unit(layer: nn.Module, dim: int, channels: list[int], tied: Tied) -> None:
+def _cut_unit_by_unit(layer: Any, dim: int, channels: list[int], tied: Tied) -> None:
     """A normalisation or the like: each channel has a number of its own in every tensor that it has."""
     if isinstance(layer, nn.GroupNorm):
         layer.num_groups -= len(channels) * layer.num_groups // layer.num_channels if layer.num_groups > 1 else 0
@@ -94,6 +94,10 @@ def _cut_unit_by_unit(layer: nn.Module, dim: int, channels: list[int], tied: Tie
         layer.num_channels -= len(channels)
     elif isinstance(layer, _NormBase):
         layer.num_features -= len(channels)
+    elif (
+        isinstance(sizes := getattr(layer, "normalized_shape", None), tuple) and getattr(layer, "weight", None) is None
+    ):
+        layer.normalized_shape = tuple(size - len(channels) * (at == dim) for at, size in enumerate(sizes))
     _describe(layer)
 
 

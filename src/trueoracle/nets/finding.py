@@ -65,18 +65,24 @@ def _all(heads: Sites, others: Sites) -> Sites:
     return Sites({**heads, **others}, {**heads.refused, **others.refused})
 
 
-def _with_blocks(heads: Sites, net: nn.Module, shape: Shape) -> Sites:
-    return Sites({**heads, **{site.name: site for site in block_sites(net, shape)}}, heads.refused)
+def _with_blocks(sites: Sites, net: nn.Module, shape: Shape, inside: str = "") -> Sites:
+    blocks = {site.name: site for site in block_sites(net, shape) if site.name.startswith(inside)}
+    return Sites({**sites, **blocks}, sites.refused)
 
 
 def _text_sites(net: nn.Module, shape: TextShape) -> Sites:
-    heads = _with_blocks(head_sites(net), net, shape)
+    sites = _with_blocks(language_sites(net), net, shape, decoder(net))
+    return proved(Trial(net, shape), sites) if sites else sites
+
+
+def language_sites(net: nn.Module) -> Sites:
+    """What the names of a language model's layers say that its sites are, those of a single unit among them; unproved."""
+    heads = head_sites(net)
     every = {**heads, **neuron_sites(net)}
     inside = decoder(net)
     found = {name: site for name, site in every.items() if name.startswith(inside)}
     outside = dict.fromkeys(every.keys() - found.keys(), f"it is no part of the language model, `{inside}`")
-    sites = Sites(found, {**heads.refused, **outside})
-    return proved(Trial(net, shape), sites) if sites else sites
+    return Sites(found, {**heads.refused, **outside})
 
 
 def _in_order(net: nn.Module, found: Mapping[str, Site], refused: Mapping[str, str]) -> Sites:

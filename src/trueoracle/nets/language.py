@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trueoracle.nets.finding import find_sites
+from trueoracle.nets.finding import language_sites
 from trueoracle.nets.hub import check_weights, read, read_weights
 from trueoracle.nets.llava_mini import llava_mini_config
 from trueoracle.nets.removal import remove
@@ -17,7 +17,6 @@ from trueoracle.nets.sites import HEADS, Kind, Site, Sites
 from trueoracle.nets.weights import state_bytes, weights_from_bytes
 from trueoracle.words.errors import ModelError
 from trueoracle.words.mask import Mask, SiteMask
-from trueoracle.words.shape import TextShape
 
 _SEES = "llava"
 # Where a configuration has no word for layers of several sizes, it says under this key how many units each site has.
@@ -61,7 +60,7 @@ def save_language_model(net: nn.Module, folder: Path) -> None:
     Where all layers are left with as many neurons and heads, the configuration says so and `transformers` reads the
     folder too. Otherwise it has no words for it, and the folder is for trueoracle alone.
     """
-    sites = find_sites(net, TextShape())
+    sites = language_sites(net)
     config = _even_config(net, sites)
     if config is not None:
         saved = copy(net)
@@ -69,7 +68,7 @@ def save_language_model(net: nn.Module, folder: Path) -> None:
         saved.save_pretrained(folder)  # type: ignore[operator]
         return
     config = deepcopy(net.config)
-    setattr(config, _UNITS, {name: site.units for name, site in sites.items() if site.kind is not Kind.BLOCK})
+    setattr(config, _UNITS, {name: site.units for name, site in sites.items()})
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(folder)  # type: ignore[operator,union-attr]
     (folder / "model.safetensors").write_bytes(state_bytes(net))
@@ -107,7 +106,7 @@ def _heads(net: nn.Module, site: Site) -> tuple[int, int]:
 
 def _resized(net: nn.Module, source: str) -> nn.Module:
     """`net`, made from a configuration that says how many units each site has, in those sizes and with its weights."""
-    sites = find_sites(net, TextShape())
+    sites = language_sites(net)
     units: dict[str, int] = getattr(net.config, _UNITS)
     parts = tuple(
         SiteMask(site=name, units=sites.named(name).units, kept=tuple(range(kept))) for name, kept in units.items()

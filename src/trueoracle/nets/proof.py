@@ -75,7 +75,7 @@ class Trial:
         self.shape = shape
         self.parameters = sum(parameter.numel() for parameter in net.parameters())
         self.exact = self.parameters <= _MOST_COPIED
-        self.net = _seen_through(lively(net.double())) if self.exact else net
+        self.net = seen_through(lively(net.double())) if self.exact else net
 
     def small(self, sites: int) -> bool:
         return self.parameters * sites <= _SMALL
@@ -96,8 +96,10 @@ class Trial:
         examples = 2 if self.parameters <= _SMALL else 1
         try:
             pruned = remove(self.net, mask, sites)
-            with unnormalised(pruned, left_out):
-                found = logits_of_noise(pruned, self.shape, examples)
+            found = logits_of_noise(pruned, self.shape, examples)
+            if left_out:
+                with unnormalised(pruned, left_out):
+                    found = logits_of_noise(pruned, self.shape, examples)
         except Exception as error:  # whatever a user's forward pass raises when a layer is smaller than it expects
             return (
                 f"without some of its units the forward pass fails ({_line(error)}), for sizes are written into it or "
@@ -116,7 +118,7 @@ class Trial:
         )
 
 
-def _seen_through(net: nn.Module) -> nn.Module:
+def seen_through(net: nn.Module) -> nn.Module:
     """`net` itself, with torch's attention, which is one opaque operation, by operations that silence can see."""
     for module in net.modules():
         if type(module) is nn.MultiheadAttention and module.in_proj_weight is not None:

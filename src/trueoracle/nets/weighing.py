@@ -1,5 +1,7 @@
 """The weights of a site's units, as criteria see them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -29,13 +31,15 @@ def _all_of(block: nn.Module) -> Tensor:
 
 def _channels_first(net: nn.Module, cut: Cut) -> Tensor:
     """(C, P): the weights of each channel of a side of a layer, or of a bare parameter."""
-    layer = dict(net.named_modules()).get(cut.layer)
-    if layer is None:
-        return net.get_parameter(cut.layer).detach().double().cpu().movedim(cut.dim, 0).flatten(1)
+    parent, _, last = cut.layer.rpartition(".")
+    layer: Any = getattr(net.get_submodule(parent), last)
+    if isinstance(layer, Tensor):
+        return layer.detach().double().cpu().movedim(cut.dim, 0).flatten(1)
     weight: Tensor = layer.weight.detach().double().cpu()
     if isinstance(layer, nn.Embedding):
         return weight.T
-    inputs_first = type(layer).__name__ == "Conv1D" or getattr(layer, "transposed", False)
-    if getattr(layer, "transposed", False) and layer.groups > 1:
+    transposed = getattr(layer, "transposed", False)
+    if transposed and layer.groups > 1:
         weight = torch.cat(weight.chunk(layer.groups), 1)
+    inputs_first = type(layer).__name__ == "Conv1D" or transposed
     return (weight if inputs_first is (cut.role is Role.CONSUMER) else weight.transpose(0, 1)).flatten(1)
