@@ -1,12 +1,12 @@
 """Whole residual blocks as units: layers of transformers, blocks of a stage of a ResNet.
 
 Units of a site are the blocks of one list that may go: each is called once, with one tensor, which comes out in the same
-shape; all have weights of the same shapes; and each is residual, which is tried out: with all its weights at zero it
-gives back what it is given. A block that normalises or cuts off its sum may fail that, and is no unit.
+shape; all have one class and weights of the same shapes; and they are residual, which is tried out with the first of them:
+with all its weights at zero it gives back what it is given. A block that normalises or cuts off its sum may fail that, and is no unit.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,27 +34,34 @@ class _Calls:
         given = args[0] if args else kwargs.get("hidden_states")
         self.seen.append((given if isinstance(given, Tensor) else None, args, kwargs, output))
 
+    def keeps_shape(self) -> bool:
+        """Whether it was called once, with a tensor that came out in the same shape."""
+        if len(self.seen) != 1:
+            return False
+        given, _, _, output = self.seen[0]
+        came_out = _first(output)
+        return given is not None and isinstance(came_out, Tensor) and given.shape == came_out.shape
+
 
 def block_sites(net: nn.Module, shape: Shape) -> Iterator[Site]:
     """A site for every list of blocks of which two or more may go, in the order of `net`'s modules."""
     lists = {
-        name: module
+        name: [f"{name}.{child}" for child, _ in module.named_children()]
         for name, module in net.named_modules()
         if name and isinstance(module, nn.ModuleList | nn.Sequential)
     }
-    calls = {f"{name}.{child}": _Calls() for name, each in lists.items() for child, _ in each.named_children()}
+    calls = {block: _Calls() for blocks in lists.values() for block in blocks}
     hooks = [net.get_submodule(name).register_forward_hook(own.note, with_kwargs=True) for name, own in calls.items()]
     try:
         with torch.no_grad():
             logits_of_noise(net, shape, 1)
-            for name, each in lists.items():
-                names = [f"{name}.{child}" for child, _ in each.named_children()]
-                blocks = _alike(net, [block for block in names if _may_go(net.get_submodule(block), calls[block])])
-                if len(blocks) > 1:
-                    yield Site(name=name, kind=Kind.BLOCK, units=len(blocks), cuts=(), blocks=tuple(blocks))
     finally:
         for hook in hooks:
             hook.remove()
+    for name, blocks in lists.items():
+        alike = _alike(net, [block for block in blocks if calls[block].keeps_shape()])
+        if len(alike) > 1 and _residual(net.get_submodule(alike[0]), calls[alike[0]]):
+            yield Site(name=name, kind=Kind.BLOCK, units=len(alike), cuts=(), blocks=tuple(alike))
 
 
 def drop_blocks(net: nn.Module, site: Site, part: SiteMask) -> None:
@@ -83,14 +90,10 @@ def _count_anew(config: Any, before: int, places: list[int]) -> None:
             setattr(config, name, [listed[at] for at in places])
 
 
-def _may_go(block: nn.Module, calls: _Calls) -> bool:
-    """Whether the block was called once, keeps the shape of what it is given, and is residual."""
-    if len(calls.seen) != 1 or not any(weight.ndim > 1 for weight in block.parameters()):
-        return False
-    given, args, kwargs, output = calls.seen[0]
-    given_back = _first(output)
-    if given is None or not isinstance(given_back, Tensor) or given.shape != given_back.shape:
-        return False
+@torch.no_grad()
+def _residual(block: nn.Module, calls: _Calls) -> bool:
+    """Whether the block gives back what it is given when all its weights are zero; those alike do as it does."""
+    given, args, kwargs, _ = calls.seen[0]
     without = deepcopy(block)
     for tensor in without.parameters():
         tensor.zero_()
@@ -98,6 +101,7 @@ def _may_go(block: nn.Module, calls: _Calls) -> bool:
         empty = _first(without(*args, **kwargs))
     except Exception:  # whatever a forward pass raises that divides by its weights, or looks at them
         return False
+    assert given is not None
     return torch.allclose(empty, given, rtol=0, atol=_TOLERANCE * float(given.abs().max()))
 
 
@@ -106,13 +110,12 @@ def _first(output: Any) -> Any:
 
 
 def _alike(net: nn.Module, names: list[str]) -> list[str]:
-    """Those of the blocks whose class and weights' shapes most of them have."""
-    look: Callable[[str], object] = lambda name: (  # noqa: E731
-        type(net.get_submodule(name)),
-        tuple(weight.shape for weight in net.get_submodule(name).parameters()),
-    )
-    looks = {name: look(name) for name in names}
-    if not looks:
-        return []
-    ((most, _),) = Counter(looks.values()).most_common(1)
-    return [name for name in names if looks[name] == most]
+    """Those of the blocks whose class and weights' shapes most of them have; what has no weights is no block."""
+    looks = {name: _look(net.get_submodule(name)) for name in names}
+    counted = Counter(look for look in looks.values() if any(len(shape) > 1 for shape in look[1]))
+    most = counted.most_common(1)
+    return [name for name in names if most and looks[name] == most[0][0]]
+
+
+def _look(block: nn.Module) -> tuple[type, tuple[torch.Size, ...]]:
+    return type(block), tuple(weight.shape for weight in block.parameters())

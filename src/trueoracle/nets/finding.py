@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from copy import deepcopy
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 from trueoracle.nets.blocks import head_sites, neuron_sites
 from trueoracle.nets.depth import block_sites
+from trueoracle.nets.outputs import give_logits
+from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.proof import Trial, proved
 from trueoracle.nets.sites import Site, Sites
 from trueoracle.nets.text import decoder
@@ -24,8 +27,19 @@ def find_sites(net: nn.Module, shape: Shape) -> Sites:
     has no site.
     """
     net = copied(net)  # of its own: a network may be at work in another thread
+    if isinstance(shape, InputShape) and not isinstance(_answer(net, shape), Tensor):
+        give_logits(net, shape, type(net).__name__)
     passed = _text_sites(net, shape) if isinstance(shape, TextShape) else _image_sites(net, shape)
     return _in_order(net, passed, passed.refused)
+
+
+@torch.no_grad()
+def _answer(net: nn.Module, shape: InputShape) -> object:
+    """What it returns; `ModelError` where it takes no images of this shape."""
+    try:
+        return logits_of_noise(net, shape, 1)
+    except Exception as error:  # whatever a user's forward pass raises
+        raise ModelError(f"{type(net).__name__} cannot take {shape}: {type(error).__name__}: {error}") from error
 
 
 def copied(net: nn.Module) -> nn.Module:
