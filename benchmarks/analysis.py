@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from trueoracle.analysis import CellMasks
-from trueoracle.analysis.null import unit_null
+from trueoracle.analysis.null import Draws, unit_null
 from trueoracle.analysis.rank import kendall_tau
 from trueoracle.analysis.resample import draws, resample
 from trueoracle.analysis.units import Units
@@ -31,14 +31,14 @@ def main(points: int) -> None:
     units = Units(sizes={"conv": 18}, kept_nU=kept)
     loss, accuracy = kept @ rng.normal(size=18), kept @ rng.normal(size=18)
     cell = CellMasks(group="", x={"loss": loss}, y_name="accuracy", y_nR=accuracy[:, None])
-    unit_null(cell, loss, units, 2, rng)
+    unit_null(cell, "loss", units, Draws(first=2, most=2), rng)
     ours, scipys = spent(lambda: kendall_tau(x, y), 5), spent(lambda: stats.kendalltau(x, y), 5)
     print(f"tau-b of {points:,} points: {1e3 * ours:.1f} ms, SciPy {1e3 * scipys:.1f} ms, ", end="")
     print(f"difference {abs(kendall_tau(x, y) - stats.kendalltau(x, y).statistic):.1e}")
     number = draws(points)
     print(f"bootstrap of tau, rho and r, {number:,} resamples: {spent(lambda: resample(x, y, number, rng)):.1f} s")
     number = draws(len(kept))
-    cost = spent(lambda: unit_null(cell, loss, units, number, rng))
+    cost = spent(lambda: unit_null(cell, "loss", units, Draws(first=number, most=number), rng))
     print(f"permutation of unit labels, {len(kept):,} masks, {number:,} relabellings: {cost:.1f} s")
 
 

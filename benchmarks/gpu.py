@@ -214,7 +214,7 @@ def fleets(setting: Setting) -> Found:
             fleet = make_fleet(work, count, data)
             step = setting.time(partial(fleet.step, first_batch(work, data), never), 5)
             peak = most_allocated(setting.device)
-            judged = setting.time(partial(fleet.figures, never)) * work.images / (len(data.train) + len(data.test))
+            judged = setting.time(partial(fleet.evaluate, never)) * work.images / (len(data.train) + len(data.test))
             epoch = step * -(-work.images // work.recipe.batch_size)
             images = count * work.recipe.batch_size
             flops = images * (3 * 2 * cost(work.nets(1, torch.device("cpu"))[0], work.shape).macs)
@@ -251,7 +251,7 @@ def sizes(setting: Setting) -> Found:
         fleet = make_fleet(work, count, data)
         for _ in range(3):
             fleet.step(first_batch(work, data), never)
-        fleet.figures(never)
+        fleet.evaluate(never)
         setting.wait()
         taken = (most_allocated(setting.device) - before) / count
         yield (

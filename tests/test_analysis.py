@@ -439,7 +439,7 @@ def test_a_missing_column_names_the_nearest() -> None:
 def test_an_exported_trial_table_gives_the_figures_that_the_store_gives(finished: Study) -> None:
     of_store, of_table = finished.analyze(options=FEW), analyze_table(finished.trials(), options=FEW)
     for a, b in zip(of_store, of_table, strict=True):
-        assert (a.association, a.ceiling, a.choice) == (b.association, b.ceiling, b.choice)
+        assert (a.kendall_tau, a.ceiling, a.choice.at) == (b.kendall_tau, b.ceiling, b.choice.at)
     assert [one.x for one in of_store[0].predictors] != [one.x for one in of_table[0].predictors]
     assert of_store[0].regime.free_unit_effects == 9
 

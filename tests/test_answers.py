@@ -13,10 +13,10 @@ from test_fleet import CHAINS, SGD, WAYS, nets
 from trueoracle import Study
 from trueoracle.data import Dataset
 from trueoracle.fleet import evaluated, train_fleet
-from trueoracle.store import Store
+from trueoracle.store import CellRecord, MaskRecord, Store, StudyRecord
 from trueoracle.words.errors import SpecError, StoreError, TableError
 from trueoracle.words.progress import Quiet
-from trueoracle.words.trial import Figures, FinalProtocol, SplitAnswers, counted_epoch
+from trueoracle.words.trial import Figures, FinalProtocol, Outcome, SplitAnswers, Trial, counted_epoch
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -110,8 +110,6 @@ def test_unknown_cells_and_splits_are_refused(finished: Study) -> None:
         finished.answers(2)
     with pytest.raises(SpecError, match="unknown split `tset`: did you mean `test`"):
         finished.answers(0, "tset")
-    with pytest.raises(StoreError, match="no answers on validation are kept of cell `conv1-0.5`"):
-        finished.answers(0, "validation")
     with pytest.raises(StoreError, match="`keep: losses`"):
         finished.losses(0)
 
@@ -127,18 +125,19 @@ def test_losses_are_kept_where_the_study_says_so(tmp_path: Path) -> None:
     assert (losses.shape, losses.dtype) == ((3, 1, 360), np.float16)
     np.testing.assert_allclose(losses.mean(axis=2, dtype=float)[:, 0], study.trials()["final_test_loss"], rtol=1e-3)
     with_losses = study.answer_table(tmp_path / "a.parquet")
-    assert with_losses == 3
+    assert with_losses == 6
     table = pd.read_parquet(tmp_path / "a.parquet")
+    table = table[table["split"] == "test"]
     np.testing.assert_array_equal(np.stack(table["loss"]).astype(np.float16), losses[:, 0])
 
 
 def test_the_table_of_answers_is_a_row_a_trial_and_split(finished: Study, tmp_path: Path) -> None:
     path = tmp_path / "answers.parquet"
-    assert finished.answer_table(path) == 20
+    assert finished.answer_table(path) == 40
     table, trials = pd.read_parquet(path), finished.trials()
     assert list(table) == ["base", "cell", "mask", "repeat", "split", "right"]
-    assert set(table["split"]) == {"test"}
-    both = table.merge(trials, on=["base", "cell", "mask", "repeat"])
+    assert set(table["split"]) == {"test", "validation"}
+    both = table[table["split"] == "test"].merge(trials, on=["base", "cell", "mask", "repeat"])
     assert len(both) == 20
     np.testing.assert_allclose(np.stack(both["right"]).mean(1), both["final_test_accuracy"])
     with pytest.raises(TableError, match=r"must end in \.parquet"):
@@ -161,6 +160,10 @@ def test_a_store_of_schema_2_is_brought_forward_and_loses_nothing(older: Path) -
     url = f"sqlite:///{older}"
     study = Study.stored("quickstart", store=url)
     assert len(study.trials()) == 12
+    assert not {"final_validation_loss", "final_validation_accuracy"} & {*study.trials()}
+    assert not {"validation_loss", "validation_accuracy"} & {*study.curves()}
+    with pytest.raises(StoreError, match="no answers on validation are kept of cell `conv1-0.5`"):
+        study.answers(0, "validation")
     assert study.status().left == 0
     with pytest.raises(StoreError, match="no answers on test are kept of cell `conv1-0.5`: .* earlier version"):
         study.answers(0)
@@ -219,3 +222,68 @@ def test_trials_know_when_by_which_run_and_as_which_one_they_were_stored(finishe
     assert [row.number for row in rows] == list(range(1, 21))
     assert {row.run for row in rows} == {run}
     assert [row.at for row in rows] == sorted(row.at for row in rows)
+
+
+def filled(url: str, masks: int, images: int) -> Store:
+    """A store with three repeats of so many masks, their answers by chance."""
+    store = Store(url, create=True)
+    store.add_study(StudyRecord(digest="d" * 64, name="large", spec="{}"))
+    facts = {"loss": 1.0, "accuracy": 0.5, "standard_error": 0.0, "scores": {}}
+    store.put_masks("d" * 64, [MaskRecord(cell=0, rank=r, pruned="{}", **facts) for r in range(masks)], digits=4)
+    run = store.begin_run("d" * 64, 1, {})
+    figures = Figures(train_loss=1.0, train_accuracy=0.5, test_loss=1.0, test_accuracy=0.5)
+    for repeat in range(3):
+        chance = np.random.default_rng(repeat)
+        fleet = [
+            Trial(cell=0, mask=rank, repeat=repeat, seed=1, outcome=Outcome.FINISHED, curve=(figures,), final=figures,
+                  seconds=1.0, answers={"test": SplitAnswers.of(chance.random(images) < 0.9)})
+            for rank in range(masks)
+        ]  # fmt: skip
+        store.put_trials("d" * 64, fleet, 4, run)
+    return store
+
+
+def test_many_answers_are_read_in_the_memory_of_their_array(tmp_path: Path) -> None:
+    import tracemalloc
+
+    masks, images = 200, 10_000
+    store = filled(f"sqlite:///{tmp_path / 's.db'}", masks, images)
+    assert (tmp_path / "s.db").stat().st_size < 2 * masks * 3 * images / 8
+    store.answers("d" * 64, 0)
+    tracemalloc.start()
+    found = store.answers("d" * 64, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found is not None
+    assert found.right_MRI.shape == (masks, 3, images)
+    assert peak < 1.3 * found.right_MRI.nbytes
+    expected = np.random.default_rng(1).random((masks, images)) < 0.9
+    np.testing.assert_array_equal(found.right_MRI[:, 1], expected)
+
+
+def test_answers_are_written_with_their_trial_or_not_at_all(tmp_path: Path) -> None:
+    store = filled(f"sqlite:///{tmp_path / 's.db'}", 2, 10)
+    figures = Figures(train_loss=1.0, train_accuracy=0.5, test_loss=1.0, test_accuracy=0.5)
+    again = [
+        Trial(cell=0, mask=mask, repeat=repeat, seed=1, outcome=Outcome.FINISHED, curve=(figures,), final=figures,
+              seconds=1.0, answers={"test": SplitAnswers.of(np.zeros(10, bool))})
+        for mask, repeat in [(0, 3), (1, 2)]
+    ]  # fmt: skip
+    with pytest.raises(StoreError):
+        store.put_trials("d" * 64, again, 4, run=1)
+    found = store.answers("d" * 64, 0)
+    assert found is not None
+    assert found.known_MR.shape == (2, 3)
+
+
+def test_seeds_and_costs_of_64_bits_come_back(tmp_path: Path) -> None:
+    store = filled(f"sqlite:///{tmp_path / 's.db'}", 1, 8)
+    figures = Figures(train_loss=1.0, train_accuracy=0.5, test_loss=1.0, test_accuracy=0.5)
+    store.put_cells(
+        "d" * 64, [CellRecord(index=0, base=0, name="c", sites={}, space=9, masks=9, parameters=2**40, macs=2**62)]
+    )
+    large = Trial(cell=0, mask=0, repeat=7, seed=2**63 - 1, outcome=Outcome.FINISHED, curve=(figures,), final=figures,
+                  seconds=1.0)  # fmt: skip
+    store.put_trials("d" * 64, [large], 4, run=1)
+    assert store.cells("d" * 64)[0].macs == 2**62
+    assert store.trial_table("d" * 64)["seed"].max() == 2**63 - 1

@@ -87,8 +87,8 @@ def test_analyze_prints_json_for_studies_and_tables_alike(store: str, tmp_path: 
     assert [group["group"] for group in of_study] == ["conv1-0.5", "conv3-0.2"]
     flat = ("group", "n", "kendall_tau", "kendall_p", "anomaly_ratio")
     assert all(isinstance(of_study[0][key], str | int | float) for key in flat)
-    # A table knows neither classes nor costs nor, of drawn masks, how many units a site has.
-    for part in (*flat, "association", "ceiling", "choice"):
+    # A table knows neither classes nor costs nor single answers nor, of drawn masks, how many units a site has.
+    for part in (*flat, "ceiling"):
         assert [group[part] for group in of_study] == [group[part] for group in of_table]
     assert of_study[0]["regime"]["classes"] == 10
     assert of_table[0]["regime"]["classes"] is None

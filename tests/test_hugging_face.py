@@ -63,7 +63,7 @@ def test_the_papers_sites() -> None:
     assert list(eighth["hf-resnet50"].matching("*.layer.[01].convolution")) == bottleneck
     vit = find_sites(build("vit-b16", SMALL, width_factor=1 / 6), SMALL)
     layers = [f"model.vit.layers.{layer}.{part}" for layer in range(12) for part in ("attention", "mlp.fc1")]
-    assert list(vit) == ["model.vit.embeddings.patch_embeddings.projection", *layers]
+    assert list(vit) == ["model.vit.embeddings.patch_embeddings.projection", "model.vit.layers", *layers]
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -147,7 +147,7 @@ def test_the_oracle_takes_the_loop_and_says_why(tmp_path: Path) -> None:
     space = MaskSpace((SiteChoice(site="model.vit.layers.0.attention", units=4, pruned=2),))
     heads = evaluator(net, space, SMALL)
     assert isinstance(heads, Loop)
-    assert heads.path == "loop: the units of `model.vit.layers.0.attention` are attention heads"
+    assert heads.path == "loop: the units of `model.vit.layers.0.attention` are no filters or neurons, but heads"
     space = MaskSpace((SiteChoice(site="model.vit.layers.0.mlp.fc1", units=20, pruned=10),))
     assert evaluator(net, space, SMALL).path.startswith("loop: torch.fx cannot trace ImageClassifier: ")
 

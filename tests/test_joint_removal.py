@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trueoracle.nets import find_sites, remove
+from trueoracle.nets import build, find_sites, remove
 from trueoracle.words.mask import Mask, SiteMask
 from trueoracle.words.shape import InputShape
 
@@ -64,3 +64,14 @@ def test_released_takes_the_channels_of_the_l1_masks_from_what_follows() -> None
     assert pruned.right.weight[:, 0, 0, 0].tolist() == [8, 9, 10, 11]
     assert pruned.norm.weight.tolist() == [4, 5, 6, 7, 12, 13, 14, 15]
     assert pruned.last.weight[0, :, 0, 0].tolist() == [4, 5, 6, 7, 12, 13, 14, 15]
+
+
+@pytest.mark.parametrize("model", ["lenet5-mini", "resnet20", "vgg19", "hf-resnet18", "hf-resnet50", "vit-b16"])
+def test_no_built_in_network_concatenates(model: str) -> None:
+    """Where no two sites lie in one side of a layer, cutting site after site was right too."""
+    shape = COLOUR if model != "lenet5-mini" else InputShape(channels=1, height=32, width=32, classes=10)
+    narrow = {} if model == "lenet5-mini" else {"width_factor": 0.25}
+    sides: dict[tuple[str, object], str] = {}
+    for site in find_sites(build(model, shape, **narrow), shape).values():  # type: ignore[arg-type]
+        for cut in site.cuts:
+            assert sides.setdefault((cut.layer, cut.role), site.name) == site.name

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from trueoracle.nets import build, cost, find_sites, remove, state_bytes
+from trueoracle.nets import Kind, build, cost, find_sites, remove, state_bytes
 from trueoracle.nets.vgg import CifarVGG
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.words.errors import ModelError
@@ -71,7 +71,10 @@ def test_state_names_are_those_of_public_checkpoints() -> None:
 def test_sites_of_a_resnet_are_the_first_convolutions_of_its_blocks() -> None:
     # The others feed the residual stream, whose padding shortcuts tie channels of three widths together.
     sites = find_sites(build("resnet56", SHAPE), SHAPE)
-    assert list(sites) == [f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in range(9)]
+    filters = [name for name, site in sites.items() if site.kind is Kind.FILTER]
+    assert filters == [f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in range(9)]
+    blocks = {name: site.units for name, site in sites.items() if site.kind is Kind.BLOCK}
+    assert blocks == {"layer1": 9, "layer2": 8, "layer3": 8}  # all but those that change the number of filters
     assert [sites[f"layer{stage}.4.conv1"].units for stage in (1, 2, 3)] == [16, 32, 64]
     assert sites["layer2.0.conv1"].coupled == ("layer2.0.bn1", "layer2.0.conv2")
 

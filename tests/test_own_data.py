@@ -82,9 +82,65 @@ def test_grey_images_have_one_channel(tmp_path: Path) -> None:
             picture(level, mode="L").save(tmp_path / split / name / "x.png")
     data = load(str(tmp_path))
     assert data.train.images_NCHW.shape == (2, 1, 4, 6)
-    picture(1).save(tmp_path / "train" / "two" / "y.png")
-    with pytest.raises(DataError, match="two/y.png` has colours, but this is a set of grey images"):
-        load(str(tmp_path))
+
+
+@pytest.mark.parametrize("place", ["train/two/0.png", "train/two/y.png", "test/two/y.png"])
+def test_one_coloured_image_makes_a_set_of_coloured_ones(tmp_path: Path, place: str) -> None:
+    for split in ("train", "test"):
+        for name, level in (("one", 50), ("two", 150)):
+            (tmp_path / split / name).mkdir(parents=True)
+            picture(level, mode="L").save(tmp_path / split / name / "x.png")
+    assert find_dataset(str(tmp_path)).shape.channels == 1
+    picture(1).save(tmp_path / place)
+    data = load(str(tmp_path))
+    assert data.train.images_NCHW.shape[1] == 3
+    grey = data.train.images_NCHW[0] * 1.0
+    assert grey.shape == (3, 4, 6)
+
+
+def test_grey_rgba_palette_and_cmyk_pictures_lie_side_by_side(tmp_path: Path) -> None:
+    red = Image.new("RGB", (6, 4), (255, 0, 0))
+    palette = red.convert("P", palette=Image.Palette.ADAPTIVE)
+    palette.info["transparency"] = bytes([128])
+    pictures = {
+        "grey.png": picture(9, mode="L"), "la.png": picture(9, mode="L").convert("LA"), "rgba.png": red.convert("RGBA"),
+        "palette.png": palette, "palette.gif": red.convert("P", palette=Image.Palette.ADAPTIVE),
+        "cmyk.tif": red.convert("CMYK"), "bits.png": Image.new("1", (6, 4), 1),
+    }  # fmt: skip
+    for split in ("train", "test"):
+        for name in ("one", "two"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for file, image in pictures.items():
+                image.save(tmp_path / split / name / file)
+    data = load(str(tmp_path))
+    assert data.shape.channels == 3
+    assert data.normalisation is not None
+    mean, deviation = (
+        torch.tensor(of)[:, None, None] for of in (data.normalisation.mean, data.normalisation.deviation)
+    )
+    images = (data.train.images_NCHW * deviation + mean) * 255
+    order = sorted(pictures)
+    for file in ("rgba.png", "palette.png", "palette.gif", "cmyk.tif"):
+        assert torch.allclose(images[order.index(file)].mean((1, 2)), torch.tensor([255.0, 0, 0]), atol=2)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None])
+@pytest.mark.parametrize("place", ["train/cat/a.png", "train/dog/z.png", "test/dog/e.png"])
+def test_one_broken_file_is_named(photos: Path, place: str, content: bytes | None) -> None:
+    file = photos / place
+    file.write_bytes((photos / "train/cat/b.png").read_bytes()[:60] if content is None else content)
+    with pytest.raises(DataError, match=f"`.*{place}`") as problem:
+        load(str(photos))
+    assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize("labels", [(1, 2), (0, 1), (7, 8), (3.0, 4.0)])
+def test_numbers_in_a_row_are_classes_in_their_order(tmp_path: Path, labels: tuple[float, float]) -> None:
+    rows = [(level, label) for level, label in zip((10, 20, 30, 40), labels * 2, strict=True)]
+    pq.write_table(table(rows, split=["train", "train", "test", "test"]), tmp_path / "x.parquet")
+    data = load(str(tmp_path / "x.parquet"))
+    assert data.shape.classes == 2
+    assert data.train.labels_N.tolist() == data.test.labels_N.tolist() == [0, 1]
 
 
 def test_images_of_any_size_are_brought_to_the_size_that_is_named(photos: Path) -> None:
@@ -290,10 +346,16 @@ def test_a_folder_that_is_no_dataset_is_one_clear_line(
 @pytest.mark.parametrize(
     ("rows", "more", "message"),
     [
-        ([(1, 0), (2, 3)] * 2, {}, "labels must be names, or numbers from 0 on, but 1 is none of"),
+        (
+            [(1, 0), (2, 3)] * 2,
+            {},
+            "labels must be names, or whole numbers in a row .* has labels from 0 to 3 without 1",
+        ),
+        ([(1, -1), (2, 1)] * 2, {}, r"whole numbers in a row .* but train image 1 of .*x.parquet` has the label -1"),
+        ([(1, 0.5), (2, 1.0)] * 2, {}, r"train image 1 of .* has the label 0.5"),
         ([(1, 0), (2, 0), (3, 1)], {}, "holds one image of class 1: two are needed, one of them to test on"),
         ([(1, "a"), (2, None)], {}, "row 2 of `.*x.parquet` has no label"),
-        ([(1, 0), (2, 1)], {"split": ["train", "validation"]}, "must hold train or test, but holds validation"),
+        ([(1, 0), (2, 1)], {"split": ["train", "holdout"]}, "must hold train, test or validation, but holds holdout"),
         ([(1, 0), (2, 1)], {"split": ["train", "test"]}, "class 0 of .* is in the train split and not in the test"),
     ],
 )

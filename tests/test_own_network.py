@@ -148,10 +148,10 @@ def test_sites_of_a_module() -> None:
     table = trueoracle.sites(wired(), shape=GREY, progress=Quiet())
     expected = pd.DataFrame(
         [
-            ("first", "filter", 6, 25 + 1 + 8 * 9, 100 * 25 + 64 * 8 * 9, ["second"]),
-            ("second", "filter", 8, 6 * 9 + 1 + 10, 64 * 6 * 9 + 10, ["head"]),
+            ("first", "filter", 6, 25 + 1 + 8 * 9, 100 * 25 + 64 * 8 * 9, ["second"], []),
+            ("second", "filter", 8, 6 * 9 + 1 + 10, 64 * 6 * 9 + 10, ["head"], []),
         ],
-        columns=["site", "kind", "units", "parameters_per_unit", "operations_per_unit", "coupled"],
+        columns=["site", "kind", "units", "parameters_per_unit", "operations_per_unit", "coupled", "normalised_by"],
     )
     pd.testing.assert_frame_equal(table, expected)
     with pytest.raises(SpecError, match="which images `Wired` takes is not known: name a dataset"):
@@ -274,3 +274,49 @@ def test_a_layer_that_works_on_each_unit_goes_along(between: nn.Module) -> None:
         with silenced(net, mask, sites):
             expected = net(images)
         torch.testing.assert_close(remove(net, mask, sites)(images), expected, rtol=1e-9, atol=1e-9)
+
+
+class StaysOn(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last, self.head = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 4, 3), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(nn.functional.dropout(self.last(self.conv(x)), 0.5, training=True).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_network_that_gives_no_answer_to_go_by_is_refused_on_every_path() -> None:
+    torch.manual_seed(0)
+    broken = wired()
+    broken.head.weight.data[0] = torch.nan  # type: ignore[operator, union-attr]
+    for net, message in ((StaysOn(), "the same question in two ways"), (broken, "logits that are not finite")):
+        for path in ("auto", "loop", "batched"):
+            with pytest.raises(ModelError, match=message):
+                trueoracle.pruned_losses(net, None, "digits", {"*": 0.5}, path=path, progress=Quiet())
+
+
+def test_masked_and_computed_weights_are_refused_with_what_to_do() -> None:
+    net = wired()
+    torch.nn.utils.prune.random_unstructured(net.first, "weight", amount=0.5)  # type: ignore[arg-type, no-untyped-call]
+    with pytest.raises(
+        ModelError, match=r"`first` is masked by torch\.nn\.utils\.prune: make its mask permanent first"
+    ):
+        trueoracle.pruned_losses(net, None, "digits", {"first": 0.5}, progress=Quiet())
+    torch.nn.utils.prune.remove(net.first, "weight")  # type: ignore[arg-type, no-untyped-call]
+    assert "first" in find_sites(net, GREY)
+    nn.utils.parametrizations.weight_norm(net.second)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="make it permanent .torch.nn.utils.parametrize.remove_parametrizations"):
+        find_sites(net, GREY)
+
+
+def test_shared_weights_stay_shared() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.ReLU(),
+        nn.Conv2d(6, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10),
+    )  # fmt: skip
+    net[4].weight = net[2].weight
+    mask = Mask(rank=0, sites=(SiteMask(site="0", units=6, kept=(1, 2, 5)),))
+    pruned = remove(net, mask, find_sites(net, GREY))
+    assert pruned.get_submodule("4").weight is pruned.get_submodule("2").weight
+    assert pruned.get_submodule("2").weight.shape == (3, 3, 3, 3)

@@ -35,7 +35,7 @@ def test_the_built_in_identities_never_change() -> None:
         "lenet5-mini-w20-mnist": "c6591a7d7ea689c6",
         "lenet5-mini-w30-mnist": "fbabcdfc333c1483",
         "lenet5-mini-w40-mnist": "7dfa80c37d5385c3",
-        "quickstart": "ee527ac9ab25eb81",
+        "quickstart": "62cded06b470c6b6",
         "resnet18-imagenet": "6586c796ada54250",
         "resnet18-imagenet-tenth": "344b7f5205b0649d",
         "resnet50-imagenet": "d23da8fc8ea3996d",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
 import torch
@@ -144,3 +145,25 @@ def test_what_cannot_be_stacked_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(ModelError, match=re.escape(f"the backend `stacked` cannot train this: the network {why}")):
         assign(make().double(), data, SGD, "stacked")
+
+
+class Noting(nn.BatchNorm2d):
+    """Notes the types that it is given."""
+
+    seen: ClassVar[set[torch.dtype]] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.add(x.dtype)
+        return super().forward(x)
+
+
+def test_batchnorm_stays_in_float32_where_products_are_in_bfloat16() -> None:
+    digits = load_dataset("digits", None, torch.device("cpu"), Quiet())
+    net = Residual(0)
+    net.bn1 = Noting(4)
+    recipe = SGD.model_copy(
+        update={"precision": "bfloat16", "steps": 1, "epochs": 1, "milestones": (), "schedule": "constant"}
+    )
+    (trained,) = train_stacked([net], digits, recipe, 0)
+    assert Noting.seen == {torch.float32}
+    assert not trained.net.bn1._forward_pre_hooks

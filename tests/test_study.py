@@ -24,7 +24,8 @@ def test_a_finished_study_has_every_trial_once(finished: Study) -> None:
     assert not trials.duplicated(["cell", "mask", "repeat"]).any()
     assert list(trials.columns) == [
         "study", "base", "cell", "mask", "pruned", "repeat", "seed", "pruned_train_loss", "pruned_train_accuracy",
-        "final_train_loss", "final_test_loss", "final_test_accuracy", "outcome", "seconds", "l1", "l2", "random",
+        "final_train_loss", "final_test_loss", "final_test_accuracy", "final_validation_loss",
+        "final_validation_accuracy", "outcome", "seconds", "l1", "l2", "random",
     ]  # fmt: skip
     assert len(finished.curves()) == 20 * 2
 

@@ -1,16 +1,13 @@
-"""What is true of every network: each is asked for its sites, and random masks over all of them are removed."""
+"""The zoo itself: networks that answer, in one way, and differ; and torch's attention, seen through."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import zoo
-from trueoracle.nets import Sites, find_sites, remove, silenced
+from trueoracle.nets import Kind, find_sites, remove
 from trueoracle.nets.fewer_heads import free_of_width
 from trueoracle.nets.probe import logits_of_noise
-from trueoracle.nets.silence import unnormalised
-from trueoracle.words.errors import ModelError
 from trueoracle.words.mask import Mask, SiteMask
 
 NETWORKS = {
@@ -34,54 +31,6 @@ def test_it_answers_the_same_question_in_one_way(name: str) -> None:
     assert first.std() > 1e-3
 
 
-# Each says why in one line.
-REFUSED = {
-    "handmade: tied_weights": "is no site",
-    "handmade: functional": "is no site",
-}
-
-
-def random_mask(sites: Sites, rng: np.random.Generator) -> Mask:
-    """Some units of every site that has two, and at least one is left."""
-    parts = []
-    for site in sites.values():
-        if site.units > 1:
-            kept = rng.choice(site.units, rng.integers(1, site.units), replace=False)
-            parts.append(SiteMask(site=site.name, units=site.units, kept=tuple(sorted(kept.tolist()))))
-    return Mask(rank=0, sites=tuple(parts))
-
-
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in REFUSED])
-@torch.no_grad()
-def test_removal_is_silence(name: str) -> None:
-    """Random joint masks over all sites: the pruned network runs and is the silenced one, in float64."""
-    factory, shape = NETWORKS[name]
-    net = zoo.made(factory)
-    sites = find_sites(net, shape)
-    left_out = {by for site in sites.values() for by in site.normalised_by}
-    seen_through = zoo.made(factory)
-    for module in seen_through.modules():
-        if type(module) is nn.MultiheadAttention:
-            free_of_width(module)  # torch's own is one operation, in which nothing can be silenced
-    rng = np.random.default_rng(0)
-    for _ in range(3):
-        mask = random_mask(sites, rng)
-        pruned = remove(net, mask, sites)
-        logits_of_noise(pruned, shape, 2)
-        with unnormalised(pruned, left_out):
-            found = logits_of_noise(pruned, shape, 2)
-        with unnormalised(seen_through, left_out), silenced(seen_through, mask, sites):
-            wanted = logits_of_noise(seen_through, shape, 2)
-        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-7 * float(wanted.abs().max()))
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_site_says_why(name: str) -> None:
-    factory, shape = NETWORKS[name]
-    with pytest.raises(ModelError, match="has no site: of "):
-        find_sites(zoo.made(factory), shape)
-
-
 def test_heads_free_of_their_width_compute_the_same() -> None:
     """torch's attention and what takes its place when heads go, with every mask there is."""
     torch.manual_seed(0)
@@ -100,3 +49,39 @@ def test_heads_free_of_their_width_compute_the_same() -> None:
                     wanted = own(tokens, tokens, tokens, key_padding_mask=padded, **given)
                     found = other(tokens, tokens, tokens, key_padding_mask=padded, **given)
                     torch.testing.assert_close(found, wanted)
+
+
+def test_dropped_layers_leave_a_model_that_still_generates() -> None:
+    """Caches and configuration count the layers that are left."""
+    net = zoo.made(zoo.LANGUAGE["Gemma 2"]).float()
+    sites = find_sites(net, zoo.TEXT)
+    pruned = remove(net, Mask(rank=0, sites=(SiteMask(site="model.layers", units=2, kept=(1,)),)), sites)
+    tokens = torch.arange(3, 9)[None]
+    with torch.no_grad():
+        alone = pruned(input_ids=tokens, use_cache=False).logits
+        first = pruned(input_ids=tokens[:, :4], use_cache=True)
+        rest = pruned(input_ids=tokens[:, 4:], past_key_values=first.past_key_values, use_cache=True).logits
+    torch.testing.assert_close(torch.cat([first.logits, rest], 1), alone, rtol=1e-4, atol=1e-4)
+    assert pruned.config.num_hidden_layers == 1
+    assert pruned.config.layer_types == net.config.layer_types[1:]
+    assert net.config.num_hidden_layers == 2
+
+
+def test_a_block_that_is_not_residual_is_no_unit() -> None:
+    kinds = {
+        name: {site.kind for site in find_sites(zoo.made(zoo.LANGUAGE[name]), zoo.TEXT).values()}
+        for name in ("BERT", "Llama")
+    }
+    assert Kind.BLOCK not in kinds["BERT"]  # it normalises the sum with its shortcut
+    assert Kind.BLOCK in kinds["Llama"]
+
+
+def test_experts_go_with_their_row_of_the_router() -> None:
+    net = zoo.made(zoo.LANGUAGE["Mixtral"])
+    sites = find_sites(net, zoo.TEXT)
+    mask = Mask(rank=0, sites=(SiteMask(site="model.layers.0.mlp", units=4, kept=(2,)),))
+    mixture = remove(net, mask, sites).get_submodule("model.layers.0.mlp")
+    whole = net.get_submodule("model.layers.0.mlp")
+    assert torch.equal(mixture.gate.weight, whole.gate.weight[2:3])
+    assert torch.equal(mixture.experts.down_proj, whole.experts.down_proj[2:3])
+    assert mixture.gate.top_k == 1  # of one expert no two are asked

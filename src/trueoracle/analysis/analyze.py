@@ -32,6 +32,7 @@ from trueoracle.analysis.result import (
     Choice,
     Decision,
     Interval,
+    NullKind,
     OnOthers,
     PredictorScore,
     Regime,
@@ -248,6 +249,8 @@ def _on_others(cell: CellMasks, elsewhere: OtherImages, first: _Predicted, margi
         ceiling_interval=of_top,
         relative_tau=relative if isinstance(relative, Absent) else relative[0],
         relative_interval=relative if isinstance(relative, Absent) else relative[1],
+        reliability=elsewhere.reliability,
+        deviation=elsewhere.deviation(first.k),
         mask_error=mask_error(cell.test, int(np.argmax(cell.promise(first.x)))),
     )
 
@@ -357,6 +360,9 @@ def _whole(cell: _Cell, decision: Decision) -> CellAnalysis:
         y_better=cell.masks.y_metric.better,
         target=cell.target,
         n=cell.masks.n,
+        space=Absent(why="a table does not say how many masks there are in all")
+        if cell.masks.space is None
+        else cell.masks.space,
         trials=cell.masks.trials,
         excluded=cell.masks.excluded,
         verdict=judge(decision.answer, first.agreement, _drowned(cell, decision.margin)),
@@ -387,8 +393,10 @@ def _caveats(cell: _Cell) -> list[Caveat]:
         Caveat.COLLAPSED: share == 1,
         Caveat.MOSTLY_COLLAPSED: 0.5 < share < 1,
         Caveat.NAIVE: isinstance(cell.first.null, Absent),
+        Caveat.MODELLED: not isinstance(null := cell.first.null, Absent) and null.kind is NullKind.MAIN_EFFECTS,
         Caveat.THESE_IMAGES: isinstance(cell.on_others, Absent),
         Caveat.ONE_REPEAT: cell.masks.y_nR.shape[1] < 2,
         Caveat.LEFT_OUT: cell.masks.excluded > 0,
+        Caveat.SEARCHED: cell.masks.searched > 0,
     }
     return [caveat for caveat, true in holds.items() if true]

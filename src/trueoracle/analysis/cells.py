@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from trueoracle.analysis.analyze import Options, analyze_cells
-from trueoracle.analysis.masks import CellMasks
+from trueoracle.analysis.masks import Answers, CellMasks
 from trueoracle.analysis.metric import Better, known
 from trueoracle.analysis.result import CellAnalysis
 from trueoracle.store import TRIAL_COLUMNS, CellRecord, Store
@@ -52,11 +53,16 @@ def study_masks(
 
 def _criteria(trials: pd.DataFrame) -> list[str]:
     """The pruned train loss and the columns of criteria."""
-    return [X, *(str(column) for column in trials.columns if column not in TRIAL_COLUMNS)]
+    return [X, *(str(column) for column in trials.columns if column not in (*TRIAL_COLUMNS, "searched"))]
 
 
 def _known(cell: CellMasks, record: CellRecord, store: Store, digest: str) -> CellMasks:
     base = store.base(digest, record.base)
+    cell = replace(
+        cell,
+        test=_answers(cell, store, digest, record.index, "test"),
+        validation=_answers(cell, store, digest, record.index, "validation"),
+    )
     cell = replace(cell, units={site: units for site, (units, _) in record.sites.items()}, space=record.space)
     if base is None:
         return cell
@@ -66,6 +72,19 @@ def _known(cell: CellMasks, record: CellRecord, store: Store, digest: str) -> Ce
         parameters_kept=record.parameters / base.parameters,
         operations_kept=record.macs / base.macs,
     )
+
+
+def _answers(
+    cell: CellMasks, store: Store, digest: str, index: int, split: Literal["test", "validation"]
+) -> Answers | None:
+    """The answers of the cell's masks to a split; None where some mask has none."""
+    found = store.answers(digest, index, split)
+    if found is None or cell.mask is None:
+        return None
+    place = {rank: row for row, rank in enumerate(found.ranks)}
+    rows = [place[rank] for rank in cell.mask]
+    answers = Answers(right_nRI=found.right_MRI[rows], known_nR=found.known_MR[rows])
+    return answers if answers.known_nR.any(axis=1).all() else None
 
 
 def scored_trials(store: Store, study: str) -> pd.DataFrame:
@@ -91,9 +110,30 @@ def trial_masks(
     for column in (*xs, y):
         if column not in trials.columns:
             raise TableError(unknown("column", column, map(str, trials.columns)))
-    return [
-        _masks(str(cell), rows, xs, y, ranked or xs, better or {}) for cell, rows in trials.groupby("cell", sort=False)
-    ]
+    found = []
+    for cell, of_cell in trials.groupby("cell", sort=False):
+        rows, searched = random_sample(of_cell)
+        if len(rows):
+            found.append(replace(_masks(str(cell), rows, xs, y, ranked or xs, better or {}), searched=searched))
+    if not found:
+        raise TableError(ALL_SEARCHED)
+    return found
+
+
+ALL_SEARCHED = "all masks were found by a search: statistics need masks that were drawn at random"
+
+
+def random_sample(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The rows of masks that were drawn, and how many masks that a search found are left out (see `searched`).
+
+    Those are of low loss by choice: a correlation with the loss, or a share of masks that end better, would be the
+    search's doing where they are counted in.
+    """
+    if "searched" not in rows:
+        return rows, 0
+    by_search = rows["searched"].astype(bool)
+    left_out = rows[by_search]
+    return rows[~by_search], int(left_out["mask"].nunique() if "mask" in rows else len(left_out))
 
 
 def _masks(

@@ -5,6 +5,7 @@ effects makes them. B relabellings, n masks, U units.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import permutations, product
 from math import ceil, comb, factorial, prod
@@ -23,6 +24,11 @@ from trueoracle.analysis.units import Kept, MainEffects, Units
 
 LossFunction = Callable[[CellMasks, Kept], Values]
 """Pruned train losses (n,) of the masks that keep the units `kept_nU`, the sites' units side by side in the cell's order."""
+
+
+class Unavailable(Exception):
+    """Raised by a loss function that cannot say what relabelled masks lose, with the reason."""
+
 
 LOSS_DRAWS = 999
 _SHOWN = 2_000
@@ -75,7 +81,8 @@ def unit_null(
         )
     if losses is not None:
         few = replace(draws, first=min(draws.first, LOSS_DRAWS))
-        return _sequential(NullKind.LOSS_FUNCTION, tau, lambda b: _evaluated(cell, units, b, rng, losses), few)
+        with suppress(Unavailable):  # the kind of null says that the model stands in
+            return _sequential(NullKind.LOSS_FUNCTION, tau, lambda b: _evaluated(cell, units, b, rng, losses), few)
     model = units.fit(normal_scores(values))
     if isinstance(model, Absent):
         return model
@@ -116,7 +123,7 @@ def _closed(
     ranked = Ranked.of(x, y)
     kept_nU = units.kept_nU[ranked.order]
     choose = np.array([[comb(n, k) for k in range(1 + max(units.keeps))] for n in range(1 + max(units.sizes.values()))])
-    row_of = np.argsort(_ranks(kept_nU, units, choose))
+    row_of = np.argsort(mask_ranks(kept_nU, units, choose))
     found = [
         compiled.relabelled(ranked.x_group, ranked.y_rank, kept_nU, units.site_of, choose, row_of, labels)
         for labels in label_groups
@@ -124,7 +131,7 @@ def _closed(
     return np.asarray(np.concatenate(found) / ranked.denominator)
 
 
-def _ranks(kept_nU: Kept, units: Units, choose: NDArray[np.int64]) -> NDArray[np.int64]:
+def mask_ranks(kept_nU: Kept, units: Units, choose: NDArray[np.int64]) -> NDArray[np.int64]:
     """Each mask's rank in the space: a mixed-radix number of the sites' ranks in the combinatorial number system."""
     rank_n = np.zeros(len(kept_nU), np.int64)
     for start, size, keeps in zip(units.first, units.sizes.values(), units.keeps, strict=True):

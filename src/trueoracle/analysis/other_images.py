@@ -24,6 +24,7 @@ from scipy import stats
 
 from trueoracle.analysis import compiled
 from trueoracle.analysis.masks import Answers, CellMasks, Values
+from trueoracle.analysis.planning import tau_deviation
 from trueoracle.analysis.resample import LEAST
 from trueoracle.analysis.result import Absent, Interval
 from trueoracle.analysis.spread import retraining_share
@@ -33,6 +34,7 @@ LEAST_IMAGES = 60
 SCORED = "final_test_accuracy"  # the result that answers are the single images of
 _GROUPS, _SPLITS = 20, 12
 _SURE = 0.05
+_ROUNDING = 1e-5  # accuracies are kept in single precision in places
 _GRID = np.linspace(-1.0, 1.0, 801)
 _T = float(stats.t.ppf(0.975, _GROUPS - 1))
 
@@ -71,6 +73,7 @@ class Jackknife:
     tau_VK: Values
     half_V: Values
     retraining_V: Values
+    masks: int
     images: int
     repeats: int
 
@@ -86,7 +89,12 @@ class Jackknife:
         found = [_figures(xs_Kn, sums_GnR, known_nR, keep_G, first_SG) for keep_G in sets]
         tau, half, retraining = zip(*found, strict=True)
         return cls(
-            tau_VK=np.array(tau), half_V=np.array(half), retraining_V=np.array(retraining), images=images, repeats=R
+            masks=len(right_nRI),
+            tau_VK=np.array(tau),
+            half_V=np.array(half),
+            retraining_V=np.array(retraining),
+            images=images,
+            repeats=R,
         )
 
     @staticmethod
@@ -143,6 +151,12 @@ def answers_of(cell: CellMasks) -> Answers | Absent:
         return Absent(why="it is not known which images each network had right, so the noise of the images is unknown")
     if cell.test.images < LEAST_IMAGES:
         return Absent(why=f"{cell.test.images} images are too few to tell their noise: it takes {LEAST_IMAGES}")
+    means_n = cell.test.right_nRI.sum(axis=2) @ np.ones(cell.test.right_nRI.shape[1])
+    means_n /= cell.test.known_nR.sum(axis=1) * cell.test.images
+    if np.abs(means_n - cell.raw_y).max() > _ROUNDING:
+        return Absent(
+            why=f"`{cell.y_name}` is not the mean of the answers that were kept: those are of one epoch alone"
+        )
     return cell.test
 
 
@@ -165,6 +179,15 @@ class OtherImages:
         inside = _GRID[np.abs(gap) <= _T * deviation]
         low, high = back(inside[[0, -1]]) if len(inside) else (estimate, estimate)
         return estimate, Interval(low=float(min(low, estimate)), high=float(max(high, estimate)))
+
+    @property
+    def reliability(self) -> float:
+        """That of results on these images, all repeats taken together."""
+        return float(spearman_brown(_positive(self.found.half_V[:1]), 2)[0])
+
+    def deviation(self, k: int) -> float:
+        """The standard deviation of tau as measured on these images, from images and retraining."""
+        return float(np.sqrt(self.found.variance(self.found.tau_VK[:, k]) + self.retraining_K[k]))
 
     def zero_p(self, k: int) -> float:
         """Two-sided p of tau = 0."""
@@ -191,7 +214,10 @@ class OtherImages:
         spread = _T * np.sqrt(found.variance(found.half_V) * (1 + found.images / self.number))
         ends = np.clip(found.half_V[0] + np.array([0, -spread, spread]), -1.0, 1.0)
         middle, low, high = self._reached(ends).tolist()
-        return middle, Interval(low=low, high=high)
+        # How the noise of these results falls on so many masks; they share units, so they count for half as many.
+        fall = _T * np.sqrt(2) * tau_deviation(min(middle, 0.999), self.found.masks)
+        low, high = middle - np.hypot(middle - low, fall), middle + np.hypot(high - middle, fall)
+        return middle, Interval(low=max(0.0, float(low)), high=min(1.0, float(high)))
 
     def relative(self, k: int) -> tuple[float, Interval] | Absent:
         """Agreement over the ceiling, where the ceiling is surely above nothing."""

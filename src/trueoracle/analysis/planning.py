@@ -9,7 +9,7 @@ shares of the variance of x and y that unit effects explain. No number of masks 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import asin, pi, sin, sqrt
+from math import asin, ceil, pi, sin, sqrt
 from typing import Any
 
 from scipy.stats import norm
@@ -26,7 +26,9 @@ class Assumptions:
     """What is known or assumed before a study. `tau` is between x and what masks end with on average, before noise.
 
     `reliability` is that of one repeat, in (0, 1]. `effects` is the number of free unit effects (units less sites), None
-    where no null of shared units will be tested; `x_share` and `y_share` are the variances that they explain.
+    where no null of shared units will be tested; `x_share` and `y_share` are the variances that they explain. `space` is how many masks
+    there are in all, None where that is unknown or beyond count; `cells` how many tests are corrected for together.
+    `images` and `deviation` are the pilot's test images and the deviation of tau that they and retraining make.
     """
 
     tau: float
@@ -34,6 +36,10 @@ class Assumptions:
     effects: int | None = None
     x_share: float = 1.0
     y_share: float = 1.0
+    space: int | None = None
+    cells: int = 1
+    images: int | None = None
+    deviation: float | None = None
     margin: float = 0.1
     alpha: float = 0.05
     power: float = 0.8
@@ -48,6 +54,9 @@ class Assumptions:
         for name in ("margin", "alpha", "power"):
             if not 0 < getattr(self, name) < 1:
                 raise SpecError(f"`{name}` must lie in (0, 1), but got {getattr(self, name)}")
+        for name in ("space", "cells"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise SpecError(f"`{name}` must be at least 1, but got {getattr(self, name)}")
         for name in ("x_share", "y_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SpecError(f"`{name}` must lie in [0, 1], but got {getattr(self, name)}")
@@ -57,7 +66,8 @@ class Assumptions:
 class Need:
     """So many `masks` retrained `repeats` times; `tau` is what the study will see on average, lowered by the noise.
 
-    `seconds` is the cost in core-seconds, where the cost of a trial is known.
+    `seconds` is the cost in core-seconds, where the cost of a trial is known. `images` is how many test images it takes to show the claim
+    of the pilot's own masks on other images.
     """
 
     repeats: int
@@ -65,6 +75,7 @@ class Need:
     masks: int | Absent
     trials: int | Absent
     seconds: float | Absent
+    images: int | Absent
 
     def as_dict(self) -> dict[str, Any]:
         """All figures, absent ones as {"absent": why}: ready for JSON."""
@@ -77,6 +88,7 @@ def from_pilot(
     *,
     reliability: float | None = None,
     effects: int | None = None,
+    cells: int = 1,
     margin: float = 0.1,
     alpha: float = 0.05,
     power: float = 0.8,
@@ -87,12 +99,17 @@ def from_pilot(
     x_share, y_share = (1.0 if isinstance(share, Absent) else share for share in shares)
     if effects is None and not isinstance(regime.free_unit_effects, Absent):
         effects = regime.free_unit_effects
+    known = None if isinstance(cell.on_others, Absent) else cell.on_others
     return Assumptions(
         tau=tau,
         reliability=_reliability(cell) if reliability is None else reliability,
         effects=effects,
         x_share=x_share,
         y_share=y_share,
+        space=None if isinstance(cell.space, Absent) else cell.space,
+        cells=cells,
+        images=None if known is None else known.images,
+        deviation=None if known is None else known.deviation,
         margin=margin,
         alpha=alpha,
         power=power,
@@ -136,19 +153,40 @@ def _need(claim: Claim, given: Assumptions, R: int, trial_seconds: float | Absen
         masks=masks,
         trials=trials,
         seconds=seconds if isinstance(seconds, Absent) or isinstance(trials, Absent) else seconds * trials,
+        images=_images(claim, given),
     )
 
 
+def _images(claim: Claim, given: Assumptions) -> int | Absent:
+    """Test images for which the pilot's masks, all kept, show the claim: the deviation of tau falls with their root."""
+    if given.images is None or given.deviation is None:
+        return Absent(why="how many test images it takes is told by a pilot whose answers to single images are known")
+    if claim is Claim.RELATION:
+        gap, tail = abs(given.tau), given.alpha / given.cells / 2
+        reach = norm.ppf(1 - tail) + norm.ppf(given.power)
+    else:
+        gap, tail = given.margin - abs(given.tau), given.alpha / given.cells
+        sides = 2 if given.tau == 0 else 1  # both tests must reject, as near where tau is zero
+        reach = norm.ppf(1 - tail) + norm.ppf(1 - (1 - given.power) / sides)
+    return ceil(given.images * (float(reach) * given.deviation / gap) ** 2)
+
+
 def _least(claim: Claim, given: Assumptions, R: int) -> int | Absent:
-    """The fewest masks of the power asked for, by bisection: power rises with masks."""
-    if power(claim, given, MOST, R) < given.power:
+    """The fewest masks of the power asked for, by bisection: power rises with masks.
+
+    Never more than the space has, and never fewer than its test needs: of drawn masks, twice the free unit effects.
+    """
+    most = MOST if given.space is None else min(MOST, given.space)
+    if power(claim, given, most, R) < given.power:
         if claim is Claim.RELATION and given.effects is not None:
             return Absent(
                 why=f"no number of masks is enough: among {given.effects} free unit effects chance alone reaches "
-                f"|tau| = {critical_tau(given, MOST):.2f}; prune sites of more units"
+                f"|tau| = {critical_tau(given, most):.2f}; prune sites of more units"
             )
-        return Absent(why=f"more than {MOST:,} masks")
-    low, high = 3, MOST
+        return Absent(
+            why=f"more than {most:,} masks" if most == MOST else f"not even all {most:,} masks of the space show it"
+        )
+    low, high = min(most, 3 if given.effects is None else 2 * given.effects + 2), most
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if power(claim, given, middle, R) >= given.power else (middle + 1, high)
@@ -158,11 +196,11 @@ def _least(claim: Claim, given: Assumptions, R: int) -> int | Absent:
 def power(claim: Claim, given: Assumptions, n: int, R: int) -> float:
     """The chance that a study of n masks, R repeats each, shows the claim."""
     tau = seen_tau(given.tau, given.reliability, R)
-    deviation = tau_deviation(tau, n)
+    deviation = max(1e-12, tau_deviation(tau, n) * _left(given, n))
     if claim is Claim.RELATION:
         critical = critical_tau(given, n)
         return float(norm.cdf((abs(tau) - critical) / deviation) + norm.cdf((-abs(tau) - critical) / deviation))
-    z = norm.ppf(1 - given.alpha)
+    z = norm.ppf(1 - given.alpha / given.cells)
     within = norm.cdf((given.margin - tau) / deviation - z) + norm.cdf((given.margin + tau) / deviation - z) - 1
     return float(max(0.0, within))
 
@@ -172,7 +210,13 @@ def critical_tau(given: Assumptions, n: int) -> float:
     what n masks leave open and what unit effects align by chance.
     """
     aligned = 0.0 if given.effects is None else given.x_share * given.y_share / given.effects
-    return float(norm.ppf(1 - given.alpha / 2) * sqrt(tau_deviation(0.0, n) ** 2 + (2 / pi) ** 2 * aligned))
+    drawn = tau_deviation(0.0, n) * _left(given, n)
+    return float(norm.ppf(1 - given.alpha / given.cells / 2) * sqrt(drawn**2 + (2 / pi) ** 2 * aligned))
+
+
+def _left(given: Assumptions, n: int) -> float:
+    """What drawing adds where the space is finite: nothing once all its masks are there."""
+    return 1.0 if given.space is None else sqrt(max(0.0, 1 - n / given.space))
 
 
 def seen_tau(tau: float, reliability: float, R: int) -> float:

@@ -63,7 +63,8 @@ class OnOthers:
     `tau` is what Kendall's tau will be there, with its `interval`; `zero_p` tests that it is none, `equivalence_p` that
     |tau| is the margin or more. `ceiling` is the tau with the results at hand of one who knows what each mask reaches there,
     whatever the retraining; `relative_tau` is agreement over it, absent where it may be nothing.
-    `mask_error` is the standard error of a mask's result less the oracle mask's, from images and retraining, as measured here.
+    `reliability` is that of results on `images` images, as a correlation; `deviation` the standard deviation of tau as measured here, from images
+    and retraining. `mask_error` is the standard error of a mask's result less the oracle mask's, from images and retraining, as measured here.
     """
 
     images: int
@@ -77,6 +78,8 @@ class OnOthers:
     relative_tau: float | Absent
     relative_interval: Interval | Absent
     mask_error: float
+    reliability: float
+    deviation: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -269,7 +272,7 @@ class PredictorScore:
 class CellAnalysis:
     """Everything found about x against y in one group of masks: a cell of a study, or a group of a table's rows.
 
-    `n` masks took part, with `trials` finished trials; `excluded` trials without figures were left out.
+    `n` masks of a `space` of so many took part, with `trials` finished trials; `excluded` trials without figures were left out.
     `predictors` ranks every predictor asked about, x among them.
     """
 
@@ -280,6 +283,7 @@ class CellAnalysis:
     y_better: Better
     target: Target
     n: int
+    space: int | Absent
     trials: int
     excluded: int
     verdict: Verdict
@@ -346,7 +350,7 @@ class CellAnalysis:
         return next(p.agreement for p in self.predictors if p.x == self.x)
 
     def as_dict(self) -> dict[str, Any]:
-        """All figures but the null's sample, for JSON: `analysis/schema.json` says the type of each.
+        """All figures but the null's sample, for JSON: `docs/analysis.schema.json` says the type of each.
 
         What cannot be had is null; `absent` says why, by the path of the figure (`ceiling`, `choice.tenth_tau`).
         """

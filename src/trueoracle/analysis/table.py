@@ -7,9 +7,10 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from trueoracle.analysis.analyze import Options, analyze_cells
-from trueoracle.analysis.cells import X, Y, trial_masks
+from trueoracle.analysis.cells import ALL_SEARCHED, X, Y, random_sample, trial_masks
 from trueoracle.analysis.masks import CellMasks
 from trueoracle.analysis.metric import Better
+from trueoracle.analysis.reading import check_distinct
 from trueoracle.analysis.result import CellAnalysis
 from trueoracle.words.errors import TableError, unknown
 from trueoracle.words.progress import Progress
@@ -58,13 +59,36 @@ def table_masks(
     for column in filter(None, (*xs, y, group, *(better or {}))):
         if column not in table.columns:
             raise TableError(unknown("column", column, map(str, table.columns)))
+    check_distinct([*map(str, table.columns)], "the table")
     for column in (*xs, y):
-        if not is_numeric_dtype(table[column]):
-            raise TableError(f"column `{column}` must hold numbers, but holds {table[column].dtype}")
+        _check_numbers(column, table[column])
+    if group is not None and table[group].isna().any():
+        rows = _rows(table[group].isna())
+        raise TableError(f"column `{group}` is empty in {rows}: name their group, or leave them out of the table")
     if group is None and set(table.columns) >= _TRIAL_COLUMNS:
         return trial_masks(table, xs, y, better=better)
     groups = [("", table)] if group is None else [(str(key), rows) for key, rows in table.groupby(group, sort=False)]
-    return [_masks(key, rows, xs, y, better or {}) for key, rows in groups]
+    drawn = [(key, *random_sample(rows)) for key, rows in groups]
+    if not any(len(rows) for _, rows, _ in drawn):
+        raise TableError(ALL_SEARCHED)
+    return [
+        replace(_masks(key, rows, xs, y, better or {}), searched=searched) for key, rows, searched in drawn if len(rows)
+    ]
+
+
+def _check_numbers(name: str, column: pd.Series) -> None:
+    """`TableError` names the first entry that is no number, and its row below the header, from 1."""
+    if is_numeric_dtype(column):
+        return
+    wrong = pd.to_numeric(column, errors="coerce").isna() & column.notna()
+    found = f"{_rows(wrong)} holds `{column[wrong].iloc[0]}`" if wrong.any() else f"holds {column.dtype}"
+    raise TableError(f"column `{name}` must hold numbers, but {found}")
+
+
+def _rows(which: pd.Series) -> str:
+    """`row 3`, or `row 3 (and 2 others)`."""
+    first, others = int(which.to_numpy().argmax()) + 1, int(which.sum()) - 1
+    return f"row {first}" + (f" (and {others} other{'s' * (others > 1)})" if others else "")
 
 
 def _masks(group: str, rows: pd.DataFrame, xs: Sequence[str], y: str, better: Mapping[str, Better]) -> CellMasks:

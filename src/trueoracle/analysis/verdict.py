@@ -21,7 +21,7 @@ class Verdict(Enum):
     OPPOSITE = "misleads: masks that look better before retraining end worse more often than not"
     NOTHING = "says nothing: whatever relation there is lies below the margin that would matter"
     CANNOT_TELL = "cannot tell: no relation was found, which does not show that there is none"
-    NOISE = "cannot tell: repeats of one mask differ so much that even a perfect predictor would hardly correlate"
+    NOISE = "cannot tell: the noise of images or of retraining is so large that even a perfect predictor would hardly correlate"
 
 
 class Caveat(Enum):
@@ -30,14 +30,21 @@ class Caveat(Enum):
     COLLAPSED = "every pruned network is worse than guessing before retraining: the question was asked among collapsed networks only"
     MOSTLY_COLLAPSED = "most pruned networks are worse than guessing before retraining"
     NAIVE = (
-        "whether unrelated units would show as much is not tested, as the units that masks share are unknown: the p takes "
-        "masks for independent and is too small for any claim beyond this space"
+        "whether unrelated units would show as much could not be tested: the p takes masks for independent and is too small "
+        "for any claim beyond them"
     )
     THESE_IMAGES = "the noise of the test images is unknown: every figure speaks of these images only"
+    MODELLED = (
+        "the masks were drawn and what relabelled ones lose was not to be had: whether unrelated units would show as much rests on a "
+        "model of single units, whose p is too small where pairs of units interact"
+    )
     ONE_REPEAT = (
         "one result a mask is known: how high a correlation could be at all, given the noise of retraining, is unknown"
     )
     LEFT_OUT = "some trials were left out: they diverged or failed"
+    SEARCHED = (
+        "masks that a search found were left out: they are no random sample of the space (the trial table has them)"
+    )
 
 
 STRONG = 0.5

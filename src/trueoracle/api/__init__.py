@@ -8,11 +8,13 @@ if TYPE_CHECKING:
     from trueoracle.api.claims import plan_claim
     from trueoracle.api.environment import default_data_dir, doctor, find_device, threads_or_all
     from trueoracle.api.networks import ask_oracle, pruned_losses, search_masks, sites
+    from trueoracle.api.relabelled import RelabelledLosses
     from trueoracle.api.study import Study, studies
     from trueoracle.api.tables import ANALYSIS_ENDINGS, check_table_path, write_analyses, write_table
 
 __all__ = [
     "ANALYSIS_ENDINGS",
+    "RelabelledLosses",
     "Study",
     "ask_oracle",
     "check_table_path",

@@ -1,6 +1,7 @@
 """What it takes to show a claim: from a pilot study, or from assumptions."""
 
 from collections.abc import Sequence
+from math import comb, prod
 
 from trueoracle import analysis
 from trueoracle.store import DEFAULT_URL, Store
@@ -16,6 +17,7 @@ def plan_claim(
     reliability: float | None = None,
     units: Sequence[int] = (),
     trial_seconds: float | None = None,
+    cells: int | None = None,
     margin: float = 0.1,
     alpha: float = 0.05,
     power: float = 0.8,
@@ -23,7 +25,8 @@ def plan_claim(
 ) -> "list[tuple[str, analysis.Need]]":
     """(cell, what the claim takes) for each cell of the pilot, or for assumed noise, and each number of repeats.
 
-    What is given (`reliability` of one repeat, `units` of each site, core-`trial_seconds`) outranks the pilot.
+    What is given (`reliability` of one repeat, `units` of each site, core-`trial_seconds`, the number of `cells` whose tests are
+    corrected together) outranks the pilot.
     """
     if tau is None:
         tau = 0.2 if claim is analysis.Claim.RELATION else 0.0
@@ -32,14 +35,25 @@ def plan_claim(
     if pilot is None:
         if reliability is None:
             raise SpecError("name a pilot study, or give `--reliability`, the correlation of two repeats over masks")
-        assumed = analysis.Assumptions(tau=tau, reliability=reliability, effects=effects, **given)
+        assumed = analysis.Assumptions(
+            tau=tau,
+            reliability=reliability,
+            effects=effects,
+            space=prod(comb(size, size // 2) for size in units) if units else None,
+            cells=1 if cells is None else cells,
+            margin=margin,
+            alpha=alpha,
+            power=power,
+        )
         seconds = analysis.Absent(why="give `--trial-seconds`") if trial_seconds is None else trial_seconds
         return [("", need) for need in analysis.needs(claim, assumed, repeats, seconds)]
     opened = Store(store)
     rates = analysis.trial_seconds(opened, pilot)
     found = []
-    for cell in analysis.analyze_study(opened, pilot):
-        assumed = analysis.from_pilot(cell, tau, reliability=reliability, effects=effects, **given)
+    analyses = analysis.analyze_study(opened, pilot)
+    for cell in analyses:
+        together = len(analyses) if cells is None else cells
+        assumed = analysis.from_pilot(cell, tau, reliability=reliability, effects=effects, cells=together, **given)
         seconds = rates[cell.group] if trial_seconds is None else trial_seconds
         found += [(cell.group, need) for need in analysis.needs(claim, assumed, repeats, seconds)]
     return found

@@ -1,7 +1,6 @@
 """Networks from Python: what can be pruned of one, and the pruned train loss of its masks."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,9 @@ def sites(
     """The sites of a network: a row each, in the order of its modules.
 
     Columns `site, kind, units`; `parameters_per_unit` and `operations_per_unit`, what the whole network saves by losing
-    one unit (operations are multiply-accumulates for one image); `coupled`, the other layers that shrink with it.
+    one unit (operations are multiply-accumulates for one image); `coupled`, the other layers that shrink with it;
+    `normalised_by`, what computes one number of several units (a layer normalisation its mean), so that without some of
+    them the others are normalised anew: everything else is as if the units that went were silent.
     `model` is a name as in a study, or a module. The images are those of the dataset `data`, or of `shape`; without
     either, the ones that a built-in network is known for.
     """
@@ -52,9 +53,11 @@ def sites(
     rows = []
     with (progress or Bars()).task("what a unit costs", len(found), "sites") as advance:
         for site, saved in unit_costs(net, found, shape):
-            rows.append((site.name, site.kind.value, site.units, saved.parameters, saved.macs, list(site.coupled)))
+            normalised_by = list(dict.fromkeys(map(str, site.normalised_by)))
+            names = (list(site.coupled), normalised_by)
+            rows.append((site.name, site.kind.value, site.units, saved.parameters, saved.macs, *names))
             advance(1)
-    columns = ["site", "kind", "units", "parameters_per_unit", "operations_per_unit", "coupled"]
+    columns = ["site", "kind", "units", "parameters_per_unit", "operations_per_unit", "coupled", "normalised_by"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -81,12 +84,12 @@ def _network(model: "str | nn.Module", weights: str | Path | None, shape: "Shape
 
     `as_it_is` says that without `weights` those that it comes with must be trained on these classes.
     """
-    from trueoracle.nets import build, check_forward, load_weights
+    from trueoracle.nets import build, check_forward, copied, load_weights
 
     if isinstance(model, str):
         net = build(model, shape, trained=as_it_is and weights is None)
     else:
-        net = deepcopy(model).eval()
+        net = copied(model)
         check_forward(net, shape, _name_of(model))
     if weights is not None:
         load_weights(net, Path(weights))

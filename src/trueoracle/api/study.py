@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from trueoracle.analysis import CellAnalysis, Options, PooledCell
+    from trueoracle.analysis import CellAnalysis, LossFunction, Options, PooledCell
     from trueoracle.data import Dataset
     from trueoracle.select import Exported
     from trueoracle.store import Answers, Status
@@ -184,6 +185,9 @@ class Study:
         options: "Options | None" = None,
     ) -> "list[CellAnalysis]":
         """The analysis of `x` before with `y` after retraining, one a cell; of several `x` the first is judged."""
+        options = options or analysis.Options()
+        if options.losses is None:
+            options = replace(options, losses=self._relabelled())
         return analysis.analyze_study(self._store, self.plan.digest, x, y, options)
 
     def pooled(self, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> "list[PooledCell]":
@@ -194,13 +198,15 @@ class Study:
         """Write the report, one HTML file: the predictor `x` judged against `y`, all others ranked."""
         from trueoracle.report import write_report
 
-        write_report(self._store, self.plan.digest, Path(path), x, y, progress=self._progress)
+        write_report(self._store, self.plan.digest, Path(path), x, y, self._options(), progress=self._progress)
 
     def figures(self, folder: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[Path]:
         """Write the figures for a manuscript, each as PDF and SVG; the paths written."""
         from trueoracle.report import write_figures
 
-        return write_figures(self._store, self.plan.digest, Path(folder), x, y, progress=self._progress)
+        return write_figures(
+            self._store, self.plan.digest, Path(folder), x, y, self._options(), progress=self._progress
+        )
 
     def export(
         self,
@@ -245,6 +251,14 @@ class Study:
             self.spec.data, self._data_dir, find_device(self._device), self._progress, drawn=drawn_questions(self.spec)
         )
         return study_data(self.plan, whole)
+
+    def _options(self) -> "Options":
+        return analysis.Options(losses=self._relabelled())
+
+    def _relabelled(self) -> "LossFunction":
+        from trueoracle.api.relabelled import RelabelledLosses
+
+        return RelabelledLosses(self._store, self.plan.digest, self._data_dir, self._threads, self._progress)
 
     @property
     def _store(self) -> Store:

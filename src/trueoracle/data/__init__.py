@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trueoracle.data.source import RawData, RawSplit, Source
     from trueoracle.data.split import Dataset, Split
     from trueoracle.data.stored import StoredSplit, images_of
-    from trueoracle.data.subset import subset
+    from trueoracle.data.subset import held_out, subset
 
 __all__ = [
     "DATASETS",
@@ -35,6 +35,7 @@ __all__ = [
     "StoredSplit",
     "dataset_shape",
     "find_dataset",
+    "held_out",
     "images_of",
     "load_dataset",
     "subset",

@@ -37,7 +37,7 @@ _AT_ONCE, _GROUPS = 64, 16  # pictures that a thread decodes in one go; groups t
 def cached(
     key: str, pixels: Pixels, splits: dict[str, Pictures], classes: int, progress: Progress, what: str
 ) -> RawData:
-    """The data kept under `key`, else decoded from `splits` (train and test) and kept for the next time.
+    """The data kept under `key`, else decoded from `splits` (train, test, for some sets validation) and kept for the next time.
 
     A folder that was damaged is made anew. `DataError` where a picture cannot be read or its class is none of
     `classes`, or where the cache cannot be written; nothing is kept then.
@@ -59,6 +59,7 @@ def _read(folder: Path, pixels: Pixels) -> RawData:
         train=_mapped(folder / "train", facts["train"], pixels),
         test=_mapped(folder / "test", facts["test"], pixels),
         fingerprint=facts["fingerprint"],
+        validation=_mapped(folder / "validation", facts["validation"], pixels) if "validation" in facts else None,
         normalisation=Normalisation(**{key: tuple(value) for key, value in facts["normalisation"].items()}),
     )
 

@@ -33,7 +33,7 @@ def load_dataset(
 ) -> Dataset:
     """The dataset called `name`, from `data_dir` (or its own source) onto `device`; `DataError` if it is not to be had.
 
-    Images of the network's size lie on the device whole and normalised, if both splits take `largest` bytes at most
+    Images of the network's size lie on the device whole and normalised, if all splits take `largest` bytes at most
     (by default `room` of the device). Others stay bytes, on the device if those take no more than that, else on disk.
     Questions (`qa:...`) are read as `drawn` says.
     """
@@ -46,12 +46,15 @@ def load_dataset(
     if min(normalisation.deviation) <= 0:
         raise DataError(f"all pixels of a channel of the train images of `{name}` are alike: there is nothing to see")
     largest = room(device) if largest is None else largest
-    train, test = (_split(split, raw, source.shape, normalisation, device, largest) for split in (raw.train, raw.test))
+    splits = {
+        name: _split(split, raw, source.shape, normalisation, device, largest) for name, split in raw.splits().items()
+    }
     return Dataset(
         name=name,
         shape=source.shape,
-        train=train,
-        test=test,
+        train=splits["train"],
+        test=splits["test"],
+        validation=splits.get("validation"),
         fingerprint=raw.fingerprint or _fingerprint(raw),
         normalisation=normalisation,
     )
@@ -71,11 +74,11 @@ def _split(
 ) -> Split | StoredSplit:
     pixels, labels_N = split.images_NCHW, split.labels_N.to(device)
     size = (shape.height, shape.width)
-    bytes_of_both = raw.train.images_NCHW.numel() + raw.test.images_NCHW.numel()
-    if pixels.shape[2:] == size and bytes_of_both * torch.float32.itemsize <= largest:
+    bytes_of_all = sum(one.images_NCHW.numel() for one in raw.splits().values())
+    if pixels.shape[2:] == size and bytes_of_all * torch.float32.itemsize <= largest:
         images_NCHW = normalisation(pixels.to(device, torch.float32).div_(255))
         return Split(images_NCHW=images_NCHW, labels_N=labels_N)
-    if bytes_of_both <= largest:
+    if bytes_of_all <= largest:
         pixels = pixels.to(device, copy=True)
     return StoredSplit(
         pixels_NCHW=pixels,
@@ -88,7 +91,7 @@ def _split(
 
 def _check(raw: RawData, shape: InputShape, name: str) -> None:
     """`DataError` where a source brings something else than it says."""
-    for split, data in (("train", raw.train), ("test", raw.test)):
+    for split, data in raw.splits().items():
         images, labels = data.images_NCHW, data.labels_N
         where = f"the {split} split of `{name}`"
         if images.dtype is not torch.uint8 or images.ndim != 4 or images.shape[1] != shape.channels:
@@ -120,7 +123,7 @@ def _normalisation(raw: RawData) -> Normalisation:
 def _fingerprint(raw: RawData) -> str:
     """The SHA-256 of pixels and labels, as the cache of decoded images computes it."""
     digest = sha256()
-    for split in (raw.train, raw.test):
+    for split in raw.splits().values():
         digest.update(split.images_NCHW.contiguous().numpy().tobytes())
         digest.update(split.labels_N.contiguous().numpy().tobytes())
     return digest.hexdigest()

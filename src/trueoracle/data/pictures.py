@@ -55,6 +55,8 @@ class Pixels:
         if self.channels == 1 and not is_grey(image):
             raise DataError(f"{picture.where} has colours, but this is a set of grey images")
         try:
+            if image.mode == "P" and "transparency" in image.info:
+                image = image.convert("RGBA")  # else PIL warns; what is transparent keeps its colour
             image = self._scaled(image.convert("L" if self.channels == 1 else "RGB"))
         except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for a picture that breaks off
             raise _unreadable(picture, error) from error

@@ -24,7 +24,7 @@ class RawSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class RawData:
-    """The two splits of a dataset as its authors cut them.
+    """The splits of a dataset as its authors cut them; few have a third, for validation.
 
     `fingerprint` and `normalisation` (of the train pixels) are there where they were found already.
     """
@@ -33,6 +33,12 @@ class RawData:
     test: RawSplit
     fingerprint: str | None = None
     normalisation: Normalisation | None = None
+    validation: RawSplit | None = None
+
+    def splits(self) -> dict[str, RawSplit]:
+        """Those that there are, by name."""
+        known = {"train": self.train, "test": self.test, "validation": self.validation}
+        return {name: split for name, split in known.items() if split is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -248,16 +248,17 @@ class _Stack:
 
     def __init__(self, nets: Sequence[nn.Module]) -> None:
         self._skeleton = deepcopy(nets[0])
+        self._working = _with_exact_norms(deepcopy(nets[0]))
         parameters, buffers = stack_module_state(list(nets))
         self.parameters: Tensors = {name: p.detach().clone().requires_grad_() for name, p in parameters.items()}
         self.buffers: Tensors = {name: b.clone() for name, b in buffers.items()}
 
     def logits(self, images_BCHW: Tensor, *, training: bool) -> Tensor:
         """Logits of every network, (N, B, K); training, the statistics of BatchNorm move on."""
-        self._skeleton.train(training)
+        self._working.train(training)
 
         def forward(parameters: Tensors, buffers: Tensors) -> Tensor:
-            logits: Tensor = functional_call(self._skeleton, (parameters, buffers), (images_BCHW,))
+            logits: Tensor = functional_call(self._working, (parameters, buffers), (images_BCHW,))
             return logits
 
         logits_NBK: Tensor = vmap(forward)(self.parameters, self.buffers)
@@ -268,6 +269,20 @@ class _Stack:
         state = {**self.parameters, **self.buffers}
         net.load_state_dict({name: state[name][index].detach() for name in net.state_dict()})
         return net.eval()
+
+
+def _with_exact_norms(net: nn.Module) -> nn.Module:
+    """`net` itself, whose BatchNorms get float32 at the least: on a GPU those over stacks take no bfloat16 beside
+    statistics in float32.
+    """
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.register_forward_pre_hook(_exactly)
+    return net
+
+
+def _exactly(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(x.to(torch.promote_types(x.dtype, torch.float32)) for x in inputs)
 
 
 class _Graph:

@@ -7,12 +7,12 @@ from trueoracle.words.rooms import on_demand
 if TYPE_CHECKING:
     from trueoracle.nets.cost import Cost, cost, unit_costs
     from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
-    from trueoracle.nets.finding import find_sites
+    from trueoracle.nets.finding import copied, find_sites
     from trueoracle.nets.language import save_language_model
     from trueoracle.nets.models import MODELS, build, check_forward, classes_of, has_weights, usual_shape
     from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
     from trueoracle.nets.removal import l1_kept, remove
-    from trueoracle.nets.silence import silenced
+    from trueoracle.nets.silence import silenced, unnormalised
     from trueoracle.nets.sites import HEADS, Cut, Kind, Normalisation, Role, Site, Sites
     from trueoracle.nets.weighing import unit_weights
     from trueoracle.nets.weights import load_weights, state_bytes, weights_from_bytes
@@ -36,6 +36,7 @@ __all__ = [
     "check_forward",
     "check_removal",
     "classes_of",
+    "copied",
     "cost",
     "evaluate",
     "find_sites",
@@ -50,6 +51,7 @@ __all__ = [
     "state_bytes",
     "unit_costs",
     "unit_weights",
+    "unnormalised",
     "usual_shape",
     "weights_from_bytes",
 ]

@@ -43,9 +43,12 @@ def _cut(owner: nn.Module, name: str, dim: int, channels: list[int], tied: Tied)
 
 
 def _cut_convolution(layer: _ConvNd, role: Role, channels: list[int], tied: Tied) -> None:
-    """Of a convolution in groups, whose units are whole groups, `channels` are outputs; the inputs of the groups go along."""
+    """A convolution in groups follows units that are whole groups: `channels` are outputs, the groups' inputs go along.
+
+    Otherwise its groups go in step: each loses the same places.
+    """
     transposed = isinstance(layer, _ConvTransposeNd)
-    if layer.groups > 1:
+    if layer.groups > 1 and role is Role.FOLLOWER:
         inputs, outputs = layer.in_channels // layer.groups, layer.out_channels // layer.groups
         groups = sorted({channel // outputs for channel in channels})
         width = inputs if transposed else outputs
@@ -54,12 +57,19 @@ def _cut_convolution(layer: _ConvNd, role: Role, channels: list[int], tied: Tied
         layer.groups -= len(groups)
         layer.in_channels, layer.out_channels = layer.groups * inputs, layer.groups * outputs
     elif role is Role.CONSUMER:
-        _cut(layer, "weight", 0 if transposed else 1, channels, tied)
+        places = channels if transposed else _places(channels, layer.in_channels // layer.groups)
+        _cut(layer, "weight", 0 if transposed else 1, places, tied)
         layer.in_channels -= len(channels)
     else:
-        _cut(layer, "weight", 1 if transposed else 0, channels, tied)
+        places = _places(channels, layer.out_channels // layer.groups) if transposed else channels
+        _cut(layer, "weight", 1 if transposed else 0, places, tied)
         _cut(layer, "bias", 0, channels, tied)
         layer.out_channels -= len(channels)
+
+
+def _places(channels: list[int], width: int) -> list[int]:
+    """Where channels lie within their groups."""
+    return sorted({channel % width for channel in channels})
 
 
 def _cut_linear(layer: nn.Module, role: Role, channels: list[int], tied: Tied) -> None:
@@ -73,7 +83,7 @@ def _cut_linear(layer: nn.Module, role: Role, channels: list[int], tied: Tied) -
     setattr(layer, size, getattr(layer, size) - len(channels))
 
 
-def _cut_unit_by_unit(layer: nn.Module, dim: int, channels: list[int], tied: Tied) -> None:
+def _cut_unit_by_unit(layer: Any, dim: int, channels: list[int], tied: Tied) -> None:
     """A normalisation or the like: each channel has a number of its own in every tensor that it has."""
     if isinstance(layer, nn.GroupNorm):
         layer.num_groups -= len(channels) * layer.num_groups // layer.num_channels if layer.num_groups > 1 else 0
@@ -84,6 +94,10 @@ def _cut_unit_by_unit(layer: nn.Module, dim: int, channels: list[int], tied: Tie
         layer.num_channels -= len(channels)
     elif isinstance(layer, _NormBase):
         layer.num_features -= len(channels)
+    elif (
+        isinstance(sizes := getattr(layer, "normalized_shape", None), tuple) and getattr(layer, "weight", None) is None
+    ):
+        layer.normalized_shape = tuple(size - len(channels) * (at == dim) for at, size in enumerate(sizes))
     _describe(layer)
 
 

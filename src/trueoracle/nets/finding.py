@@ -1,53 +1,49 @@
 """All sites of a network."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from copy import deepcopy
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 from trueoracle.nets.blocks import head_sites, neuron_sites
-from trueoracle.nets.proof import proved
+from trueoracle.nets.depth import block_sites
+from trueoracle.nets.outputs import give_logits
+from trueoracle.nets.probe import logits_of_noise
+from trueoracle.nets.proof import Trial, proved
 from trueoracle.nets.sites import Site, Sites
 from trueoracle.nets.text import decoder
-from trueoracle.nets.tracing import traced_sites
+from trueoracle.nets.tracing import Tracing
 from trueoracle.words.errors import ModelError
 from trueoracle.words.shape import InputShape, Shape, TextShape
 
 
 def find_sites(net: nn.Module, shape: Shape) -> Sites:
-    """The sites of `net`: heads by the names of their projections, filters and neurons by tracing an image of `shape`.
+    """The sites of `net`: heads by the names of their projections, blocks by trial, filters and neurons by tracing an image.
 
     In language models nothing is traced: the neurons are those of the MLPs that are known by the names of their layers,
     and what lies outside of the decoder, as eyes do, is no site. Raises `ModelError` where `net` cannot be traced or
     has no site.
     """
-    check_plain(net)
-    with _in_eval_mode(net):
-        sites = _language_sites(net) if isinstance(shape, TextShape) else _image_sites(net, shape)
-        passed = proved(net, sites, shape) if sites else sites
+    net = copied(net)  # of its own: a network may be at work in another thread
+    if isinstance(shape, InputShape) and not isinstance(_answer(net, shape), Tensor):
+        give_logits(net, shape, type(net).__name__)
+    passed = _text_sites(net, shape) if isinstance(shape, TextShape) else _image_sites(net, shape)
     return _in_order(net, passed, passed.refused)
 
 
-def _image_sites(net: nn.Module, shape: InputShape) -> Sites:
-    heads = head_sites(net)
-    others = traced_sites(net, shape, heads)
-    return Sites({**heads, **others}, {**heads.refused, **others.refused})
-
-
-@contextmanager
-def _in_eval_mode(net: nn.Module) -> Iterator[None]:
-    training = [module for module in net.modules() if module.training]
-    net.eval()
+@torch.no_grad()
+def _answer(net: nn.Module, shape: InputShape) -> object:
+    """What it returns; `ModelError` where it takes no images of this shape."""
     try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+        return logits_of_noise(net, shape, 1)
+    except Exception as error:  # whatever a user's forward pass raises
+        raise ModelError(f"{type(net).__name__} cannot take {shape}: {type(error).__name__}: {error}") from error
 
 
-def check_plain(net: nn.Module) -> None:
-    """`ModelError` where weights are computed in front of each forward pass, for then they cannot be cut."""
+def copied(net: nn.Module) -> nn.Module:
+    """A copy in eval mode; `ModelError` where weights are computed anew in front of each forward pass, which no cut survives."""
     for name, module in net.named_modules():
         for hook in module._forward_pre_hooks.values():
             if isinstance(hook, BasePruningMethod):
@@ -55,9 +51,46 @@ def check_plain(net: nn.Module) -> None:
                     f"`{name}` is masked by torch.nn.utils.prune: make its mask permanent first, by "
                     f"torch.nn.utils.prune.remove(module, '{hook._tensor_name}')"
                 )
+    try:
+        return deepcopy(net).eval()
+    except Exception as error:  # whatever a user's module raises, or PyTorch for weights that are computed from others
+        raise ModelError(
+            f"{type(net).__name__} cannot be copied: {str(error).splitlines()[0]} (weights that are computed from others, "
+            "as by torch.nn.utils.weight_norm, must be made permanent first)"
+        ) from error
 
 
-def _language_sites(net: nn.Module) -> Sites:
+def _image_sites(net: nn.Module, shape: InputShape) -> Sites:
+    """The sites that pass, of the way to cut in which most do."""
+    heads = _with_blocks(head_sites(net), net, shape)
+    tracing = Tracing(net, shape, heads)
+    first = _all(heads, tracing.sites())
+    if not first:
+        return first
+    trial = Trial(net, shape)
+    best = proved(trial, first)
+    for others in tracing.alternatives(best):
+        tried = proved(trial, _all(heads, others))
+        best = tried if len(tried) > len(best) else best
+    return best
+
+
+def _all(heads: Sites, others: Sites) -> Sites:
+    return Sites({**heads, **others}, {**heads.refused, **others.refused})
+
+
+def _with_blocks(sites: Sites, net: nn.Module, shape: Shape, inside: str = "") -> Sites:
+    blocks = {site.name: site for site in block_sites(net, shape) if site.name.startswith(inside)}
+    return Sites({**sites, **blocks}, sites.refused)
+
+
+def _text_sites(net: nn.Module, shape: TextShape) -> Sites:
+    sites = _with_blocks(language_sites(net), net, shape, decoder(net))
+    return proved(Trial(net, shape), sites) if sites else sites
+
+
+def language_sites(net: nn.Module) -> Sites:
+    """What the names of a language model's layers say that its sites are, those of a single unit among them; unproved."""
     heads = head_sites(net)
     every = {**heads, **neuron_sites(net)}
     inside = decoder(net)
@@ -67,8 +100,10 @@ def _language_sites(net: nn.Module) -> Sites:
 
 
 def _in_order(net: nn.Module, found: Mapping[str, Site], refused: Mapping[str, str]) -> Sites:
-    """In the order of the network's modules."""
+    """In the order of the network's modules, and of their bare parameters."""
     if not found:
         reasons = (f": of `{layer}`, {reason}" for layer, reason in refused.items())
         raise ModelError(f"{type(net).__name__} has no site{next(reasons, ', for it has no layers that are known')}")
-    return Sites({name: found[name] for name, _ in net.named_modules() if name in found}, refused)
+    place = {name: at for at, (name, _) in enumerate(net.named_modules())}
+    order = sorted(found, key=lambda name: place.get(name, place.get(name.rpartition(".")[0], 0)))
+    return Sites({name: found[name] for name in order}, refused)

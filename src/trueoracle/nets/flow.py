@@ -7,7 +7,7 @@ come in and make new ones.
 Letters: B examples, C channels, I inputs and O outputs of a layer, T tokens.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -26,9 +26,11 @@ _MOST_PLACES = 1 << 20  # of a bare parameter: larger ones are no numbers a chan
 class Flow:
     """The channels of all tensors of one forward pass of `net`, and the ties that it shows."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, in_step: Collection[str] = ()) -> None:
         self.ties = Ties()
+        self.in_step = in_step
         self._net = net
+        self._modules: dict[str, nn.Module] = dict(net.named_modules())
         self._of: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._paths: list[str] = [""]
         self._owners: dict[int, tuple[str, str]] = {}
@@ -62,7 +64,7 @@ class Flow:
         owner = self._owners.get(id(tensor))
         if owner is None or not tensor.is_floating_point() or tensor.numel() > _MOST_PLACES or not tensor.ndim:
             return None
-        module = self._net.get_submodule(owner[0])
+        module = self._modules[owner[0]]
         if isinstance(module, _ConvNd | nn.Linear) and owner[1].endswith("weight"):
             return None
         places = self.ties.side(Side(owner[1], Role.FOLLOWER, bare=True), tensor.numel())
@@ -85,7 +87,7 @@ class Flow:
     @property
     def module(self) -> nn.Module:
         """The module whose forward pass runs."""
-        return self._net.get_submodule(self.path)
+        return self._modules[self.path]
 
     def here(self, operation: str) -> str:
         """What a user would call an operation."""
@@ -98,6 +100,22 @@ class Flow:
             return False
         own.copy_(numbers.expand(own.shape))
         return True
+
+    def parameter(self, weight: object) -> str | None:
+        """The name of a parameter or buffer."""
+        return self._owners.get(id(weight), (None, None))[1]
+
+    def is_known_layer(self, weight: str) -> bool:
+        """Whether a parameter is the weight of a layer that is cut as a whole."""
+        owner, _, name = weight.rpartition(".")
+        module = self._modules.get(owner)
+        return name == "weight" and (isinstance(module, _ConvNd | nn.Linear) or type(module).__name__ == "Conv1D")
+
+    def shared(self) -> Iterator[tuple[str, str]]:
+        """Layers whose weight is another's, by name, with that other."""
+        for name, weight in self._net.named_parameters(remove_duplicate=False):
+            if (first := self._owners[id(weight)][1]) != name and self.is_known_layer(name):
+                yield name.rpartition(".")[0], first.rpartition(".")[0]
 
     def layer(self, *weights: object) -> str | None:
         """The name of the module that one of these tensors is a parameter or buffer of."""
@@ -113,7 +131,7 @@ class Flow:
 
     def meet(self, tensors: list[Tensor], shape: torch.Size, operation: str) -> Tensor | None:
         """Numbers that are computed element by element: channels that meet are tied."""
-        parts = [(tensor.shape, self.resolved(tensor)) for tensor in tensors]
+        parts = [(_laid_out(tensor), self.resolved(tensor)) for tensor in tensors]
         labelled = [(size, numbers) for size, numbers in parts if numbers is not None]
         if not labelled or not shape.numel():
             return None
@@ -180,10 +198,22 @@ class Flow:
         if numbers is None:
             return None
         dims = [dim % tensor.ndim for dim in dims]
-        if set(varying(numbers)) & set(dims):
+        inside, outside = set(varying(numbers)) & set(dims), set(varying(numbers)) - set(dims)
+        if inside and outside and self._is_split(numbers):
+            # Each group of channels gives a number of its own, so it stays or goes as a whole.
+            for dim in inside:
+                one, other = narrowed(numbers.narrow(dim, 0, 1).expand(numbers.shape), numbers)
+                self.ties.tie(one.numpy(), other.numpy())
+            return self._resolved(numbers)
+        if inside:
             self.ties.normalised.append((present(numbers), Normalisation(self.path, operation, tuple(sorted(dims)))))
             return None
         return numbers
+
+    def _is_split(self, numbers: Tensor) -> bool:
+        """Whether it is a view that lays channels out in rows and columns, as `Ties.splits` knows them."""
+        laid = self.ties.roots(narrowed(numbers)[0].squeeze().numpy())
+        return any(np.array_equal(self.ties.roots(split), laid) for split in self.ties.splits)
 
     def over_pixels(self, tensor: Tensor, pixels: int, operation: str) -> Tensor | None:
         """The channels of an operation on the last `pixels` dimensions, each of size 1."""
@@ -243,6 +273,12 @@ def compact(numbers: Tensor) -> Tensor:
     for dim in set(range(numbers.ndim)) - set(changing):
         numbers = numbers.narrow(dim, 0, min(1, numbers.shape[dim]))
     return numbers.contiguous().expand(shape) if numbers.numel() else numbers.expand(shape)
+
+
+def _laid_out(tensor: Tensor) -> torch.Size:
+    """Its sizes, 1 where it only repeats itself, as what was expanded."""
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    return torch.Size(1 if stride == 0 else size for size, stride in pairs)
 
 
 def _sizes(shape: torch.Size, dims: int) -> list[int]:

@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from trueoracle.nets.finding import find_sites
+from trueoracle.nets.finding import language_sites
 from trueoracle.nets.hub import check_weights, read, read_weights
 from trueoracle.nets.llava_mini import llava_mini_config
 from trueoracle.nets.removal import remove
-from trueoracle.nets.sites import HEADS, Site, Sites
+from trueoracle.nets.sites import HEADS, Kind, Site, Sites
 from trueoracle.nets.weights import state_bytes, weights_from_bytes
 from trueoracle.words.errors import ModelError
 from trueoracle.words.mask import Mask, SiteMask
-from trueoracle.words.shape import TextShape
 
 _SEES = "llava"
 # Where a configuration has no word for layers of several sizes, it says under this key how many units each site has.
@@ -61,7 +60,7 @@ def save_language_model(net: nn.Module, folder: Path) -> None:
     Where all layers are left with as many neurons and heads, the configuration says so and `transformers` reads the
     folder too. Otherwise it has no words for it, and the folder is for trueoracle alone.
     """
-    sites = find_sites(net, TextShape())
+    sites = language_sites(net)
     config = _even_config(net, sites)
     if config is not None:
         saved = copy(net)
@@ -79,7 +78,7 @@ def _even_config(net: nn.Module, sites: Sites) -> Any | None:
     """A configuration from which a model of exactly these shapes is made, or None if there is none."""
     config: Any = deepcopy(net.config)
     text = config.get_text_config()
-    neurons = {site.units for site in sites.values() if site.kind not in HEADS}
+    neurons = {site.units for site in sites.values() if site.kind is Kind.NEURON}
     heads = {_heads(net, site) for site in sites.values() if site.kind in HEADS}
     if len(neurons) > 1 or len(heads) > 1:
         return None
@@ -107,7 +106,7 @@ def _heads(net: nn.Module, site: Site) -> tuple[int, int]:
 
 def _resized(net: nn.Module, source: str) -> nn.Module:
     """`net`, made from a configuration that says how many units each site has, in those sizes and with its weights."""
-    sites = find_sites(net, TextShape())
+    sites = language_sites(net)
     units: dict[str, int] = getattr(net.config, _UNITS)
     parts = tuple(
         SiteMask(site=name, units=sites.named(name).units, kept=tuple(range(kept))) for name, kept in units.items()

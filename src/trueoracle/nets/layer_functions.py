@@ -51,35 +51,41 @@ class LayerFunctions(TorchFunctionMode):
             _product(self.flow, result, args)
         else:
             rule, words = _RULES[name]
-            rule(self.flow, result, dict(zip(words, args, strict=False)) | kwargs)
+            given = {"transposed": "transpose" in name, **dict(zip(words, args, strict=False)), **kwargs}
+            rule(self.flow, result, given)
         return result
 
 
 def _linear(flow: Flow, result: Tensor, given: Given) -> None:
     x, weight = given["input"], given["weight"]
-    if (layer := _layer_of(flow, x, weight)) is not None:
-        flow.through(x, -1, Side(layer, Role.CONSUMER))
-        _make(flow, result, -1, layer)
+    if (sides := _sides(flow, x, weight, (1, 0))) is not None:
+        flow.through(x, -1, sides[0])
+        _make(flow, result, -1, sides[1], given.get("bias"))
 
 
 def _product(flow: Flow, result: Tensor, operands: tuple[Tensor, ...]) -> None:
     """A product with a matrix that is a parameter, as in GPT-2's linear layer, whose weight is (inputs, outputs)."""
-    layer = flow.layer(operands[-1])
-    assert layer is not None
-    flow.through(operands[-2], -1, Side(layer, Role.CONSUMER))
-    _make(flow, result, -1, layer)
+    x, weight = operands[-2:]
+    if (sides := _sides(flow, x, weight, (0, 1))) is not None:
+        flow.through(x, -1, sides[0])
+        _make(flow, result, -1, sides[1], operands[0] if len(operands) == 3 else None)
 
 
 def _convolution(flow: Flow, result: Tensor, given: Given) -> None:
     x, weight, groups = given["input"], given["weight"], given.get("groups", 1)
-    if (layer := _layer_of(flow, x, weight)) is None:
+    if (sides := _sides(flow, x, weight, (0, 1) if given["transposed"] else (1, 0))) is None:
         return
-    dim = 1 - weight.ndim
-    if groups == 1:
-        flow.through(x, dim, Side(layer, Role.CONSUMER))
-        _make(flow, result, dim, layer)
-    else:
+    dim, layer = 1 - weight.ndim, sides[0].layer
+    if groups > 1 and layer == flow.parameter(weight):
+        flow.hold(x, f"its units are tied to `{layer}`, a parameter that convolves in groups")
+    elif groups > 1 and layer not in flow.in_step:
         _groups_apart(flow, result, x, dim, groups, layer)
+    else:
+        for side, channels in ((sides[0], x.shape[dim]), (sides[1], result.shape[dim])):
+            rows = flow.ties.side(side, channels).reshape(groups, -1)
+            flow.ties.tie(np.broadcast_to(rows[:1], rows.shape), rows)
+        flow.through(x, dim, sides[0])
+        _make(flow, result, dim, sides[1], given.get("bias"))
 
 
 def _groups_apart(flow: Flow, result: Tensor, x: Tensor, dim: int, groups: int, layer: str) -> None:
@@ -166,14 +172,19 @@ def _attention(flow: Flow, result: Tensor, given: Given) -> None:
     flow.put(result, numbers.narrow(-2, 0, 1).expand(result.shape))
 
 
-def _layer_of(flow: Flow, x: Tensor, weight: Tensor) -> str | None:
-    """The layer whose weight it is, or whose own weight it was computed from; without one, nothing there is cut."""
-    if (layer := flow.layer(weight)) is not None:
-        return layer
+def _sides(flow: Flow, x: Tensor, weight: Tensor, dims: tuple[int, int]) -> tuple[Side, Side] | None:
+    """Inputs and outputs of the layer whose weight it is, or whose own weight it was computed from, or of the parameter
+    itself, where no layer holds it that is known, of these `dims`. Without any, nothing there is cut.
+    """
+    if (name := flow.parameter(weight)) is not None:
+        if flow.is_known_layer(name):
+            owner = name.rpartition(".")[0]
+            return Side(owner, Role.CONSUMER), Side(owner, Role.PRODUCER)
+        return Side(name, Role.CONSUMER, dims[0]), Side(name, Role.PRODUCER, dims[1])
     if (layer := flow.of_computed_weight(weight)) is not None:
         if (rows := flow.rows(x, 1 - weight.ndim)) is not None:
             flow.ties.normalised.append((present(rows), Normalisation(layer, "weight")))
-        return layer
+        return Side(layer, Role.CONSUMER), Side(layer, Role.PRODUCER)
     where = f"`{flow.path}`" if flow.path else "the forward pass"
     flow.hold(
         x,
@@ -183,8 +194,16 @@ def _layer_of(flow: Flow, x: Tensor, weight: Tensor) -> str | None:
     return None
 
 
-def _make(flow: Flow, result: Tensor, dim: int, layer: str) -> None:
-    _spread(flow, result, dim, flow.ties.side(Side(layer, Role.PRODUCER), result.shape[dim]))
+def _make(flow: Flow, result: Tensor, dim: int, side: Side, bias: Tensor | None) -> None:
+    """New channels; a bias that is a parameter of its own goes with them."""
+    own = flow.ties.side(side, result.shape[dim])
+    if bias is not None and not flow.is_known_layer(side.layer + ".weight"):
+        places: Tensor | None = flow.of(bias)
+        if places is None:
+            flow.ties.stuck.append((own, f"its bias is computed from other parameters in {flow.here('linear')}"))
+        else:
+            flow.ties.tie(own, places.reshape(-1).numpy())
+    _spread(flow, result, dim, own)
 
 
 def _spread(flow: Flow, result: Tensor, dim: int, numbers: Numbers) -> None:

@@ -20,9 +20,9 @@ _MOVES = {
 }  # fmt: skip
 JOINT = {
     "mean", "sum", "amax", "amin", "var", "std", "var_mean", "std_mean", "norm", "linalg_vector_norm", "max", "min",
-    "prod", "logsumexp", "argmax", "argmin", "_softmax", "_log_softmax", "cumsum", "median", "any", "all", "nansum",
+    "prod", "logsumexp", "argmax", "argmin", "_softmax", "_log_softmax", "median", "any", "all", "nansum",
 }  # fmt: skip
-_SHAPE_KEEPING = {"_softmax", "_log_softmax", "cumsum"}
+_SHAPE_KEEPING = {"_softmax", "_log_softmax"}
 _POINTWISE = {"_prelu_kernel", "hardswish", "log_sigmoid_forward", "rsub", "masked_fill", "softplus"}
 _FACTORIES = {"zeros", "ones", "empty", "full", "new_zeros", "new_ones", "new_empty", "new_full", "empty_strided"}
 
@@ -76,13 +76,42 @@ def _move(flow: Flow, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], 
     first = tree_map_only(Tensor, twin, args[0])
     if name in ("view", "_unsafe_view", "_reshape_alias"):
         flow.put(result, first.reshape(result.shape))
+        _note_split(flow, args[0], result)
         return
     if name == "as_strided":
         flow.hold(args[0], f"{flow.here(name)} mixes its units in a way that is not known")
         return
-    moved = func(first, *args[1:], **kwargs)
+    if "channel_shuffle" in name and (rows := flow.rows(args[0], 1)) is not None:
+        flow.ties.splits.append(rows[0].reshape(args[1], -1).numpy())
+    rest = tree_map_only(Tensor, lambda index: index.cpu(), args[1:])
+    moved = func(first, *rest, **kwargs)
     for value, numbers in zip(tree_leaves(result), tree_leaves(moved), strict=True):
         flow.put(value, numbers)
+    if "split" in name or "chunk" in name:
+        _note_pieces(flow, tree_leaves(result))
+
+
+def _note_split(flow: Flow, source: Tensor, result: Tensor) -> None:
+    before, after = flow.resolved(source), flow.resolved(result)
+    if before is None or after is None or len(varying(before)) != 1 or len(dims := varying(after)) != 2:
+        return
+    for dim in set(range(after.ndim)) - set(dims):
+        after = after.narrow(dim, 0, 1)
+    laid = after.reshape([after.shape[dim] for dim in dims])
+    if bool((laid != 0).all()):
+        flow.ties.splits.append(laid.numpy())
+
+
+def _note_pieces(flow: Flow, pieces: list[Tensor]) -> None:
+    """Pieces of one size must stay of one size."""
+    found = [numbers for piece in pieces if (numbers := flow.resolved(piece)) is not None]
+    dims = [varying(numbers) for numbers in found]
+    if len(found) != len(pieces) or len({(piece.shape, *dim) for piece, dim in zip(pieces, dims, strict=True)}) != 1:
+        return
+    if len(dims[0]) == 1:
+        rows = torch.stack([numbers.movedim(dims[0][0], -1).flatten(0, -2)[0] for numbers in found])
+        if bool((rows != 0).all()):
+            flow.ties.splits.append(rows.numpy())
 
 
 def _write(flow: Flow, args: tuple[Any, ...], _result: Tensor, name: str) -> None:

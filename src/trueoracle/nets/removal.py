@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from trueoracle.nets.cutting import Tied, cut_layer
+from trueoracle.nets.depth import drop_blocks
 from trueoracle.nets.experts import tell_experts
 from trueoracle.nets.fewer_heads import tell_heads
 from trueoracle.nets.sites import HEADS, Kind, Role, Site, Sites
@@ -31,6 +32,9 @@ def remove(net: nn.Module, mask: Mask, sites: Sites, removal: Removal = "aligned
             tell_heads(pruned.get_submodule(site.name), part)
         elif site.kind is Kind.EXPERT:
             tell_experts(pruned.get_submodule(site.name), len(part.kept))
+    for part in mask.sites:  # last, for then the names of other layers change
+        if sites.named(part.site).kind is Kind.BLOCK:
+            drop_blocks(pruned, sites.named(part.site), part)
     return pruned
 
 
@@ -48,9 +52,8 @@ def _lost(net: nn.Module, mask: Mask, sites: Sites, removal: Removal) -> dict[tu
             l1 = l1_kept(net, site, len(part.kept))
             gone_after = tuple(unit for unit in range(part.units) if unit not in l1)
         for cut in site.cuts:
-            side = Role.CONSUMER if cut.role is Role.CONSUMER else Role.PRODUCER
             channels = cut.channels(gone if cut.role is Role.PRODUCER else gone_after)
-            lost.setdefault((cut.layer, side, cut.dim), set()).update(channels)
+            lost.setdefault((cut.layer, cut.role, cut.dim), set()).update(channels)
     return lost
 
 

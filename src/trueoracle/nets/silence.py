@@ -36,8 +36,30 @@ def silenced(net: nn.Module, mask: Mask, sites: Sites) -> Iterator[None]:
             if cut.role is Role.PRODUCER:
                 silent = never if site.kind is Kind.EXPERT else made
                 silent.setdefault(cut.layer, []).extend(cut.channels(part.pruned))
-    with _where(net) as paths, _Silence(net, paths, made, never):
+    with _passed_by(net, mask, sites), _where(net) as paths, _Silence(net, paths, made, never):
         yield
+
+
+@contextmanager
+def _passed_by(net: nn.Module, mask: Mask, sites: Sites) -> Iterator[None]:
+    """While it lasts, a pruned block gives back what it was given."""
+    gone = {
+        sites.named(part.site).blocks[unit]
+        for part in mask.sites
+        if sites.named(part.site).kind is Kind.BLOCK
+        for unit in part.pruned
+    }
+    hooks = [net.get_submodule(name).register_forward_hook(_given_back, with_kwargs=True) for name in gone]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _given_back(_block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    given = args[0] if args else kwargs["hidden_states"]
+    return (given, *output[1:]) if isinstance(output, tuple) else given
 
 
 @contextmanager
@@ -100,8 +122,8 @@ class _Silence(TorchFunctionMode):
             return func(*args, **kwargs)
         dim, weight = _SUMMING[name], args[1] if len(args) > 1 else kwargs["weight"]
         x, *rest = args or (kwargs.pop("input"),)
-        if dim == -1 or not _in_groups(args, kwargs):
-            x = _heard(x, dim)
+        groups = 1 if dim == -1 else args[6] if len(args) > 6 else kwargs.get("groups", 1)
+        x = _heard(x, dim, groups)
         return self._made(func(x, *rest, **kwargs), weight, dim)
 
     def _made(self, result: Tensor, weight: Tensor, dim: int) -> Tensor:
@@ -157,7 +179,9 @@ class _NoMoments(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         name, path = func.overloadpacket.__name__, self.paths[-1]
-        if name in JOINT and Normalisation(path, name, reduced_dims(func, args, kwargs)) in self.left_out:
+        if name in JOINT and args[0].is_floating_point() and {
+            Normalisation(path, name, reduced_dims(func, args, kwargs)), Normalisation(path, "weight")
+        } & self.left_out:  # fmt: skip
             if name in ("_softmax", "_log_softmax"):
                 return args[0].clone()
             return tree_map_only(
@@ -175,14 +199,12 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, dim: int) -> 
     return x
 
 
-def _in_groups(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether it is a convolution in groups, which works on each group by itself; transposed ones have `groups` there too."""
-    return bool((args[6] if len(args) > 6 else kwargs.get("groups", 1)) != 1)
-
-
-def _heard(x: Tensor, dim: int) -> Tensor:
-    """`x` with zeros in those channels that hold a NaN."""
+def _heard(x: Tensor, dim: int, groups: int = 1) -> Tensor:
+    """`x` with zeros in those channels that hold a NaN; where the layer sums in groups, not in groups that are all NaN."""
     silent = x.isnan().movedim(dim, 0).flatten(1).any(1)
+    if groups > 1:
+        in_groups = silent.view(groups, -1)
+        silent = (in_groups & ~in_groups.all(1, keepdim=True)).flatten()
     if not bool(silent.any()):
         return x
     shape = [1] * x.ndim

@@ -3,7 +3,7 @@
 Letters: U units of a site, C channels of a layer that one unit owns.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
@@ -27,6 +27,8 @@ class Kind(StrEnum):
     """The query heads that share one key/value head, with it (grouped-query attention)."""
     EXPERT = "expert"
     """A whole expert of a mixture, with the router's row for it: it is never asked again."""
+    BLOCK = "block"
+    """A whole residual block or layer of a transformer: what is left of it is its shortcut."""
 
 
 HEADS = (Kind.HEAD, Kind.HEAD_GROUP)
@@ -86,11 +88,13 @@ class Site:
     normalised_by: tuple[Normalisation, ...] = ()
     """What computes one number of several units, as a layer normalisation its mean: when some units go, it is computed
     of those that are left. Everything else is as if those that went were silent."""
+    blocks: tuple[str, ...] = ()
+    """Of a site of blocks, the names of the modules that are its units; nothing of them is cut, they go whole."""
 
     @property
     def coupled(self) -> tuple[str, ...]:
-        """The other layers that shrink with it."""
-        return tuple(dict.fromkeys(cut.layer for cut in self.cuts if cut.layer != self.name))
+        """The other layers that shrink with it; of a site of blocks, these."""
+        return self.blocks or tuple(dict.fromkeys(cut.layer for cut in self.cuts if cut.layer != self.name))
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,11 @@ class Sites(Mapping[str, Site]):
 
     def __len__(self) -> int:
         return len(self.found)
+
+    def without(self, names: Collection[str]) -> "Sites":
+        """Those that have nothing to do with these layers."""
+        left = {name: site for name, site in self.found.items() if not {name, *site.coupled} & set(names)}
+        return Sites(left, self.refused)
 
     def named(self, name: str) -> Site:
         """The site of this name; `ModelError` says why there is none."""

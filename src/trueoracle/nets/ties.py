@@ -28,12 +28,14 @@ class Ties:
     """Channels by number, from 1 on; 0 is what belongs to no channel. Tied channels share a root.
 
     `stuck` says of channels why they cannot go; `normalised` what computes one number of several channels, such
-    as the mean of a normalisation, so that it changes when some of them go.
+    as the mean of a normalisation, so that it changes when some of them go. `splits` are channels that a view laid out in
+    rows and columns.
     """
 
     sides: dict[Side, Numbers] = field(default_factory=dict)
     stuck: list[tuple[Numbers, str]] = field(default_factory=list)
     normalised: list[tuple[Numbers, Normalisation]] = field(default_factory=list)
+    splits: list[Numbers] = field(default_factory=list)
     _parents: Numbers = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
     _count: int = 1
 

@@ -4,8 +4,9 @@ Tied channels are a unit. Units that lie in the same layers, as many channels ea
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,17 +24,45 @@ from trueoracle.words.shape import InputShape
 
 _ROUNDS = 8  # of tying halves; a chain of blocks that split their channels needs a few
 
-Signature = tuple[tuple[Side, int], ...]
-"""The sides in which a unit lies, and how many channels of each."""
 
+class Tracing:
+    """What one image of `shape` shows of `net`; `others` are sites of other kinds, whose units are none of these.
 
-def traced_sites(net: nn.Module, shape: InputShape, others: Sites) -> Sites:
-    """The sites that one image of `shape` shows, in the order of `net`'s modules.
-
-    `others` are sites of other kinds, found before; what is tied to the units of one is none of these. Raises
-    `ModelError` where `net` cannot be traced.
+    Raises `ModelError` where `net` cannot be traced. `in_step` are convolutions in groups that lose the same places of
+    each group, where usually whole groups go.
     """
-    ties = _ties(net, shape)
+
+    def __init__(self, net: nn.Module, shape: InputShape, others: Sites, in_step: Collection[str] = ()) -> None:
+        self.net, self.shape, self.others, self.in_step = net, shape, others, in_step
+        self.ties = _ties(net, shape, in_step)
+
+    def sites(self) -> Sites:
+        """The sites, in the order of the network's modules."""
+        return _sites(self.net, self.ties, self.others)
+
+    def alternatives(self, sites: Sites) -> Iterator[Sites]:
+        """Other ways to cut, where layers were refused that a finer look may save: with larger units.
+
+        Where a view lays channels out in rows and columns, one of both counts is usually written into the forward pass.
+        Either all rows then lose the same columns, or whole rows go.
+        """
+        for split in (_in_step, _whole):
+            if (ties := _with_splits(self.ties, sites, split)) is not None:
+                yield _sites(self.net, ties, self.others)
+        held = {cut.layer for site in sites.values() for cut in site.cuts}
+        grouped = [
+            name
+            for name, module in self.net.named_modules()
+            if isinstance(module, _ConvNd) and 1 < module.groups < module.in_channels and name not in held
+        ]
+        if grouped and not self.in_step:
+            tracing = Tracing(self.net, self.shape, self.others, grouped)
+            yield tracing.sites()
+            yield from tracing.alternatives(tracing.sites().without(grouped))
+
+
+def _sites(net: nn.Module, ties: Ties, others: Sites) -> Sites:
+    ties = deepcopy(ties)
     for _ in range(_ROUNDS):
         units = _Units(net, ties, others)
         if not _tie_parts(units, ties):
@@ -41,8 +70,30 @@ def traced_sites(net: nn.Module, shape: InputShape, others: Sites) -> Sites:
     return units.sites()
 
 
-def _ties(net: nn.Module, shape: InputShape) -> Ties:
-    flow = Flow(net)
+def _with_splits(ties: Ties, sites: Sites, split: Callable[[Ties, Numbers], None]) -> Ties | None:
+    """With larger units where a view split the channels of layers that are no site; None where there is no such view."""
+    ties = deepcopy(ties)
+    held = {cut.layer for site in sites.values() for cut in site.cuts if cut.role is Role.PRODUCER}
+    free = [numbers for side, numbers in ties.sides.items() if side.role is Role.PRODUCER and side.layer not in held]
+    if not free:
+        return None
+    refused = set(ties.roots(np.concatenate(free)).tolist())
+    touched = [laid for laid in ties.splits if refused & set(ties.roots(laid).ravel().tolist())]
+    for laid in touched:
+        split(ties, laid)
+    return ties if touched else None
+
+
+def _in_step(ties: Ties, laid: Numbers) -> None:
+    ties.tie(np.broadcast_to(laid[:1], laid.shape), laid)
+
+
+def _whole(ties: Ties, laid: Numbers) -> None:
+    ties.tie(np.broadcast_to(laid[:, :1], laid.shape), laid)
+
+
+def _ties(net: nn.Module, shape: InputShape, in_step: Collection[str]) -> Ties:
+    flow = Flow(net, in_step)
     try:
         with torch.no_grad(), flow.knowing_where(), LayerFunctions(flow), Operations(flow):
             answer = logits_of_noise(net, shape, 1)
@@ -52,6 +103,11 @@ def _ties(net: nn.Module, shape: InputShape) -> Ties:
             f"must map a batch of {shape} to logits, by operations of torch)"
         ) from error
     flow.hold(answer, "its units are the network's outputs")
+    sides = flow.ties.sides
+    for layer, first in flow.shared():
+        sides.update(
+            {replace(side, layer=layer): numbers for side, numbers in list(sides.items()) if side.layer == first}
+        )
     return flow.ties
 
 
@@ -79,6 +135,7 @@ class _Units:
 
     def __init__(self, net: nn.Module, ties: Ties, others: Sites) -> None:
         self.net = net
+        self.modules = dict(net.named_modules())
         self.order = {name: place for place, (name, _) in enumerate(net.named_modules())}
         self.reasons: dict[int, str] = {}
         for numbers, reason in [*_taken(ties, others), *ties.stuck]:
@@ -91,6 +148,7 @@ class _Units:
         self.places = [
             places for side, numbers in ties.sides.items() for places in self._places(side, ties.roots(numbers))
         ]
+        self.held = {places.side: set(places.roots.tolist()) for places in self.places}
         self.signatures = self._signatures()
 
     def _places(self, side: Side, roots: Numbers) -> Iterator[_Places]:
@@ -111,19 +169,21 @@ class _Units:
                 root, f"its units are tied to `{side.layer}`, of whose dimensions no single one is theirs"
             )
 
-    def _signatures(self) -> dict[int, Signature]:
-        counts: dict[int, list[tuple[Side, int]]] = {}
-        for places in self.places:
+    def _signatures(self) -> dict[int, int]:
+        """Of each root a number: the same for units that lie in the same sides, as many channels each."""
+        counts: dict[int, list[int]] = {}
+        for place, places in enumerate(self.places):
             found, many = np.unique(places.roots, return_counts=True)
             for root, count in zip(found.tolist(), many.tolist(), strict=True):
-                counts.setdefault(root, []).append((places.side, count))
-        return {root: tuple(lies) for root, lies in counts.items()}
+                counts.setdefault(root, []).extend((place, count))
+        numbers: dict[tuple[int, ...], int] = {}
+        return {root: numbers.setdefault(tuple(lies), len(numbers)) for root, lies in counts.items()}
 
     def parted(self) -> Iterator[tuple[Side, list[list[int]]]]:
         """The outputs of layers whose units do not all lie alike: the roots, in the order of their channels."""
         for places in self.places:
             if places.side.role is Role.PRODUCER:
-                groups: dict[Signature, list[int]] = {}
+                groups: dict[int, list[int]] = {}
                 for root in dict.fromkeys(places.roots.tolist()):
                     groups.setdefault(self.signatures[root], []).append(root)
                 if len(groups) > 1:
@@ -139,12 +199,14 @@ class _Units:
         refused: dict[str, str] = {}
         parted = {root: side.layer for side, groups in self.parted() for group in groups for root in group}
         of_layer = {places.side.layer: places for places in self.places if places.side.role is Role.PRODUCER}
-        for name, module in self.net.named_modules():
-            if not isinstance(module, _ConvNd | nn.Linear | nn.Embedding) or name in refused:
+        held = {places.side.layer for places in self.places}
+        bare = [name for name in of_layer if name not in self.order]
+        for name in sorted([*self.order, *bare], key=self._place):
+            if name in refused:
                 continue
             if name not in of_layer:
-                if getattr(module, "groups", 1) == 1:
-                    refused[name] = "the forward pass does not lead there"
+                if name not in held and isinstance(self.modules[name], _ConvNd | nn.Linear):
+                    refused[name] = "the forward pass does not lead there, or another layer computes with its weights"
                 continue
             made = self._site(name, of_layer[name].roots, parted)
             if isinstance(made, str):
@@ -162,19 +224,23 @@ class _Units:
             return reason
         if (layer := next((parted[root] for root in units if root in parted), None)) is not None:
             return f"its units are tied to only a part of the outputs of `{layer}`, or to unequal parts of them"
-        if not any(side.role is Role.CONSUMER for side, _ in self.signatures[units[0]]):
+        places = [places for places in self.places if units[0] in self.held[places.side]]
+        if not any(each.side.role is Role.CONSUMER for each in places):
             return "no layer sums over its units: they lead nowhere, or out of PyTorch on the way"
         if len(units) == 1:
             return "all its outputs can only go together"
-        lies = dict.fromkeys(side for side, _ in self.signatures[units[0]])
-        cuts = tuple(_cut(places, units) for places in self.places if places.side in lies)
+        cuts = tuple(_cut(each, units) for each in places)
         return Site(
             name=name,
-            kind=Kind.NEURON if isinstance(self.net.get_submodule(name), nn.Linear) else Kind.FILTER,
+            kind=Kind.FILTER if self._convolves(name) else Kind.NEURON,
             units=len(units),
             cuts=tuple(sorted(cuts, key=lambda cut: (cut.role is Role.CONSUMER, self._place(cut.layer)))),
             normalised_by=tuple(dict.fromkeys(by for root in units for by in self.normalised.get(root, ()))),
         )
+
+    def _convolves(self, name: str) -> bool:
+        layer = self.modules.get(name)
+        return isinstance(layer, _ConvNd) if layer is not None else self.net.get_parameter(name).ndim > 2
 
     def _place(self, layer: str) -> int:
         return self.order.get(layer, self.order.get(layer.rpartition(".")[0], 0))

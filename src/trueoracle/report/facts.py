@@ -163,7 +163,7 @@ def conditions(cell: CellFindings) -> list[Fact]:
     return [
         Fact(
             name="masks",
-            value=f"{record.masks:,} of {number(record.space)}",
+            value=f"{record.masks - cell.masks.searched:,} of {number(record.space)}",
             note="the whole space: the oracle mask is exact" if cell.exact else "drawn at random: the oracle mask is the lowest of these",
         ),
         Fact(name="trials", value=f"{cell.analysis.trials:,} finished", note="; ".join(left_out) or "none left out"),

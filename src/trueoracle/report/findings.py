@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trueoracle.analysis import Absent, CellAnalysis, CellMasks, Options, PooledCell, pool
 from trueoracle.analysis.analyze import analyze_cells
-from trueoracle.analysis.cells import X, Y, study_masks
+from trueoracle.analysis.cells import X, Y, random_sample, study_masks
 from trueoracle.analysis.regret import better_than
 from trueoracle.store import BaseRecord, CellRecord, RunRecord, Status, Store, StudyRecord
 from trueoracle.words.errors import StoreError, TableError
@@ -137,7 +137,7 @@ def find(
     cells = []
     with progress.task("reading learning curves", len(masks), "cells") as advance:
         for cell, analysis in zip(masks, analyses, strict=True):
-            of_cell = trials[trials["cell"] == cell.group]
+            of_cell, _ = random_sample(trials[trials["cell"] == cell.group])
             cells.append(_cell(store, record.digest, spec, begun[cell.group], bases, cell, analysis, of_cell))
             advance(1)
     shown = {cell.record.index for cell in cells}

@@ -3,8 +3,8 @@
 Letters: M masks.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,6 +41,17 @@ class Found:
         """Places of the masks from the lowest loss on; equal ones by rank, those whose loss is no number last."""
         comparable_M = np.nan_to_num(self.loss_M, nan=np.inf)
         return sorted(range(len(self.ranks)), key=lambda place: (comparable_M[place], self.ranks[place]))
+
+    def only(self, places: Sequence[int]) -> "Found":
+        """The same of the masks at these places alone."""
+        chosen = list(places)
+        return replace(
+            self,
+            ranks=tuple(self.ranks[place] for place in chosen),
+            loss_M=self.loss_M[chosen],
+            accuracy_M=self.accuracy_M[chosen],
+            standard_error_M=self.standard_error_M[chosen],
+        )
 
     @property
     def best(self) -> int:

@@ -102,7 +102,7 @@ def stored_subject(
         images_BCHW=data.test.images_NCHW[:_COMPARED].cpu() if isinstance(data.test, Split) else None,
         normalisation=data.normalisation,
         origin=_origin(plan, cell, rank, repeat),
-        figures=_figures(final, len(data.train), len(data.test)),
+        figures=_figures(final, data),
     )
     return subject, final
 
@@ -137,12 +137,20 @@ def _origin(plan: Plan, cell: PlannedCell, rank: int, repeat: int) -> Origin:
     )
 
 
-def _figures(final: Figures, train: int, test: int) -> dict[str, Figure]:
-    return {
+def _figures(final: Figures, data: Dataset) -> dict[str, Figure]:
+    train, test = len(data.train), len(data.test)
+    known = {
         "final_train_loss": Figure(value=final.train_loss, examples=train),
         "final_train_accuracy": share(final.train_accuracy, train),
         "final_test_loss": Figure(value=final.test_loss, examples=test),
         "final_test_accuracy": share(final.test_accuracy, test),
+    }
+    if data.validation is None or final.validation_loss is None or final.validation_accuracy is None:
+        return known
+    validation = len(data.validation)
+    return known | {
+        "final_validation_loss": Figure(value=final.validation_loss, examples=validation),
+        "final_validation_accuracy": share(final.validation_accuracy, validation),
     }
 
 

@@ -66,7 +66,8 @@ class CellRecord:
 class MaskRecord:
     """A mask with its pruned train loss; `scores` holds what each criterion says of it.
 
-    `standard_error` is that of the loss, 0 where it was taken on the whole train split.
+    `standard_error` is that of the loss, 0 where it was taken on the whole train split. `searched` says that a search
+    found the mask, so that it is none of a random sample.
     """
 
     cell: int
@@ -76,6 +77,7 @@ class MaskRecord:
     accuracy: float
     standard_error: float
     scores: dict[str, float]
+    searched: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

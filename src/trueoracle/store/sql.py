@@ -135,6 +135,19 @@ class Store:
             query = select(masks.c.rank, masks.c.loss).where(masks.c.study == study, masks.c.cell == cell)
             return {int(row.rank): row.loss for row in connection.execute(query)}
 
+    def searched(self, study: str, cell: int) -> list[int]:
+        """The ranks, rising, of the masks of a cell that a search found."""
+        with self._transaction() as connection:
+            query = select(masks.c.rank, masks.c.scores).where(masks.c.study == study, masks.c.cell == cell)
+            rows = connection.execute(query.order_by(masks.c.rank))
+            return [int(row.rank) for row in rows if json.loads(row.scores).get(_SEARCHED)]
+
+    def evaluated(self, study: str, cell: int) -> dict[int, tuple[float, float, float]]:
+        """Rank -> pruned train loss, accuracy and standard error, of the masks of a cell evaluated so far, rising."""
+        with self._transaction() as connection:
+            query = select(masks).where(masks.c.study == study, masks.c.cell == cell).order_by(masks.c.rank)
+            return {int(row.rank): (row.loss, row.accuracy, row.standard_error) for row in connection.execute(query)}
+
     def standard_errors(self, study: str, cell: int) -> dict[int, float]:
         """Rank -> standard error of the pruned train loss, of the masks of a cell evaluated so far."""
         with self._transaction() as connection:
@@ -143,10 +156,12 @@ class Store:
 
     def put_masks(self, study: str, records: Iterable[MaskRecord], digits: int) -> None:
         """Keep masks with their pruned losses; `digits` is the length of the space's largest rank."""
-        rows = [
-            {**asdict(r), "study": study, "rank": _text(r.rank, digits), "scores": json.dumps(r.scores)}
-            for r in records
-        ]
+        rows = []
+        for record in records:
+            facts = asdict(record)
+            marked = {_SEARCHED: True} if facts.pop("searched") else {}
+            scores = json.dumps({**record.scores, **marked})
+            rows.append({**facts, "study": study, "rank": _text(record.rank, digits), "scores": scores})
         with self._transaction() as connection:
             connection.execute(insert(masks), rows)
 
@@ -366,6 +381,8 @@ TRIAL_COLUMNS = (
     "final_train_loss", "final_test_loss", "final_test_accuracy", "final_validation_loss",
     "final_validation_accuracy", "outcome", "seconds",
 )  # fmt: skip
+# A mark that stands among a mask's scores, so that stores of old need no new column; only studies that search have it.
+_SEARCHED = "searched"
 _FINAL_VALIDATION = ["final_validation_loss", "final_validation_accuracy"]
 
 
@@ -378,10 +395,12 @@ def _without_empty(table: "pd.DataFrame", columns: list[str]) -> "pd.DataFrame":
 
 
 def _with_scores(table: "pd.DataFrame", scores: Sequence[str]) -> "pd.DataFrame":
-    """The table with a column for every name in the rows' `scores`, each a JSON object."""
+    """The table with a column for every name in the rows' `scores`, each a JSON object; `searched` is one of yes or no."""
     import pandas as pd
 
     columns = pd.DataFrame([json.loads(text) for text in scores], index=table.index)
+    if _SEARCHED in columns:
+        columns[_SEARCHED] = columns[_SEARCHED].notna()
     return pd.concat([table, columns], axis=1)
 
 

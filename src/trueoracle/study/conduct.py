@@ -2,26 +2,28 @@
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from time import monotonic
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trueoracle.criteria import importances, score
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor
 from trueoracle.fleet import Assignment, Backend, evaluated, train_alone
 from trueoracle.nets import classes_of, cost, remove, state_bytes, weights_from_bytes
-from trueoracle.oracle import evaluator
+from trueoracle.oracle import PrunedLosses, evaluator
+from trueoracle.search import Budget, Found, Hunt
 from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Status, Store, StudyRecord
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.predictors import Predictors
 from trueoracle.study.retrain import Retraining, assignment_for, fleet_tasks, kept_answers
+from trueoracle.study.searching import hunt_beside, question_of
 from trueoracle.study.survey import part_of, survey
-from trueoracle.words.errors import StoreError
+from trueoracle.words.errors import SpecError, StoreError
 from trueoracle.words.progress import Progress
 from trueoracle.words.trial import Outcome
 
@@ -50,11 +52,12 @@ def conduct(
             predictors = Predictors(
                 plan=plan, bases=bases, data=data, store=store, executor=executor, progress=progress, backend=backend
             )
-            paths = []
+            paths, cells = [], []
             for cell in plan.cells:
                 paths += _evaluate_masks(plan, cell, bases[cell.base], data, store, executor, progress)
-                predictors.measure(cell)
-            _retrain(plan, bases, made, paths, data, store, executor, progress)
+                cells.append(_searched(plan, cell, bases[cell.base], data, store, executor, progress))
+                predictors.measure(cells[-1])
+            _retrain(replace(plan, cells=tuple(cells)), bases, made, paths, data, store, executor, progress)
     except KeyboardInterrupt:
         raise Paused from None
     return store.status(plan.digest, plan.trials)
@@ -104,7 +107,7 @@ def _make_base(plan: Plan, number: int, data: Dataset, backend: Backend, progres
 
 def _cell_records(plan: Plan) -> Iterator[CellRecord]:
     for cell in plan.cells:
-        costs = cost(remove(plan.nets[cell.base], next(cell.masks()), plan.sites), plan.shape)
+        costs = cost(remove(plan.nets[cell.base], cell.example, plan.sites), plan.shape)
         yield CellRecord(
             index=cell.index,
             base=cell.base,
@@ -138,23 +141,69 @@ def _evaluate_masks(
     path = evaluator(base, cell.space, plan.shape, plan.spec.removal, progress=progress)
     images = part_of(data.train, plan.spec.oracle_images, plan.seed("oracle images", cell.base))
     for found in survey(path, left, images, executor, progress, what=cell.name, population=len(data.train)):
-        masks = map(cell.space.unrank, found.ranks)
-        records = [
-            MaskRecord(
-                cell=cell.index,
-                rank=mask.rank,
-                pruned=mask.pruned_json,
-                loss=float(loss),
-                accuracy=float(accuracy),
-                standard_error=float(error),
-                scores={name: score(mask, units) for name, units in importance.items()},
-            )
-            for mask, loss, accuracy, error in zip(
-                masks, found.loss_M, found.accuracy_M, found.standard_error_M, strict=True
-            )
-        ]
+        records = _mask_records(cell, found.ranks, found, importance, searched=False)
         store.put_masks(plan.digest, records, cell.digits)
     return [path.path]
+
+
+def _searched(
+    plan: Plan, cell: PlannedCell, base: nn.Module, data: Dataset, store: Store, executor: Executor, progress: Progress
+) -> PlannedCell:
+    """The cell with the masks that its search keeps: from the store, else searched for now.
+
+    The search knows the masks that are evaluated already. It is work in flight: a kill before its end has it begun anew.
+    """
+    if cell.search is None:
+        return cell
+    kept = store.searched(plan.digest, cell.index)
+    if len(kept) < cell.search.keep:
+        question = question_of(
+            base, cell.space, data, progress,
+            images=part_of(data.train, plan.spec.oracle_images, plan.seed("oracle images", cell.base)),
+            removal=plan.spec.removal,
+        )  # fmt: skip
+        hunt = Hunt(
+            method=cell.search.method,
+            budget=Budget(evaluations=cell.search.evaluations),
+            seed=plan.seed(f"search of cell {cell.name}", cell.base),
+        )
+        found = hunt_beside(store.evaluated(plan.digest, cell.index), question, hunt, executor, progress)
+        progress.say(f"{cell.name}: {found.sentence}")
+        places = [place for place in found.order if found.ranks[place] not in set(cell.drawn or ())][: cell.search.keep]
+        if len(places) < cell.search.keep:
+            raise SpecError(
+                f"the search of cell `{cell.name}` found {len(places)} masks beside the drawn ones, but `keep` is "
+                f"{cell.search.keep}: give it more `evaluations`"
+            )
+        importance = importances(base, {choice.site: plan.sites[choice.site] for choice in cell.space.sites})
+        best = found.only(sorted(places, key=found.ranks.__getitem__))
+        store.put_masks(plan.digest, _mask_records(cell, best.ranks, best, importance, searched=True), cell.digits)
+        kept = list(best.ranks)
+    return replace(cell, found=tuple(kept))
+
+
+def _mask_records(
+    cell: PlannedCell,
+    ranks: Sequence[int],
+    losses: PrunedLosses | Found,
+    importance: Mapping[str, dict[str, Tensor]],
+    *,
+    searched: bool,
+) -> list[MaskRecord]:
+    rows = zip(ranks, losses.loss_M, losses.accuracy_M, losses.standard_error_M, strict=True)
+    return [
+        MaskRecord(
+            cell=cell.index,
+            rank=mask.rank,
+            pruned=mask.pruned_json,
+            loss=float(loss),
+            accuracy=float(accuracy),
+            standard_error=float(error),
+            scores={name: score(mask, units) for name, units in importance.items()},
+            searched=searched,
+        )
+        for mask, loss, accuracy, error in ((cell.space.unrank(rank), *facts) for rank, *facts in rows)
+    ]
 
 
 def _retrain(

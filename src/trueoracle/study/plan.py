@@ -5,21 +5,24 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from trueoracle.data import Dataset, Drawn, dataset_shape, subset
+from trueoracle.data import Dataset, Drawn, dataset_shape, held_out, subset
 from trueoracle.fleet import objective
 from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weights
+from trueoracle.search import Budget, Hunt, check_search
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.words.errors import SpecError, TrueOracleError
+from trueoracle.words.known import DATASETS
 from trueoracle.words.mask import Mask
 from trueoracle.words.seeding import derive_seed
 from trueoracle.words.shape import InputShape, Shape
-from trueoracle.words.spec import CellSpec, Recipe, StudySpec, case_name
+from trueoracle.words.spec import CellSpec, Recipe, SearchSpec, StudySpec, case_name
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCell:
-    """A cell of one base network with its mask space; `drawn` holds the ranks in play, None where all of them are.
+    """A cell of one base network with its mask space; `drawn` holds the ranks drawn, None where all masks are in play.
 
+    With `search`, masks that it finds are in play as well: `found`, known once the base network is.
     `index` counts the cells of all base networks, as the store does, and `name` is unique among them.
     """
 
@@ -28,16 +31,24 @@ class PlannedCell:
     name: str
     space: MaskSpace
     drawn: tuple[int, ...] | None
+    search: SearchSpec | None = None
+    found: tuple[int, ...] = ()
 
     @property
     def ranks(self) -> Sequence[int]:
         """The masks in play by rank, rising."""
-        return range(self.space.count) if self.drawn is None else self.drawn
+        return range(self.space.count) if self.drawn is None else sorted((*self.drawn, *self.found))
 
     @property
     def count(self) -> int:
-        """How many masks are in play."""
-        return self.space.count if self.drawn is None else len(self.drawn)
+        """How many masks are in play, those yet to be found included."""
+        kept = self.search.keep if self.search is not None else 0
+        return self.space.count if self.drawn is None else len(self.drawn) + kept
+
+    @property
+    def example(self) -> Mask:
+        """A mask of the cell: all leave networks of one shape."""
+        return self.space.unrank(0 if self.drawn is None or not self.drawn else self.drawn[0])
 
     @property
     def digits(self) -> int:
@@ -81,6 +92,7 @@ def plan(spec: StudySpec) -> Plan:
     """
     shape = dataset_shape(spec.data)
     _check_recipes(spec, shape)
+    _check_validation(spec, there=spec.validation_images is not None or spec.data not in DATASETS)
     digest = spec.digest()
     as_it_is = spec.train is None and spec.base_weights is None
     nets = tuple(
@@ -112,6 +124,12 @@ def _check_recipes(spec: StudySpec, shape: Shape) -> None:
             )
 
 
+def _check_validation(spec: StudySpec, *, there: bool) -> None:
+    key = spec.chooses_on_validation
+    if key is not None and not there:
+        raise SpecError(f"`{key}: best_on_validation` needs a validation split: set `validation_images`")
+
+
 def drawn_questions(spec: StudySpec) -> Drawn:
     """Which questions the study is about, where it is about questions."""
     return Drawn(model=spec.model, train=spec.train_images, test=spec.test_images, seed=_subset_seed(spec))
@@ -125,6 +143,9 @@ def study_data(plan: Plan, data: Dataset) -> Dataset:
     """
     spec = plan.spec
     part = subset(data, spec.train_images, spec.test_images, _subset_seed(spec))
+    if spec.validation_images is not None:
+        part = held_out(part, spec.validation_images, derive_seed(spec.data, "validation", spec.seed))
+    _check_validation(spec, there=part.validation is not None)
     for key, least in (("recalibration_images", 2), ("oracle_images", 100)):
         images = getattr(spec, key)
         if images is not None and not least <= images <= len(part.train):
@@ -156,9 +177,17 @@ def _seed(digest: str, purpose: str, base: int, index: int = 0) -> int:
 def _planned(index: int, cell: CellSpec, spec: StudySpec, digest: str, sites: Sites) -> PlannedCell:
     try:
         space = mask_space(cell.prune, sites)
-        drawn = None
+        drawn: tuple[int, ...] | None = None if cell.search is None else ()
         if cell.draw is not None:
             drawn = space.draw(cell.draw, derive_seed(digest, "draw", index))
+        if cell.search is not None:
+            _check_search(cell.search, space, len(drawn or ()))
     except TrueOracleError as error:
         raise SpecError(f"cell `{cell.name}` of study `{spec.name}`: {error}") from None
-    return PlannedCell(index=index, base=0, name=cell.name, space=space, drawn=drawn)
+    return PlannedCell(index=index, base=0, name=cell.name, space=space, drawn=drawn, search=cell.search)
+
+
+def _check_search(wanted: SearchSpec, space: MaskSpace, drawn: int) -> None:
+    check_search(space, Hunt(method=wanted.method, budget=Budget(evaluations=wanted.evaluations)))
+    if drawn + wanted.keep > space.count:
+        raise SpecError(f"cannot keep {wanted.keep} masks beside {drawn} drawn ones in a space of {space.count}")

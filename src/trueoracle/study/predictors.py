@@ -36,8 +36,11 @@ class ShortTraining:
     figure: Callable[[Trial], float]
 
 
-def short_trainings(spec: StudySpec) -> Iterator[ShortTraining]:
-    """Those that the study asks for."""
+def short_trainings(spec: StudySpec, *, validation: bool) -> Iterator[ShortTraining]:
+    """Those that the study asks for.
+
+    Where there is a validation split, what predicts the accuracy on test must not have seen test.
+    """
     if spec.loss_after_steps is not None:
         yield ShortTraining(
             name=f"after_{spec.loss_after_steps}_steps_train_loss",
@@ -48,12 +51,21 @@ def short_trainings(spec: StudySpec) -> Iterator[ShortTraining]:
         )
     if spec.early is not None:
         yield ShortTraining(
-            name="early_test_accuracy",
+            name="early_validation_accuracy" if validation else "early_test_accuracy",
             recipe=spec.early,
             purpose="early order",
             repeats=spec.repeats,
-            figure=lambda trial: trial.final.test_accuracy if trial.final else math.nan,
+            figure=_early_on_validation if validation else _early_on_test,
         )
+
+
+def _early_on_test(trial: Trial) -> float:
+    return trial.final.test_accuracy if trial.final else math.nan
+
+
+def _early_on_validation(trial: Trial) -> float:
+    known = trial.final.validation_accuracy if trial.final else None
+    return math.nan if known is None else known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +84,7 @@ class Predictors:
         """All predictors of the masks of a cell whose pruned train losses are known."""
         if self.plan.spec.recalibration_images is not None:
             self._recalibrated(cell, self.plan.spec.recalibration_images)
-        for kind in short_trainings(self.plan.spec):
+        for kind in short_trainings(self.plan.spec, validation=self.data.validation is not None):
             self._trained(cell, kind)
 
     def _recalibrated(self, cell: PlannedCell, images: int) -> None:

@@ -16,7 +16,7 @@ from trueoracle.words.errors import StoreError
 from trueoracle.words.mask import Mask
 from trueoracle.words.progress import Advance, Progress
 from trueoracle.words.spec import Recipe, StudySpec
-from trueoracle.words.trial import Figures, Outcome, SplitAnswers, Trial, final_figures
+from trueoracle.words.trial import Figures, FinalProtocol, Outcome, SplitAnswers, Trial, final_figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def assignment_for(
     cell: PlannedCell, recipe: Recipe, plan: Plan, bases: Sequence[nn.Module], data: Dataset, backend: Backend
 ) -> Assignment:
     """Which backend trains a cell's networks by this recipe, and why."""
-    return assign(remove(bases[cell.base], next(cell.masks()), plan.sites), data, recipe, backend)
+    return assign(remove(bases[cell.base], cell.example, plan.sites), data, recipe, backend)
 
 
 def fleet_tasks(plan: Plan, made: Sequence[Assignment], settled: set[tuple[int, int, int]]) -> Iterator[FleetTask]:
@@ -138,11 +138,15 @@ def retrained(
 ) -> tuple[nn.Module, Figures]:
     """One trial made again, for its network: the same seed makes the same numbers as in the study's fleets.
 
-    Returns the network and its final figures; `StoreError` where the trial has none, for its training diverges.
+    Returns the network of the epoch that counts and the final figures (of `mean_last_5`, the last network and a mean);
+    `StoreError` where the trial has none, for its training diverges.
     """
     net = remove(base, mask, plan.sites, plan.spec.removal)
     seed = plan.seed(Retraining.purpose, cell.base, repeat)
-    (trained,) = train_fleet([net], data, plan.spec.retrain, seed, on_epoch=advance, backend=backend, progress=progress)
+    best = (FinalProtocol.BEST_ON_TEST, FinalProtocol.BEST_ON_VALIDATION)
+    keep = plan.spec.final.value if plan.spec.final in best else "last"
+    recipe = plan.spec.retrain.model_copy(update={"keep": keep})
+    (trained,) = train_fleet([net], data, recipe, seed, on_epoch=advance, backend=backend, progress=progress)
     if trained.outcome is not Outcome.FINISHED:
         raise StoreError(
             f"mask {mask.rank} of cell `{cell.name}` has no network: its retraining {trained.outcome.value}"

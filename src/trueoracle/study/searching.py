@@ -1,5 +1,6 @@
 """The oracle searched instead of asked for everything: the masks that a search proposes, by any path of the oracle."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -7,13 +8,19 @@ from shutil import rmtree
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import nn
 
+from trueoracle.data import Dataset
 from trueoracle.executors import Executor
-from trueoracle.oracle import PrunedLosses, accumulate, loss_table
+from trueoracle.nets import Removal
+from trueoracle.oracle import Loop, PrunedLosses, accumulate, evaluator, loss_table
 from trueoracle.search import Ask, Found, Hunt, Judged, Memory, check_search, find_search, search
+from trueoracle.space import MaskSpace
 from trueoracle.study.landscape import Landscape, Question, write_tables
 from trueoracle.words.examples import Examples
 from trueoracle.words.progress import Progress
+
+_AT_ONCE = 2**14  # masks judged together: so much a kill can lose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +61,7 @@ def hunt(
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(wanted.seed))
         images, identity = images.take(order.to(images.device)), f"{identity} shuffled"
     judge = OracleJudge(question=question, images=images, executor=executor)
-    memory = Memory(judge, keep, identity, at_once=min(question.evaluator.masks_at_once, 2**14))
+    memory = Memory(judge, keep, identity, at_once=min(question.evaluator.masks_at_once, _AT_ONCE))
     return search(
         memory,
         question.space,
@@ -63,6 +70,37 @@ def hunt(
         listed=question.ranks if drawn else None,
         progress=progress,
     )
+
+
+def question_of(
+    net: nn.Module, space: MaskSpace, data: Dataset, progress: Progress, *, images: Examples, removal: Removal
+) -> Question:
+    """The question that a study's cell asks its oracle, to be searched: no masks are listed."""
+    return Question(
+        space=space,
+        ranks=(),
+        evaluator=evaluator(net, space, data.shape, removal, progress=progress),
+        one_by_one=lambda other: Loop(net=net, space=other, shape=data.shape, removal=removal),
+        images=images,
+        population=len(data.train),
+        identity="",
+    )
+
+
+def hunt_beside(
+    known: Mapping[int, tuple[float, float, float]],
+    question: Question,
+    wanted: Hunt,
+    executor: Executor,
+    progress: Progress,
+) -> Found:
+    """As `hunt`, but masks whose loss, accuracy and standard error are `known` by rank are not judged again."""
+    memory = Memory(OracleJudge(question=question, images=question.images, executor=executor), at_once=_AT_ONCE)
+    if known:
+        loss_M, accuracy_M, error_M = np.array(list(known.values())).T
+        ask = Ask(space=question.space, ranks=list(known), images=range(len(question.images)))
+        memory.learn(ask, Judged(loss_M=loss_M, accuracy_M=accuracy_M, standard_error_M=error_M))
+    return search(memory, question.space, len(question.images), wanted, progress=progress)
 
 
 def found_table(found: Found, path: str) -> pa.Table:

@@ -98,7 +98,7 @@ class Recipe(_Facts):
     mixup: float | None = Field(default=None, gt=0)
     cutmix: float | None = Field(default=None, gt=0)
     lora: LowRank | None = None
-    keep: Literal["last", "best_on_test"] = "last"
+    keep: Literal["last", "best_on_test", "best_on_validation"] = "last"
     steps: Positive | None = None
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
 
@@ -128,11 +128,32 @@ class Recipe(_Facts):
         return tuple(key for key in keys if getattr(self, key) != type(self).model_fields[key].default)
 
 
+class SearchSpec(_Facts):
+    """Masks that are searched for: within so many `evaluations` by `method`, the `keep` of lowest pruned train loss.
+
+    Masks that the cell draws are not among those kept: they are retrained anyway.
+    """
+
+    method: str = "swaps"
+    evaluations: Positive
+    keep: Positive = 1
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.keep > self.evaluations:
+            raise ValueError(f"`keep` must not exceed `evaluations`, {self.evaluations}, but got {self.keep}")
+        return self
+
+
 class CellSpec(_Facts):
-    """One line of the results table: the sites pruned and at which ratio; all masks, or `draw` of them."""
+    """One line of the results table: the sites pruned and at which ratio; all masks, or those of `draw` and `search`.
+
+    `draw` masks are drawn at random; `search` adds ones of low loss, which are no random sample: statistics leave them out.
+    """
 
     prune: dict[str, float] = Field(min_length=1)
     draw: Positive | None = None
+    search: SearchSpec | None = None
 
     @field_validator("prune")
     @classmethod
@@ -164,7 +185,9 @@ class StudySpec(_Facts):
     """A whole study: a network on a dataset, how it is trained, pruned and retrained, and how often.
 
     `width_factor` multiplies the network's filters. `train_images` and `test_images` take that many of a split, each
-    class in proportion; the data is whole without them. With `base_networks` above 1 the whole experiment is done
+    class in proportion; the data is whole without them. `validation_images`, a number or a share below 1, are taken out
+    of those train images, each class in proportion: they are evaluated, never trained on, and no part of any train
+    loss. With `base_networks` above 1 the whole experiment is done
     for so many networks that differ in their seeds. With `oracle_images`, at least 100, the pruned train loss of a mask
     is taken on so many train images drawn at random and has a standard error; on all of them without it. Of every
     trial is kept which images it answers right; with `keep: losses` the loss of each image too.
@@ -182,6 +205,7 @@ class StudySpec(_Facts):
     width_factor: float = Field(default=1.0, gt=0, le=1)
     train_images: Positive | None = None
     test_images: Positive | None = None
+    validation_images: int | float | None = None
     base_networks: Positive = 1
     base_weights: Path | None = None
     train: Recipe | None = None
@@ -197,6 +221,22 @@ class StudySpec(_Facts):
     early: Recipe | None = None
     seed: int = 0
     scale: Scale = Scale.PAPER
+
+    @field_validator("validation_images")
+    @classmethod
+    def _number_or_share(cls, images: float | None) -> float | None:
+        if images is not None and not (0 < images < 1 or (isinstance(images, int) and images >= 1)):
+            raise ValueError(f"`validation_images` must be a number of images or a share in (0, 1), but got {images}")
+        return images
+
+    @property
+    def chooses_on_validation(self) -> str | None:
+        """The first key that says so, None where there is none."""
+        recipes = {"train": self.train, "retrain": self.retrain, "early": self.early}
+        keys = [f"{key}.keep" for key, recipe in recipes.items() if recipe and recipe.keep == "best_on_validation"]
+        if self.final is FinalProtocol.BEST_ON_VALIDATION:
+            keys.insert(0, "final")
+        return keys[0] if keys else None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -282,6 +322,7 @@ def _keys_at(parents: list[int | str]) -> list[str]:
         "lora": LowRank,
         "rand_augment": RandAugment,
         "cells": CellSpec,
+        "search": SearchSpec,
     }
     named = [parent for parent in parents if isinstance(parent, str)]
     owner = owners[named[-1]] if named else StudySpec

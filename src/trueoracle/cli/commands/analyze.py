@@ -8,7 +8,7 @@ import typer
 
 from trueoracle import analysis, api
 from trueoracle.cli import show
-from trueoracle.cli.options import StoreUrl
+from trueoracle.cli.options import DataDir, StoreUrl, Threads
 from trueoracle.store import DEFAULT_URL
 from trueoracle.words.errors import SpecError
 
@@ -52,6 +52,8 @@ def analyze(
         Path | None, typer.Option("-o", "--output", help="A .csv, .parquet or .tex file to write.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A list with an object a group.")] = False,
+    data_dir: DataDir = None,
+    threads: Threads = None,
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
     """Does x predict y? What every column means: docs/statistics.md; what a verdict means: docs/verdicts.md."""
@@ -63,10 +65,11 @@ def analyze(
     xs = x or ["pruned_train_loss"]
     progress = Quiet() if as_json else Bars()
 
-    def options() -> "analysis.Options":  # made once a source is found: its modules take time to load
+    def options(losses: "analysis.LossFunction | None" = None) -> "analysis.Options":  # its modules take time to load
         return analysis.Options(
-            margin=margin, alpha=alpha, seed=seed, target=target, other_images=other_images, resamples=resamples
-        )
+            margin=margin, alpha=alpha, seed=seed, target=target, other_images=other_images, resamples=resamples,
+            losses=losses,
+        )  # fmt: skip
 
     better = analysis.directions([*(x_higher or ()), *(y_higher or ())], [*(x_lower or ()), *(y_lower or ())])
     if source.endswith((".parquet", ".csv")):
@@ -77,7 +80,10 @@ def analyze(
     else:
         opened = Store(store)
         digest = opened.find(source).digest
-        found = analysis.analyze_study(opened, digest, xs, y, options(), progress, better)
+        asked = api.RelabelledLosses(
+            opened, digest, data_dir or api.default_data_dir(), api.threads_or_all(threads), progress
+        )
+        found = analysis.analyze_study(opened, digest, xs, y, options(asked), progress, better)
     if output is not None:
         api.write_analyses(found, output)
     if as_json:

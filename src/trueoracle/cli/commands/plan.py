@@ -30,6 +30,9 @@ def plan(
         list[int] | None, typer.Option(help="Without a pilot: units of a site; again for each site.")
     ] = None,
     trial_seconds: Annotated[float | None, typer.Option(help="Without a pilot: core-seconds a trial.")] = None,
+    cells: Annotated[
+        int | None, typer.Option(help="Cells whose tests are corrected together (Holm). [default: the pilot's]")
+    ] = None,
     margin: Annotated[float, typer.Option(help="|tau| below it does not matter.")] = 0.1,
     alpha: Annotated[float, typer.Option(help="Level of the test.")] = 0.05,
     power: Annotated[float, typer.Option(help="Chance of showing the claim if it holds.")] = 0.8,
@@ -41,7 +44,7 @@ def plan(
     """How many masks and repeats a claim takes, and what they cost. How it is computed: docs/statistics.md."""
     found = api.plan_claim(
         claim, pilot=pilot, tau=tau, repeats=repeats or (1, 2, 3, 5), reliability=reliability, units=units or (),
-        trial_seconds=trial_seconds, margin=margin, alpha=alpha, power=power, store=store,
+        trial_seconds=trial_seconds, cells=cells, margin=margin, alpha=alpha, power=power, store=store,
     )  # fmt: skip
     if as_json:
         print(json.dumps([{"cell": cell, **need.as_dict()} for cell, need in found], indent=2))

@@ -1,13 +1,19 @@
 """`trueoracle report` and `figures`: a study as a page, and as pictures for a manuscript."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trueoracle import api
 from trueoracle.cli import show
 from trueoracle.cli.options import StoreUrl, StudyName
 from trueoracle.store import DEFAULT_URL
+from trueoracle.words.progress import Bars
+
+if TYPE_CHECKING:
+    from trueoracle.analysis import LossFunction
+    from trueoracle.store import Store
 
 
 def report(
@@ -19,13 +25,13 @@ def report(
 ) -> None:
     """Write a study's report, one self-contained page."""
     from trueoracle.store import Store
-    from trueoracle.words.progress import Bars
 
     kept = Store(store)
     kept.find(study)
-    from trueoracle.report import write_report  # after what may be wrong: it takes a second
+    from trueoracle.analysis import Options  # after what may be wrong: it takes a second
+    from trueoracle.report import write_report
 
-    write_report(kept, study, output, x, y, progress=Bars())
+    write_report(kept, study, output, x, y, Options(losses=_relabelled(kept, study)), Bars())
     show.say(f"report written to {output}")
 
 
@@ -38,11 +44,16 @@ def figures(
 ) -> None:
     """Write a study's figures for a manuscript, as PDF and SVG."""
     from trueoracle.store import Store
-    from trueoracle.words.progress import Bars
 
     kept = Store(store)
     kept.find(study)
-    from trueoracle.report import write_figures  # after what may be wrong: it takes a second
+    from trueoracle.analysis import Options  # after what may be wrong: it takes a second
+    from trueoracle.report import write_figures
 
-    written = write_figures(kept, study, output, x, y, progress=Bars())
+    written = write_figures(kept, study, output, x, y, Options(losses=_relabelled(kept, study)), Bars())
     show.say(f"{len(written)} files written to {output}")
+
+
+def _relabelled(kept: "Store", study: str) -> "LossFunction":
+    """The oracle for the null of drawn masks; the data is that of `TRUEORACLE_DATA`."""
+    return api.RelabelledLosses(kept, study, api.default_data_dir(), api.threads_or_all(None), Bars())

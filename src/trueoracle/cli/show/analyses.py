@@ -17,13 +17,13 @@ def analyses(found: Sequence[CellAnalysis]) -> None:
     first = found[0]
     table = _table(
         f"{first.x} against {first.y}",
-        f"{first.x}: {first.x_better.value}; {first.y}: {first.y_better.value}. 95%, p and none speak of {_target(first)}; "
+        f"{first.x}: {first.x_better.value}; {first.y}: {first.y_better.value}. 95% and p speak of {_target(first)}; "
         "chance: 95% of |tau| if units were unrelated; p: no relation for the target, or no more than chance (the larger; in brackets "
-        f"where units are unknown); none: p that |tau| is {first.decision.margin:g} or more; both corrected for {len(found)} groups (Holm); "
+        f"where units are unknown), corrected for {len(found)} groups (Holm); "
         f"ceiling: tau of one who knows {'other' if first.target is Target.IMAGES else 'these'} images; better: masks that end better than "
         "the oracle mask; regret: what the best mask, picked on other images where these are known, ends better by",
     )
-    for heading in ("n", "tau-b", "95%", "chance", "p", "none", "ceiling", "better", "regret"):
+    for heading in ("n", "tau-b", "95%", "chance", "p", "ceiling", "better", "regret"):
         table.add_column(heading, justify="right", no_wrap=True)
     for cell in found:
         table.add_row(
@@ -33,7 +33,6 @@ def analyses(found: Sequence[CellAnalysis]) -> None:
             _interval(cell.interval),
             "-" if isinstance(cell.null, Absent) else f"{cell.null.abs_tau_95:.2f}",
             f"({cell.decision.zero_p_holm:.1g})" if cell.decision.zero_p_naive else f"{cell.decision.zero_p_holm:.2g}",
-            _or_dash(cell.decision.equivalence_p_holm, ".1g"),
             _or_dash(cell.reachable, ".2f"),
             f"{100 * cell.anomaly_ratio:.1f}%",
             f"{cell.choice.regret:.2g}",
@@ -83,17 +82,26 @@ def pooled(found: Sequence[PooledCell]) -> None:
 
 def needs(claim: Claim, found: Sequence[tuple[str, Need]]) -> None:
     """What a claim takes, a line for each cell and number of repeats."""
-    table = _table(f"to show {claim.value}", "seen tau: what the noise of so many repeats leaves of it")
-    for heading in ("repeats", "seen tau", "masks", "trials", "core-hours"):
+    table = _table(
+        f"to show {claim.value}",
+        "seen tau: what the noise of so many repeats leaves of it; images: test images on which the pilot's own masks show the claim for other images",
+    )
+    for heading in ("repeats", "seen tau", "masks", "trials", "core-hours", "images"):
         table.add_column(heading, justify="right", no_wrap=True)
     for cell, need in found:
         hours = "-" if isinstance(need.seconds, Absent) else f"{need.seconds / 3600:,.2f}"
         table.add_row(
-            cell, str(need.repeats), f"{need.tau:.3f}", _or_dash(need.masks, ","), _or_dash(need.trials, ","), hours
+            cell,
+            str(need.repeats),
+            f"{need.tau:.3f}",
+            _or_dash(need.masks, ","),
+            _or_dash(need.trials, ","),
+            hours,
+            _or_dash(need.images, ","),
         )
     print_table(table)
     for why in dict.fromkeys(
-        part.why for _, need in found for part in (need.masks, need.seconds) if isinstance(part, Absent)
+        part.why for _, need in found for part in (need.masks, need.seconds, need.images) if isinstance(part, Absent)
     ):
         say(f"note: {why}")
 
@@ -103,29 +111,28 @@ def _ranking(found: Sequence[CellAnalysis]) -> Table:
         "predictors, best first",
         f"agreement: tau, positive where the predictor is right; 95% of it, and of it less that of {found[0].x} and of random (paired): "
         f"{found[0].target.sentence}; by chance: p of relabelled units (naive in brackets), corrected over predictors (Holm)",
+        first="predictor",
     )
-    table.add_column("predictor", overflow="fold")
-    for heading in ("agreement", "95%", "over first", "over random", "by chance", "better", "regret"):
+    for heading in ("agreement", "95%", "over first", "over random", "by chance"):
         table.add_column(heading, justify="right", no_wrap=True)
     for cell in found:
+        if len(found) > 1:
+            table.add_row(cell.group)
         for one in cell.predictors:
             table.add_row(
-                cell.group if one.rank == 1 else "",
                 one.x,
                 f"{one.agreement:.2f}",
                 _interval(one.interval),
                 _interval(one.over_first),
                 _interval(one.over_random),
                 f"({one.p_holm:.1g})" if isinstance(one.unit_p, Absent) else f"{one.p_holm:.2g}",
-                f"{100 * one.anomaly_ratio:.1f}%",
-                f"{one.regret:.2g}",
             )
     return table
 
 
-def _table(title: str, caption: str) -> Table:
+def _table(title: str, caption: str, first: str = "group") -> Table:
     table = Table(title=title, caption=caption, caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("group", overflow="fold")
+    table.add_column(first, overflow="fold")
     return table
 
 

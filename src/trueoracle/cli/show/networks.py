@@ -42,13 +42,24 @@ def sites(found: "pd.DataFrame") -> None:
     rows = [("site", "kind", "units", "parameters", "operations", "coupled")]
     for row in found.to_dict("records"):
         numbers = (f"{row[name]:,}" for name in ("units", "parameters_per_unit", "operations_per_unit"))
-        coupled = ", ".join(_beside(row["site"], layer) for layer in row["coupled"])
+        coupled = _few([_beside(row["site"], layer) for layer in row["coupled"]])
+        if row["normalised_by"]:
+            coupled += f"; normalised by {_few([_beside(row['site'], layer) for layer in row['normalised_by']])}"
         rows.append((row["site"], row["kind"], *numbers, coupled))
     columns(rows, right=(2, 3, 4))
     say(
         "parameters and operations (multiply-accumulates for one image or token) are what the network saves with one unit;"
     )
     say("a coupled layer's name begins with a dot where what comes before is the site's")
+    if found["normalised_by"].map(bool).any():
+        say(
+            "what normalises over units is computed of those that are left, so that removal changes more than silence would"
+        )
+
+
+def _few(names: list[str], most: int = 12) -> str:
+    """Names in a row; of very many the first ones and their number."""
+    return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
 def _beside(site: str, layer: str) -> str:

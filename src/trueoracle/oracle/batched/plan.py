@@ -11,7 +11,7 @@ from math import prod
 
 from torch import fx, nn
 
-from trueoracle.nets import HEADS, Removal, Role, Site, Sites, l1_kept
+from trueoracle.nets import Kind, Removal, Role, Site, Sites, l1_kept
 from trueoracle.oracle.batched.graph import Traced, name_of
 from trueoracle.oracle.batched.refusal import CannotBatch
 from trueoracle.oracle.batched.rules import is_depthwise, keeps_apart, may_overwrite
@@ -80,15 +80,15 @@ class Plan:
 def couplings(known: Sites, space: MaskSpace, net: nn.Module, removal: Removal) -> tuple[Coupling, ...]:
     """What hangs together at each site of the space; `ModelError` for a site that is none or of other size.
 
-    `CannotBatch` for heads: they lie in no dimension by themselves.
+    `CannotBatch` for heads, experts and blocks: they lie in no dimension by themselves.
     """
     found = []
     for choice in space.sites:
         site = known.named(choice.site)
         if site.units != choice.units:
             raise ModelError(f"`{choice.site}` has {site.units} units, but its masks {choice.units}")
-        if site.kind in HEADS:
-            raise CannotBatch(f"the units of `{site.name}` are attention heads")
+        if site.kind not in (Kind.FILTER, Kind.NEURON):
+            raise CannotBatch(f"the units of `{site.name}` are no filters or neurons, but {site.kind}s")
         kept = l1_kept(net, site, choice.units - choice.pruned) if removal == "released" else None
         found.append(_coupling(site, kept))
     return tuple(found)
@@ -179,6 +179,8 @@ def _at_units(
 
 
 def _check_consumer(traced: Traced, node: fx.Node, layer: nn.Module | None, site: Coupling) -> None:
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        raise CannotBatch(f"`{name_of(node)}` sums in groups")
     name, row = name_of(node), traced.row_shapes[node.all_input_nodes[0]]
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         raise CannotBatch(f"`{name}` pads with more than zeros")
