@@ -35,7 +35,7 @@ from trueoracle.words.mask import Mask, SiteMask
 from trueoracle.words.shape import Shape, TextShape
 
 GROUPS = {"classifiers": zoo.CLASSIFIERS, "language": zoo.LANGUAGE, "handmade": zoo.HANDMADE}
-PATIENCE = 60  # seconds for Torch-Pruning's dependency graph, which for some networks does not end
+PATIENCE = 20  # seconds for Torch-Pruning's dependency graph, which for some networks does not end
 
 
 @dataclass(frozen=True, kw_only=True)

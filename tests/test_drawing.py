@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from trueoracle.analysis import Absent
+from trueoracle.analysis.metric import metric
 from trueoracle.analysis.result import Interval
 from trueoracle.report import drawing
 from trueoracle.report.drawing import Scale
@@ -61,8 +62,8 @@ def test_words_are_escaped() -> None:
         (probability(8.3e-5), "8.3e−5"),  # noqa: RUF001 - a true minus
         (probability(0.0), "<1e−15"),  # noqa: RUF001 - a true minus
         (share(0.3214), "32.1 %"),
-        (difference(0.0056, "final_test_accuracy"), "0.56 points"),
-        (difference(0.0056, "final_test_loss"), "0.0056 nats"),
+        (difference(0.0056, metric("final_test_accuracy")), "0.56 points"),
+        (difference(0.0056, metric("final_test_loss")), "0.0056 nats"),
         (duration(90), "90 s"),
         (duration(7300), "2.0 h"),
     ],

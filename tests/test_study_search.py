@@ -11,7 +11,7 @@ from trueoracle.store import Store
 from trueoracle.words.progress import Quiet
 from trueoracle.words.spec import parse_spec
 
-CHANGES = {"train.epochs": 1, "train.milestones": [], "train.schedule": "constant", "retrain.epochs": 1,
+CHANGES = {"train.epochs": 4, "train.milestones": [], "train.schedule": "constant", "retrain.epochs": 2,
            "retrain.milestones": [], "retrain.schedule": "constant", "repeats": 1}  # fmt: skip
 PRUNE = {"conv2": 0.5, "conv3": 0.5}
 
