@@ -220,7 +220,7 @@ def _retrain(
     settled = store.settled(plan.digest)
     digits = {cell.index: cell.digits for cell in plan.cells}
     left = plan.trials - len(settled)
-    run = store.begin_run(plan.digest, executor.workers, versions(bases[0], made, paths))
+    run = store.begin_run(plan.digest, executor.workers, {**versions(bases[0], made, paths), **_normalised(plan)})
     recipe = plan.spec.retrain
     with (
         progress.task("retraining", left, "trials") as settle,
@@ -231,6 +231,16 @@ def _retrain(
             store.put_trials(plan.digest, trials, digits[trials[0].cell], run)
             settle(len(trials))
             advance(sum(recipe.epochs - len(trial.curve) for trial in trials))
+
+
+def _normalised(plan: Plan) -> dict[str, str]:
+    """For the report: where removal changes more than what the removed units did."""
+    pruned = dict.fromkeys(choice.site for cell in plan.cells for choice in cell.space.sites)
+    sites = [site for name in pruned if (site := plan.sites[name]).normalised_by]
+    if not sites:
+        return {}
+    told = "; ".join(f"{site.name} by {', '.join(dict.fromkeys(map(str, site.normalised_by)))}" for site in sites)
+    return {"normalised_over_pruned_units": f"{told}: without some units the others are normalised anew"}
 
 
 def versions(base: nn.Module, made: Sequence[Assignment], paths: Sequence[str]) -> dict[str, str]:
