@@ -27,15 +27,16 @@ def find_sites(net: nn.Module, shape: Shape) -> Sites:
     has no site.
     """
     net = copied(net)  # of its own: a network may be at work in another thread
-    if isinstance(shape, InputShape) and not isinstance(_answer(net, shape), Tensor):
+    answer = _answer(net, shape)
+    if isinstance(shape, InputShape) and not isinstance(answer, Tensor):
         give_logits(net, shape, type(net).__name__)
     passed = _text_sites(net, shape) if isinstance(shape, TextShape) else _image_sites(net, shape)
     return _in_order(net, passed, passed.refused)
 
 
 @torch.no_grad()
-def _answer(net: nn.Module, shape: InputShape) -> object:
-    """What it returns; `ModelError` where it takes no images of this shape."""
+def _answer(net: nn.Module, shape: Shape) -> object:
+    """What it returns; `ModelError` where it takes no images or texts of this shape."""
     try:
         return logits_of_noise(net, shape, 1)
     except Exception as error:  # whatever a user's forward pass raises
