@@ -27,8 +27,7 @@ def find_sites(net: nn.Module, shape: Shape) -> Sites:
     has no site.
     """
     net = copied(net)  # of its own: a network may be at work in another thread
-    answer = _answer(net, shape)
-    if isinstance(shape, InputShape) and not isinstance(answer, Tensor):
+    if isinstance(shape, InputShape) and not isinstance(_answer(net, shape), Tensor):
         give_logits(net, shape, type(net).__name__)
     passed = _text_sites(net, shape) if isinstance(shape, TextShape) else _image_sites(net, shape)
     return _in_order(net, passed, passed.refused)
@@ -86,7 +85,9 @@ def _with_blocks(sites: Sites, net: nn.Module, shape: Shape, inside: str = "") -
 
 
 def _text_sites(net: nn.Module, shape: TextShape) -> Sites:
-    sites = _with_blocks(language_sites(net), net, shape, decoder(net))
+    known = language_sites(net)
+    _answer(net, shape)
+    sites = _with_blocks(known, net, shape, decoder(net))
     return proved(Trial(net, shape), sites) if sites else sites
 
 
