@@ -52,7 +52,7 @@ def doctor(store: str = DEFAULT_URL, data_dir: str | Path | None = None) -> dict
     from trueoracle.lanes import target
 
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
-    packages = ("trueoracle", "torch", "torch-pruning", "datasets", "scipy", "sqlalchemy")
+    packages = ("trueoracle", "torch", "transformers", "datasets", "scipy", "sqlalchemy")
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
