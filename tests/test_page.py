@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from trueoracle import Study
 from trueoracle.analysis import Options
@@ -153,8 +153,8 @@ def test_the_filter_shows_the_cells_asked_for_and_a_link_brings_back_others(smal
     open_page.goto(small.as_uri())
     assert open_page.locator("article.cell:visible").count() == 2
     open_page.get_by_label("sites").select_option("conv3")
-    assert open_page.locator("article.cell:visible h3").all_inner_texts() == ["conv3-0.2"]
-    assert open_page.locator("#filter-count").inner_text() == "1 of 2 cells shown"
+    expect(open_page.locator("article.cell:visible h3")).to_have_text(["conv3-0.2"])
+    expect(open_page.locator("#filter-count")).to_have_text("1 of 2 cells shown")
     open_page.get_by_label("ratio").select_option("0.5")
     assert open_page.locator("article.cell:visible").count() == 0
     open_page.locator("table.grid a").first.click()
