@@ -257,7 +257,9 @@ class Between(nn.Module):
 def test_what_feeds_attention_makes_no_site_but_its_heads_do() -> None:
     sites = find_sites(Between(nn.MultiheadAttention(6, 2, batch_first=True)), GREY)
     assert [(site.name, site.kind) for site in sites.values()] == [("between", "head"), ("last", "filter")]
-    assert sites.refused["conv"] == "its units are tied to `between`, and of a MultiheadAttention nothing is cut"
+    assert (
+        sites.refused["conv"] == "its units are tied to `between`, and the inputs of a MultiheadAttention are not cut"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,18 @@
 """The zoo itself: networks that answer, in one way, and differ; and torch's attention, seen through."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
+from transformers import MixtralConfig, MixtralForCausalLM
 
 import zoo
-from trueoracle.nets import Kind, find_sites, remove
+from trueoracle.nets import Kind, find_sites, remove, silenced
 from trueoracle.nets.fewer_heads import free_of_width
 from trueoracle.nets.probe import logits_of_noise
+from trueoracle.nets.proof import seen_through
+from trueoracle.words.errors import ModelError
 from trueoracle.words.mask import Mask, SiteMask
 
 NETWORKS = {
@@ -74,6 +79,42 @@ def test_a_block_that_is_not_residual_is_no_unit() -> None:
     }
     assert Kind.BLOCK not in kinds["BERT"]  # it normalises the sum with its shortcut
     assert Kind.BLOCK in kinds["Llama"]
+
+
+@torch.no_grad()
+def test_a_mixture_as_it_comes_has_sites_and_runs_with_any_number_of_neurons() -> None:
+    """By default `transformers` asks experts by grouped products, which know no float64 and no odd widths."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    torch.manual_seed(0)
+    net = MixtralForCausalLM(
+        MixtralConfig(**sizes, vocab_size=40, num_hidden_layers=2, num_local_experts=4, pad_token_id=0)
+    ).eval()
+    assert net.config._experts_implementation == "grouped_mm"
+    sites = find_sites(net, zoo.TEXT)
+    assert {"model.layers.0.mlp", "model.layers.0.mlp.experts", "model.layers.0.self_attn"} <= set(sites)
+    for kept in (24, 23, 1):
+        part = SiteMask(site="model.layers.0.mlp.experts", units=48, kept=tuple(range(kept)))
+        mask = Mask(rank=0, sites=(part,))
+        found = logits_of_noise(remove(net, mask, sites), zoo.TEXT, 2)
+        whole = seen_through(deepcopy(net))
+        with silenced(whole, mask, sites):
+            wanted = logits_of_noise(whole, zoo.TEXT, 2)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
+        assert (wanted - logits_of_noise(net, zoo.TEXT, 2)).abs().max() > 1e-4 * wanted.abs().max()
+    assert net.config._experts_implementation == "grouped_mm"
+
+
+def test_a_recurrent_network_says_that_recurrent_layers_are_not_pruned() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(24, 6, batch_first=True), nn.Linear(6, zoo.IMAGES.classes)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.lstm(x.flatten(2).transpose(1, 2).reshape(len(x), 8, 24))[0][:, -1])  # type: ignore[no-any-return]
+
+    with pytest.raises(ModelError, match="of `lstm`, recurrent layers such as LSTM are not pruned"):
+        find_sites(Recurrent(), zoo.IMAGES)
 
 
 def test_experts_go_with_their_row_of_the_router() -> None:

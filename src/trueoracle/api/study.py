@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trueoracle.data import Dataset
     from trueoracle.select import Exported
     from trueoracle.store import Answers, Status
+    from trueoracle.study import PlannedCell
 
 
 def studies() -> dict[str, StudySpec]:
@@ -224,7 +225,7 @@ class Study:
         none for text; the weights are always written. Raises `SpecError`, `StoreError` or `ModelError`, and then
         writes nothing.
         """
-        from trueoracle.select import FORMATS, best_mask, export, stored_subject
+        from trueoracle.select import FORMATS, export, stored_subject
         from trueoracle.select.export import check_export
         from trueoracle.select.stored import differs, planned_cell
         from trueoracle.words.shape import InputShape
@@ -234,13 +235,22 @@ class Study:
         check_export(Path(folder), formats, self.plan.shape)
         own = planned_cell(self.plan, cell)
         trials = self.trials()
-        rank = mask if isinstance(mask, int) else _rank(mask, lambda: best_mask(trials, own)[0])
+        rank = mask if isinstance(mask, int) else _rank(mask, lambda: self._best(trials, own))
         subject, final = stored_subject(
             self.plan, own, rank, repeat, self._store, self._data(), self._progress, self._backend
         )
         if (difference := differs(trials, own, rank, repeat, final)) is not None:
             self._progress.say(difference)
         return export(subject, Path(folder), formats, self._progress)
+
+    def _best(self, trials: "pd.DataFrame", cell: "PlannedCell") -> int:
+        """The best mask; said where the images that choose it are those that its figures are of."""
+        from trueoracle.select import best_mask
+
+        rank, column = best_mask(trials, cell)
+        if column == "final_test_accuracy":
+            self._progress.say("the study has no validation images: the test images choose the mask and flatter it")
+        return rank
 
     def _data(self) -> "Dataset":
         """What the study is about, read."""

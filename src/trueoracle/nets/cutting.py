@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from trueoracle.nets.experts import is_stack, tell_neurons
 from trueoracle.nets.sites import Role
 
 Tied = dict[tuple[int, int, tuple[int, ...]], tuple[Tensor, Tensor]]
@@ -21,6 +22,8 @@ def cut_layer(net: nn.Module, name: str, role: Role, dim: int, channels: list[in
     if isinstance(layer, Tensor):
         _cut(parent, last, dim, channels, tied)
         _describe(parent)
+        if is_stack(parent):
+            tell_neurons(parent)
     elif isinstance(layer, _ConvNd):
         _cut_convolution(layer, role, channels, tied)
     elif isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D":

@@ -5,6 +5,7 @@ of a layer have one width, so a neuron goes in all of them.
 """
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,38 @@ from torch import Tensor, nn
 from trueoracle.nets.sites import Cut, Kind, Role, Site
 
 _UP, _DOWN = "gate_up_proj", "down_proj"
+_ALIGNED = 8  # numbers: rows of grouped products must fill 16 bytes, in half precision too
 
 
 def expert_sites(net: nn.Module) -> Iterator[Site]:
     """Of every mixture that is known, the site of its experts and that of their neurons."""
     for name, module in net.named_modules():
-        stacked = getattr(module, "experts", None)
+        stack: Any = getattr(module, "experts", None)
         router = getattr(getattr(module, "gate", None), "weight", None)
-        up, down = getattr(stacked, _UP, None), getattr(stacked, _DOWN, None)
-        if not (isinstance(router, Tensor) and isinstance(up, Tensor) and isinstance(down, Tensor)):
-            continue
-        if up.ndim == 3 and up.shape[1] == 2 * down.shape[2] and up.shape[0] == len(router):
+        if is_stack(stack) and isinstance(router, Tensor) and len(router) == len(stack.down_proj):
             yield _experts(name, len(router))
-            yield _neurons(f"{name}.experts", int(down.shape[2]))
+            yield _neurons(f"{name}.experts", int(stack.down_proj.shape[2]))
+
+
+def is_stack(module: Any) -> bool:
+    """Whether the weights of all experts of a layer lie in this module: (experts, 2 x neurons, inputs) and back."""
+    up, down = getattr(module, _UP, None), getattr(module, _DOWN, None)
+    return isinstance(up, Tensor) and isinstance(down, Tensor) and up.ndim == 3 and up.shape[1] == 2 * down.shape[2]
+
+
+def ask_each(stack: Any) -> None:
+    """Let experts be asked one after another, by linear layers, and not by grouped products, which know no float64."""
+    if getattr(getattr(stack, "config", None), "_experts_implementation", None) is not None:
+        stack.config = copy(stack.config)  # its own: the layers share one
+        stack.config._experts_implementation = "eager"
+
+
+def tell_neurons(stack: Any) -> None:
+    """Tell a stack how many neurons its experts are left with; grouped products take only rows of whole 16 bytes."""
+    if hasattr(stack, "intermediate_dim"):
+        stack.intermediate_dim = stack.down_proj.shape[2]
+    if stack.down_proj.shape[2] % _ALIGNED:
+        ask_each(stack)
 
 
 def tell_experts(mixture: Any, kept: int) -> None:

@@ -45,7 +45,8 @@ class LayerFunctions(TorchFunctionMode):
             result = func(*args, **kwargs)
         if name in _OPAQUE:
             self.flow.hold(
-                (args, kwargs), f"its units are tied to `{self.flow.path}`, and of a {_OPAQUE[name]} nothing is cut"
+                (args, kwargs),
+                f"its units are tied to `{self.flow.path}`, and the inputs of a {_OPAQUE[name]} are not cut",
             )
         elif name in _PRODUCTS:
             _product(self.flow, result, args)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trueoracle.nets.experts import ask_each, is_stack
 from trueoracle.nets.fewer_heads import free_of_width
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.removal import remove
@@ -119,10 +120,12 @@ class Trial:
 
 
 def seen_through(net: nn.Module) -> nn.Module:
-    """`net` itself, with torch's attention, which is one opaque operation, by operations that silence can see."""
+    """`net` itself, with what is one opaque operation, as torch's attention and grouped experts, by ones that silence can see."""
     for module in net.modules():
         if type(module) is nn.MultiheadAttention and module.in_proj_weight is not None:
             free_of_width(module)
+        elif is_stack(module):
+            ask_each(module)
     return net
 
 

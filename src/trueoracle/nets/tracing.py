@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import is_parametrized
 
 from trueoracle.nets.flow import Flow
 from trueoracle.nets.layer_functions import LayerFunctions
@@ -206,7 +207,7 @@ class _Units:
                 continue
             if name not in of_layer:
                 if name not in held and isinstance(self.modules[name], _ConvNd | nn.Linear):
-                    refused[name] = "the forward pass does not lead there, or another layer computes with its weights"
+                    refused[name] = _unseen(self.modules[name])
                 continue
             made = self._site(name, of_layer[name].roots, parted)
             if isinstance(made, str):
@@ -272,3 +273,10 @@ def shared_channels(sites: Sites) -> list[str]:
             for channel in np.unique(cut.channels_UC).tolist():
                 held[cut.layer, cut.role is Role.CONSUMER, cut.dim, channel] += 1
     return sorted({layer for (layer, *_), times in held.items() if times > 1})
+
+
+def _unseen(layer: nn.Module) -> str:
+    """Why no channel of a layer was seen."""
+    if is_parametrized(layer):
+        return "its weights are computed from others in each pass: make that permanent first (remove_parametrizations)"
+    return "the forward pass does not lead there, or another layer computes with its weights"
