@@ -21,18 +21,7 @@ from trueoracle.words.mask import Mask, SiteMask
 from trueoracle.words.shape import InputShape, Shape
 
 COLOUR = InputShape(channels=3, height=32, width=32, classes=5)
-NETWORKS = {
-    **{f"odd: {name}": (factory, COLOUR) for name, factory in ODD.items()},
-    **{
-        f"{group}: {name}": (factory, zoo.shape_of(group))
-        for group, networks in (
-            ("handmade", zoo.HANDMADE),
-            ("classifiers", zoo.CLASSIFIERS),
-            ("language", zoo.LANGUAGE),
-        )
-        for name, factory in networks.items()
-    },
-}
+NETWORKS = {**{f"odd: {name}": (factory, COLOUR) for name, factory in ODD.items()}, **zoo.NETWORKS}
 MASKS = 3
 LONG = ("classifiers: MobileViT", "classifiers: CvT", "classifiers: Swin", "classifiers: EfficientNet")
 

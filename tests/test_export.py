@@ -228,6 +228,15 @@ def test_what_is_no_mask_is_refused(finished: Study, tmp_path: Path, how: dict[s
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_missing_package_is_said_before_the_work(
+    finished: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trueoracle.select.formats.find_spec", lambda _package: None)
+    why = r"the format `onnx` needs the package `onnxscript`: .*, or leave it out: --format pt2"
+    with pytest.raises(ModelError, match=why):
+        finished.export(tmp_path / "net", cell="no such cell")
+
+
 def test_the_whole_network_may_be_built_in(tmp_path: Path) -> None:
     whole = build("lenet5-mini", SHAPE)
     mask = Mask(rank=0, sites=(SiteMask(site="conv2", units=10, kept=(0, 9)),))

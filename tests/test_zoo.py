@@ -15,20 +15,10 @@ from trueoracle.nets.proof import seen_through
 from trueoracle.words.errors import ModelError
 from trueoracle.words.mask import Mask, SiteMask
 
-NETWORKS = {
-    f"{group}: {name}": (factory, zoo.shape_of(group))
-    for group, networks in (
-        ("handmade", zoo.HANDMADE),
-        ("classifiers", zoo.CLASSIFIERS),
-        ("language", zoo.LANGUAGE),
-    )
-    for name, factory in networks.items()
-}
 
-
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", zoo.NETWORKS)
 def test_it_answers_the_same_question_in_one_way(name: str) -> None:
-    factory, shape = NETWORKS[name]
+    factory, shape = zoo.NETWORKS[name]
     net = zoo.made(factory)
     with torch.no_grad():
         first, again = (logits_of_noise(net, shape, 2) for _ in range(2))

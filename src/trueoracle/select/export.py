@@ -124,6 +124,12 @@ def check_export(folder: Path, formats: Sequence[str], shape: Shape) -> None:
             raise ModelError(
                 f"the format `{name}` is for networks that take images: give none, the weights are written"
             )
+        if (package := FORMATS[name].missing) is not None:
+            others = [f"--format {other}" for other in FORMATS if FORMATS[other].missing is None]
+            raise ModelError(
+                f"the format `{name}` needs the package `{package}`: pip install 'trueoracle[export]', or leave it out: "
+                f"{' '.join(others)}"
+            )
     if folder.exists():
         raise ModelError(f"`{folder}` exists already: name a folder that does not")
     if not folder.parent.is_dir():

@@ -3,20 +3,16 @@
 import logging
 import warnings
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-
-from trueoracle.words.errors import ModelError
 
 _INPUT, _OUTPUT = "images", "logits"
 
 
 def write(net: nn.Module, images_BCHW: Tensor, path: Path) -> None:
     """Write `net` with input `images` (batch, channels, height, width) and output `logits` (batch, classes)."""
-    _need("onnxscript")
     registry = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registry.level
     registry.setLevel(logging.ERROR)  # it warns that torchvision is not installed
@@ -39,7 +35,6 @@ def write(net: nn.Module, images_BCHW: Tensor, path: Path) -> None:
 
 def reader(path: Path) -> Callable[[Tensor], Tensor]:
     """Open the file in ONNX Runtime with one thread, as something that maps images to logits."""
-    _need("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -51,8 +46,3 @@ def reader(path: Path) -> Callable[[Tensor], Tensor]:
         return torch.from_numpy(logits_BK)
 
     return run
-
-
-def _need(package: str) -> None:
-    if find_spec(package) is None:
-        raise ModelError(f"the format onnx needs the package `{package}`: pip install 'trueoracle[export]'")
