@@ -75,3 +75,20 @@ def test_base_weights_are_one_network(tmp_path: Path) -> None:
 def test_a_base_that_the_study_does_not_have(three: Study) -> None:
     with pytest.raises(SpecError, match=r"`number` must lie in \[0, 3\), but got 3"):
         three.base_weights(3)
+
+
+def test_studies_with_the_same_seeds_share_base_networks_masks_and_orders(tmp_path: Path) -> None:
+    def run(**facts: object) -> Study:
+        study = Study("quickstart", set={**FEW, **facts}, store=f"sqlite:///{tmp_path / 's.db'}", progress=Quiet())
+        study.run()
+        return study
+
+    aligned = run(seeds_of="a pair")
+    released = run(seeds_of="a pair", removal="released")
+    apart = run(removal="released")
+    assert aligned.base_weights() == released.base_weights() != apart.base_weights()
+    for column in ("mask", "seed"):
+        assert (
+            aligned.trials()[column].tolist() == released.trials()[column].tolist() != apart.trials()[column].tolist()
+        )
+    assert aligned.trials()["final_test_loss"].tolist() != released.trials()["final_test_loss"].tolist()

@@ -62,10 +62,14 @@ class PlannedCell:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that follows from a specification without training or data. `nets` are the untrained bases."""
+    """Everything that follows from a specification without training or data. `nets` are the untrained bases.
+
+    `seed_origin` is the text that all seeds derive from: the digest, or what the study says in `seeds_of`.
+    """
 
     spec: StudySpec
     digest: str
+    seed_origin: str
     shape: Shape
     nets: tuple[nn.Module, ...]
     sites: Sites
@@ -77,7 +81,7 @@ class Plan:
 
     def seed(self, purpose: str, base: int, index: int = 0) -> int:
         """The seed of one random purpose of one base network."""
-        return _seed(self.digest, purpose, base, index)
+        return _seed(self.seed_origin, purpose, base, index)
 
     @property
     def trials(self) -> int:
@@ -94,9 +98,10 @@ def plan(spec: StudySpec) -> Plan:
     _check_recipes(spec, shape)
     _check_validation(spec, there=spec.validation_images is not None or spec.data not in DATASETS)
     digest = spec.digest()
+    origin = spec.seeds_of or digest
     as_it_is = spec.train is None and spec.base_weights is None
     nets = tuple(
-        build(spec.model, shape, _seed(digest, "initialisation", base), spec.width_factor, trained=as_it_is)
+        build(spec.model, shape, _seed(origin, "initialisation", base), spec.width_factor, trained=as_it_is)
         for base in range(spec.base_networks)
     )
     if spec.base_weights is not None:
@@ -104,13 +109,13 @@ def plan(spec: StudySpec) -> Plan:
     if spec.recalibration_images is not None and not has_batchnorm(nets[0]):
         raise SpecError(f"`{spec.model}` has no BatchNorm to recalibrate: leave `recalibration_images` out")
     sites = find_sites(nets[0], shape)
-    cells = [_planned(index, cell, spec, digest, sites) for index, cell in enumerate(spec.cells)]
+    cells = [_planned(index, cell, spec, origin, sites) for index, cell in enumerate(spec.cells)]
     of_all = (
         replace(cell, base=base, index=base * len(cells) + cell.index, name=case_name(cell.name, base, len(nets)))
         for base in range(len(nets))
         for cell in cells
     )
-    return Plan(spec=spec, digest=digest, shape=shape, nets=nets, sites=sites, cells=tuple(of_all))
+    return Plan(spec=spec, digest=digest, seed_origin=origin, shape=shape, nets=nets, sites=sites, cells=tuple(of_all))
 
 
 def _check_recipes(spec: StudySpec, shape: Shape) -> None:
@@ -169,17 +174,17 @@ def mask_space(prune: dict[str, float], sites: Sites) -> MaskSpace:
     return MaskSpace(tuple(SiteChoice.at_ratio(site, sites[site].units, ratio) for site, ratio in ratios.items()))
 
 
-def _seed(digest: str, purpose: str, base: int, index: int = 0) -> int:
+def _seed(origin: str, purpose: str, base: int, index: int = 0) -> int:
     """The first base network has the seeds of a study of one, so that adding others changes none of its results."""
-    return derive_seed(digest, f"{purpose} of base {base}" if base else purpose, index)
+    return derive_seed(origin, f"{purpose} of base {base}" if base else purpose, index)
 
 
-def _planned(index: int, cell: CellSpec, spec: StudySpec, digest: str, sites: Sites) -> PlannedCell:
+def _planned(index: int, cell: CellSpec, spec: StudySpec, origin: str, sites: Sites) -> PlannedCell:
     try:
         space = mask_space(cell.prune, sites)
         drawn: tuple[int, ...] | None = None if cell.search is None else ()
         if cell.draw is not None:
-            drawn = space.draw(cell.draw, derive_seed(digest, "draw", index))
+            drawn = space.draw(cell.draw, derive_seed(origin, "draw", index))
         if cell.search is not None:
             _check_search(cell.search, space, len(drawn or ()))
     except TrueOracleError as error:

@@ -192,6 +192,10 @@ class StudySpec(_Facts):
     is taken on so many train images drawn at random and has a standard error; on all of them without it. Of every
     trial is kept which images it answers right; with `keep: losses` the loss of each image too.
 
+    Every seed derives from the study's identity. Studies with the same text in `seeds_of` derive theirs from that text
+    instead, to be compared in pairs: where they train the same network by the same recipe they share their base
+    networks to the bit, and where their cells are the same, the drawn masks and the orders of the images.
+
     Three keys have more measured of every mask before it is retrained. `recalibration_images`: the train loss after
     the statistics of BatchNorm were taken anew from so many train images. `loss_after_steps`: the train loss after so
     many steps of `retrain`. `early`: the final test accuracy after that recipe, a short form of `retrain`.
@@ -220,6 +224,7 @@ class StudySpec(_Facts):
     loss_after_steps: Positive | None = None
     early: Recipe | None = None
     seed: int = 0
+    seeds_of: str | None = Field(default=None, min_length=1)
     scale: Scale = Scale.PAPER
 
     @field_validator("validation_images")
