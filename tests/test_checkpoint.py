@@ -87,7 +87,7 @@ def test_cut_off_again_and_again_it_ends_with_the_same_bits(case: str, data: Dat
     cuts = 0
     while True:
         try:
-            found = train_fleet(nets, data, recipe, 7, checkpoints=tmp_path, stop=cut_off_after(9), **facts)
+            found = train_fleet(nets, data, recipe, 7, checkpoints=tmp_path, stop=cut_off_after(6), **facts)
             break
         except Stopped:
             cuts += 1
