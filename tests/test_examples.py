@@ -11,7 +11,7 @@ from trueoracle.data import Dataset, Split, images_of
 from trueoracle.fleet import assign, train
 from trueoracle.nets import build, evaluate
 from trueoracle.words.errors import DataError, ModelError
-from trueoracle.words.examples import Examples, Judged
+from trueoracle.words.examples import Classified, Examples, Judged
 from trueoracle.words.shape import InputShape
 from trueoracle.words.spec import Recipe
 
@@ -101,3 +101,14 @@ def test_fast_paths_refuse_other_examples_with_a_reason(line: Dataset) -> None:
     examples: Examples = line.train
     with pytest.raises(DataError, match="images to be classified are needed here, but got Numbers"):
         images_of(examples)
+
+
+def test_the_train_loss_is_the_weighed_cross_entropy_of_what_is_foretold(line: Dataset) -> None:
+    images = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))[:, :, None, None]
+    split = Split(images_NCHW=images, labels_N=torch.tensor([0, 1, 2, 1, 0]))
+    found = split.foretell(Fixed())
+    each = F.cross_entropy(found.logits_AK, found.targets_A, reduction="none")
+    assert (each * found.weight_A).sum().item() == pytest.approx(split.train_loss(Fixed()).item(), rel=1e-6)
+    assert found.weight_A.sum().item() == pytest.approx(1)
+    assert isinstance(split, Classified)
+    assert not isinstance(line.train, Classified)

@@ -204,10 +204,26 @@ def test_words_stand_out_from_the_page(small: Path, open_page: Page, scheme: str
     assert min(marks) >= 3
 
 
-def test_nothing_sticks_out_of_a_telephone(small: Path, open_page: Page) -> None:
-    open_page.set_viewport_size({"width": 390, "height": 844})
+@pytest.mark.parametrize("width", [360, 400, 420, 600])
+def test_nothing_sticks_out_of_a_telephone_or_scrolls_sideways_in_it(small: Path, open_page: Page, width: int) -> None:
+    open_page.set_viewport_size({"width": width, "height": 844})
     open_page.goto(small.as_uri())
-    assert open_page.evaluate("document.documentElement.scrollWidth") == 390
+    open_page.locator("details").evaluate_all("all => all.forEach(part => part.open = true)")
+    assert open_page.evaluate("document.documentElement.scrollWidth") == width
+    wider = """all => all.filter(e => e.scrollWidth > e.clientWidth + 1 && ["auto", "scroll"].includes(getComputedStyle(e).overflowX))
+                      .map(e => e.outerHTML.slice(0, 80))"""
+    assert open_page.locator("body *").evaluate_all(wider) == []
+    outside = """(all, width) => all.filter(e => e.getBoundingClientRect().right > width + 1).map(e => e.outerHTML.slice(0, 80))"""
+    assert open_page.locator("td, tbody th, svg.picture, .picture text, p, li").evaluate_all(outside, width) == []
+
+
+def test_on_a_telephone_every_number_is_named_and_words_in_pictures_can_be_read(small: Path, open_page: Page) -> None:
+    open_page.set_viewport_size({"width": 400, "height": 844})
+    open_page.goto(small.as_uri())
+    unnamed = "all => all.filter(td => td.textContent && !td.dataset.label).length"
+    assert open_page.locator("table.numbers td, table.grid td").evaluate_all(unnamed) == 0
+    height = "all => Math.min(...all.map(text => text.getBoundingClientRect().height))"
+    assert open_page.locator(".picture text").evaluate_all(height) >= 9
 
 
 def test_40000_trials_are_drawn_within_two_seconds_and_15_megabytes(large: Path, open_page: Page) -> None:

@@ -61,6 +61,14 @@ def test_losses_and_exact_match_by_hand() -> None:
     assert by_hand().train_loss(Certain()).item() == pytest.approx(found.loss)
 
 
+def test_the_train_loss_is_the_weighed_cross_entropy_of_what_is_foretold() -> None:
+    net, questions = Certain(), by_hand()
+    found = questions.foretell(net)
+    each = F.cross_entropy(found.logits_AK, found.targets_A, reduction="none")
+    assert (each * found.weight_A).sum().item() == pytest.approx(questions.train_loss(net).item(), rel=1e-6)
+    assert found.weight_A.sum().item() == pytest.approx(1)
+
+
 def test_neither_padding_nor_the_batch_counts() -> None:
     net = build("llava-mini", TextShape(), 1).double()
     alone, together = some_questions(net), some_questions(net)

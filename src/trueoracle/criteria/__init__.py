@@ -9,10 +9,25 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from trueoracle.criteria.masks import mask_predictors
+from trueoracle.criteria.predictor import MaskPredictor
+from trueoracle.criteria.pruned import CannotJudge, Dense, Pruned
 from trueoracle.nets import Role, Site, unit_weights
 from trueoracle.words.mask import Mask
 from trueoracle.words.plugins import with_plugins
 from trueoracle.words.seeding import derive_seed
+
+__all__ = [
+    "CRITERIA",
+    "CannotJudge",
+    "Criterion",
+    "Dense",
+    "MaskPredictor",
+    "Pruned",
+    "importances",
+    "mask_predictors",
+    "score",
+]
 
 Criterion = Callable[[nn.Module, Site], Tensor | None]
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trueoracle.words.examples import Judged
+from trueoracle.words.examples import Foretold, Judged
 
 # Tokens of a forward pass without gradients.
 _TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 16_384}
@@ -72,6 +72,12 @@ class Questions:
             loss_B=self._mean(F.cross_entropy(logits_AV, targets_A, reduction="none"), question_A),
             right_B=self._mean(right_A, question_A) == 1,
         )
+
+    def foretell(self, net: nn.Module) -> Foretold:
+        """One answer a token; those of one question share its weight."""
+        logits_AV, targets_A, question_A = self._answer_tokens(net)
+        weight_B = 1 / (len(self) * (self.ends_N - self.begins_N))
+        return Foretold(logits_AK=logits_AV, targets_A=targets_A, weight_A=weight_B[question_A])
 
     def _answer_tokens(self, net: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         """For every answer token: the logits that foretell it, the token, and the place of its question."""

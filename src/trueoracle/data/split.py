@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trueoracle.data.normalisation import Normalisation
-from trueoracle.words.examples import Examples, Judged
+from trueoracle.words.examples import Examples, Foretold, Judged
 from trueoracle.words.shape import Shape
 
 # Small enough that a LeNet's activations stay in a CPU core's cache, large enough to keep a GPU busy; of images larger
@@ -59,6 +59,11 @@ class Split:
             loss_B=F.cross_entropy(logits_NK, self.labels_N, reduction="none"),
             right_B=logits_NK.argmax(1) == self.labels_N,
         )
+
+    def foretell(self, net: nn.Module) -> Foretold:
+        """One answer an image, all of one weight."""
+        weight_N = torch.full((len(self),), 1 / len(self), device=self.device)
+        return Foretold(logits_AK=net(self.images_NCHW), targets_A=self.labels_N, weight_A=weight_N)
 
 
 def images_at_once(device: torch.device, pixels: int) -> int:

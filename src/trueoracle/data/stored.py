@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trueoracle.data.normalisation import Normalisation
 from trueoracle.data.split import Split, images_at_once
 from trueoracle.words.errors import DataError
-from trueoracle.words.examples import Examples, Judged
+from trueoracle.words.examples import Examples, Foretold, Judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,10 @@ class StoredSplit:
     def judge(self, net: nn.Module) -> Judged:
         """As `Split.judge`."""
         return self.loaded().judge(net)
+
+    def foretell(self, net: nn.Module) -> Foretold:
+        """As `Split.foretell`."""
+        return self.loaded().foretell(net)
 
     def _pixels(self) -> Tensor:
         return self.pixels_NCHW[self.places_N].to(self.device)

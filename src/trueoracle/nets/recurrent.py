@@ -79,9 +79,9 @@ def _tie(flow: Flow, weight: str, role: Role, numbers: Numbers) -> None:
 
 
 def _side(flow: Flow, weight: str, role: Role) -> Numbers:
-    dim = int(role is Role.CONSUMER)
-    channels = getattr(flow.module, weight).shape[dim]
-    return flow.ties.side(Side(f"{flow.path}.{weight}", role, dim, bare=role is Role.FOLLOWER), channels)
+    dim, tensor = int(role is Role.CONSUMER), getattr(flow.module, weight)
+    side = Side(f"{flow.path}.{weight}", role, dim, bare=role is Role.FOLLOWER)
+    return flow.ties.side(side, tensor.shape[dim], tensor, dim)
 
 
 def _endings(layer: nn.Module) -> list[list[str]]:

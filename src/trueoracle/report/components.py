@@ -11,8 +11,8 @@ from trueoracle.report import drawing
 from trueoracle.report.drawing import Scale
 from trueoracle.report.wording import difference
 
-WIDTH = 640
-_LEFT, _RIGHT, _TOP, _ROW = 190, 500, 10, 26
+WIDTH = 400
+_LEFT, _RIGHT, _TOP, _ROW = 6, 310, 6, 42
 
 
 def components(found: CellAnalysis, spread: Spread, networks: Sequence[float]) -> Markup:
@@ -21,8 +21,8 @@ def components(found: CellAnalysis, spread: Spread, networks: Sequence[float]) -
     across = Scale(low=0.0, high=1.02 * max(1e-12, *(deviation for _, deviation in bars)), start=_LEFT, end=_RIGHT)
     parts = []
     for place, (name, deviation) in enumerate(bars):
-        y = _TOP + _ROW * (place + 0.5)
-        parts.append(drawing.text(_LEFT - 10, y + 4, name, "tick", anchor="end"))
+        y = _TOP + _ROW * (place + 0.68)
+        parts.append(drawing.text(_LEFT, y - 13, name, "tick"))
         parts.append(drawing.box(_LEFT, y - 8, max(0.5, across.at(deviation) - _LEFT), 16, "bar"))
         parts.append(drawing.text(across.at(deviation) + 8, y + 4, difference(deviation, found.y_metric), "tick"))
     title = f"Where the spread of {found.y} in {found.group} comes from: {_words(bars, found.y_metric)}."

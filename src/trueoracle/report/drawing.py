@@ -70,9 +70,9 @@ class Scale:
 def picture(width: int, height: int, title: str, parts: Iterable[Markup], *, kind: str = "") -> Markup:
     """An SVG image of `parts`; `title` is what it says to those who do not see it."""
     body = Markup("").join(parts)
-    return Markup(
-        '<svg class="picture {}" viewBox="0 0 {} {}" style="--natural:{}px" role="img" aria-label="{}">{}</svg>'
-    ).format(kind, width, height, width, title, body)
+    return Markup('<svg class="picture {}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        kind, width, height, title, body
+    )
 
 
 def group(kind: str, parts: Iterable[Markup]) -> Markup:
@@ -80,11 +80,10 @@ def group(kind: str, parts: Iterable[Markup]) -> Markup:
     return Markup('<g class="{}">{}</g>').format(kind, Markup("").join(parts))
 
 
-def text(x: float, y: float, words: str, kind: str = "", *, anchor: str = "start", turned: bool = False) -> Markup:
-    """Words at a point; `turned` ones read upwards."""
-    turn = Markup(' transform="rotate(-90 {} {})"').format(_px(x), _px(y)) if turned else Markup("")
-    return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}"{}>{}</text>').format(
-        kind, _px(x), _px(y), anchor, turn, words
+def text(x: float, y: float, words: str, kind: str = "", *, anchor: str = "start") -> Markup:
+    """Words at a point."""
+    return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>').format(
+        kind, _px(x), _px(y), anchor, words
     )
 
 
@@ -139,19 +138,22 @@ def bottom_axis(scale: Scale, y: float, title: str, top: float | None = None, mo
         x = scale.at(tick)
         if top is not None:
             parts.append(line(x, y, x, top, "gridline"))
-        parts.append(text(x, y + 17, label, "tick", anchor="middle"))
-    parts.append(text((scale.start + scale.end) / 2, y + 37, title, "title", anchor="middle"))
+        parts.append(text(x, y + 19, label, "tick", anchor="middle"))
+    parts.append(text((scale.start + scale.end) / 2, y + 42, title, "title", anchor="middle"))
     return group("axes", parts)
 
 
-def left_axis(scale: Scale, x: float, title: str, right: float, most: int = 6, gap: float = 54) -> Markup:
-    """An axis along the left at pixel `x`, with grid lines up to pixel `right`."""
+def left_axis(scale: Scale, x: float, title: str, right: float, most: int = 6, rise: float = 13) -> Markup:
+    """An axis along the left at pixel `x`, with grid lines up to pixel `right`; its title stands `rise` pixels above it.
+
+    The title does not read upwards: so it has room where the picture is small and its words are large.
+    """
     ticks = scale.ticks(most)
     parts = [line(x, scale.start, x, scale.end, "axis")]
     for tick, label in zip(ticks, scale.labels(ticks), strict=True):
         y = scale.at(tick)
         parts += [line(x, y, right, y, "gridline"), text(x - 7, y + 4, label, "tick", anchor="end")]
-    parts.append(text(x - gap, (scale.start + scale.end) / 2, title, "title", anchor="middle", turned=True))
+    parts.append(text(x, scale.end - rise, title, "title"))
     return group("axes", parts)
 
 

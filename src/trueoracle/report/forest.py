@@ -12,8 +12,8 @@ from trueoracle.report import drawing
 from trueoracle.report.drawing import Scale
 from trueoracle.report.wording import signed
 
-WIDTH = 640
-_LEFT, _RIGHT, _TOP, _ROW = 190, 570, 14, 24
+WIDTH = 400
+_LEFT, _RIGHT, _TOP, _ROW = 14, 346, 6, 38
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ def forest(lines: Sequence[Line], what: str, names: str) -> Markup:
     parts = [drawing.bottom_axis(across, bottom, "τ, positive where the predictor is right", top=_TOP)]
     parts.append(drawing.line(across.at(0), bottom, across.at(0), _TOP, "zero"))
     for place, line in enumerate(lines):
-        parts.append(_drawn(line, across, _TOP + _ROW * (place + 0.5)))
+        parts.append(_drawn(line, across, _TOP + _ROW * (place + 0.7)))
     title = f"{what}: a line {names}. " + "; ".join(_words(line) for line in lines[:30]) + "."
     return drawing.picture(WIDTH, int(bottom) + 46, title, parts, kind="forest")
 
@@ -46,7 +46,7 @@ def _reach(line: Line) -> tuple[float, ...]:
 
 
 def _drawn(line: Line, across: Scale, y: float) -> Markup:
-    parts = [drawing.text(_LEFT - 10, y + 4, _short(line.name), "tick", anchor="end")]
+    parts = [drawing.text(_LEFT, y - 11, _short(line.name), "tick")]
     if line.null_95 is not None:
         low, high = across.at(max(-line.null_95, across.low)), across.at(min(line.null_95, across.high))
         parts.append(drawing.box(low, y - 8, high - low, 16, "noise"))
@@ -65,4 +65,4 @@ def _words(line: Line) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 26 else f"{name[:12]}…{name[-13:]}"
+    return name if len(name) <= 48 else f"{name[:23]}…{name[-24:]}"

@@ -11,8 +11,8 @@ from trueoracle.report.drawing import Scale
 from trueoracle.report.findings import CellFindings
 from trueoracle.report.wording import signed
 
-WIDTH, HEIGHT = 640, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 630, 52, 204
+WIDTH, HEIGHT = 640, 254
+_LEFT, _RIGHT, _TOP, _BOTTOM = 12, 628, 58, 206
 _BIN = 0.02
 
 
@@ -38,11 +38,11 @@ def null_picture(cell: CellFindings, null: UnitNull) -> Markup:
         drawing.bottom_axis(across, _BOTTOM, "Kendall's τ"),
         drawing.group("null", bars),
         drawing.curve(across(grid), np.where(up(naive) < _TOP, np.nan, up(naive)), "naive"),
-        *_mark(across, tau, "measured", f"measured τ = {signed(tau)}", _TOP - 30),
+        *_mark(across, tau, "measured", f"measured τ = {signed(tau)}", _TOP - 36),
     ]
     if not isinstance(ceiling, Absent):
         at = float(np.copysign(ceiling, tau))
-        parts += _mark(across, at, "ceiling", f"ceiling {signed(at)}", _TOP - 12)
+        parts += _mark(across, at, "ceiling", f"ceiling {signed(at)}", _TOP - 14)
     return drawing.picture(WIDTH, HEIGHT, describe(cell, null), parts, kind="nulls")
 
 
@@ -64,5 +64,5 @@ def _mark(across: Scale, value: float, kind: str, words: str, top: float) -> lis
     anchor = "end" if at > (_LEFT + _RIGHT) / 2 else "start"
     return [
         drawing.line(at, _BOTTOM, at, top, kind),
-        drawing.text(at + (-6 if anchor == "end" else 6), top + 9, words, f"note {kind}", anchor=anchor),
+        drawing.text(at + (-6 if anchor == "end" else 6), top + 11, words, f"note {kind}", anchor=anchor),
     ]

@@ -1,7 +1,7 @@
 """The report: one HTML file that needs no network. Its pictures are drawn here; its script only lets one walk in them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -24,7 +24,7 @@ from trueoracle.report.forest import Line, forest
 from trueoracle.report.grid import grids
 from trueoracle.report.nulls import null_picture
 from trueoracle.report.scatter import noise_halfwidth, scatter
-from trueoracle.store import RunRecord, Store
+from trueoracle.store import CellRecord, RunRecord, Store
 from trueoracle.words.errors import ReportError
 from trueoracle.words.files import check_folder, write_whole
 from trueoracle.words.progress import Progress, Quiet
@@ -39,7 +39,8 @@ class Section:
     anchor: str
     name: str
     scatter: Markup
-    curves: Markup
+    loss_curves: Markup
+    accuracy_curves: Markup
     null: Markup
     components: Markup
     ranking: Markup
@@ -69,30 +70,50 @@ def write_report(
 
 def render(study: Findings, progress: Progress) -> str:
     """The page as text."""
+    return (
+        environment()
+        .get_template("page.html")
+        .render(**context(study, progress, _on_this_page), css=Markup(_own("page.css")), js=Markup(_own("page.js")))
+    )
+
+
+def environment() -> Environment:
+    """The templates, with the words that they use."""
+    loader = PackageLoader("trueoracle.report")
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found.filters.update({name: getattr(wording, name) for name in _FILTERS})
+    return found
+
+
+def context(study: Findings, progress: Progress, href: Callable[[CellRecord], str]) -> dict[str, Any]:
+    """What the templates of the page's parts speak of; `href` says where a cell is shown."""
     with progress.task("drawing", len(study.cells), "cells") as advance:
         sections = []
         for cell in study.cells:
             sections.append(_section(study, cell))
             advance(1)
-    loader = PackageLoader("trueoracle.report", ".")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    environment.filters.update({name: getattr(wording, name) for name in _FILTERS})
-    return environment.get_template("page.html").render(
-        study=study,
-        sections=sections,
-        by_cell={section.cell.record.index: section for section in sections},
-        verdicts=_verdicts(study),
-        caveats=_caveats(study),
-        grids=grids(study.cells),
-        overview=_overview(study) if len(study.cells) > 1 else "",
-        runs=[_run(run) for run in study.runs],
-        spec=yaml.safe_dump(study.spec.facts(), sort_keys=False),
-        scale=study.spec.scale.caveat,
-        peeks=study.spec.final is FinalProtocol.BEST_ON_TEST,
-        targets=_TARGETS,
-        css=Markup(_own("page.css")),
-        js=Markup(_own("page.js")),
-    )
+    return {
+        "study": study,
+        "sections": sections,
+        "href": href,
+        "verdicts": _verdicts(study),
+        "caveats": _caveats(study),
+        "grids": grids(study.cells),
+        "overview": _overview(study) if len(study.cells) > 1 else "",
+        "runs": [_run(run) for run in study.runs],
+        "spec": yaml.safe_dump(study.spec.facts(), sort_keys=False),
+        "scale": study.spec.scale.caveat,
+        "peeks": study.spec.final is FinalProtocol.BEST_ON_TEST,
+        "targets": _TARGETS,
+    }
+
+
+def _on_this_page(cell: CellRecord) -> str:
+    return f"#{_anchor(cell)}"
+
+
+def _anchor(cell: CellRecord) -> str:
+    return "cell-" + re.sub(r"[^A-Za-z0-9._-]+", "-", cell.name)
 
 
 _FILTERS = (
@@ -117,18 +138,19 @@ _TARGETS = {
 
 
 def _own(name: str) -> str:
-    return (files("trueoracle.report") / name).read_text(encoding="utf-8")
+    return (files("trueoracle.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _section(study: Findings, cell: CellFindings) -> Section:
-    drawn, (curves_svg, loss, accuracy) = scatter(study, cell), curves(cell)
+    drawn, (loss, accuracy) = scatter(study, cell), curves(cell)
     null, half = cell.analysis.null, noise_halfwidth(cell)
     return Section(
         cell=cell,
-        anchor="cell-" + re.sub(r"[^A-Za-z0-9._-]+", "-", cell.analysis.group),
+        anchor=_anchor(cell.record),
         name=cell.analysis.group,
         scatter=drawn.svg,
-        curves=curves_svg,
+        loss_curves=loss.svg,
+        accuracy_curves=accuracy.svg,
         null=Markup("") if isinstance(null, Absent) else null_picture(cell, null),
         components=_components(study, cell),
         ranking=_ranking(cell.analysis) if len(cell.analysis.predictors) > 1 else Markup(""),

@@ -12,8 +12,8 @@ from trueoracle.report.drawing import Scale
 from trueoracle.report.findings import CellFindings, Findings
 from trueoracle.report.wording import column, signed, y_title
 
-WIDTH, HEIGHT = 640, 468
-_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 568, 66, 424
+WIDTH, HEIGHT = 640, 500
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 568, 92, 450
 _MARGINAL = 44  # pixels that the highest bar of a marginal takes
 
 
@@ -37,7 +37,9 @@ def scatter(study: Findings, cell: CellFindings) -> Scatter:
     parts = [
         *_noise_band(cell, y),
         drawing.bottom_axis(x, _BOTTOM, _x_title(cell), top=_TOP),
-        drawing.left_axis(y, _LEFT, y_title(cell.analysis.y, study.spec.final, study.spec.repeats), right=_RIGHT),
+        drawing.left_axis(
+            y, _LEFT, y_title(cell.analysis.y, study.spec.final, study.spec.repeats), right=_RIGHT, rise=_TOP - 22
+        ),
         *_chance_line(cell, x),
         *_points(cell, x, y),
         _marginals(cell, x, y),

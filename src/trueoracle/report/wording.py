@@ -77,7 +77,7 @@ def column(name: str) -> str:
 def y_title(name: str, protocol: FinalProtocol, repeats: int) -> str:
     """What stands at the axis of results: with how many repeats, and whether it peeks."""
     mean = f", mean of {repeats} repeats" if repeats > 1 else ""
-    peeks = " (best epoch on test: peeks)" if protocol is FinalProtocol.BEST_ON_TEST else ""
+    peeks = "; peeks at test" if protocol is FinalProtocol.BEST_ON_TEST else ""
     return f"{column(name)}{mean}{peeks}"
 
 

@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from trueoracle.study.loading import at_scale, builtin_studies, changed, load_spec
     from trueoracle.study.plan import Plan, PlannedCell, drawn_questions, plan, study_data
     from trueoracle.study.retrain import retrained
+    from trueoracle.study.scoring import Scoring
 
 __all__ = [
     "Paused",
     "Plan",
     "PlannedCell",
+    "Scoring",
     "at_scale",
     "builtin_studies",
     "changed",

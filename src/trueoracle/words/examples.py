@@ -3,11 +3,11 @@
 What differs between tasks is here alone, so that the plain loops serve all of them. Images to be classified are one
 kind (`trueoracle.data.Split`); paths that know of no other kind narrow with `isinstance` and refuse with a reason.
 
-Letters: B examples.
+Letters: B examples, A answers to be foretold (one an image; one a token of a question's answer), K classes or tokens.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,17 @@ class Judged:
 
     loss_B: Tensor
     right_B: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foretold:
+    """What a network makes of every single answer: the train loss is the cross-entropy of `logits_AK` with
+    `targets_A` (int64), each weighed by `weight_A` (float32), which sum to 1.
+    """
+
+    logits_AK: Tensor
+    targets_A: Tensor
+    weight_A: Tensor
 
 
 class Examples(Protocol):
@@ -46,4 +57,13 @@ class Examples(Protocol):
 
     def judge(self, net: nn.Module) -> Judged:
         """Losses and right answers, one by one."""
+        ...
+
+
+@runtime_checkable
+class Classified(Protocol):
+    """Examples whose answers are classes or tokens, foretold by logits. Other tasks (numbers, noise) are not."""
+
+    def foretell(self, net: nn.Module) -> Foretold:
+        """The logits that the train loss is made of, in the network's precision; gradients flow through them."""
         ...
