@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trueoracle.nets import Kind, build, cost, find_sites, remove, save_language_model, silenced
+from trueoracle.nets import Kind, build, cost, find_sites, remove, save_language_model, silenced, unnormalised
 from trueoracle.nets.llava_mini import llava_mini_config, write_llava_mini
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.words.errors import ModelError
@@ -81,15 +81,17 @@ def half_of(net: nn.Module, *names: str) -> MaskSpace:
 def test_the_pruned_model_is_the_silenced_one(family: str) -> None:
     net = lively(FAMILIES[family])
     sites = find_sites(net, TEXT)
-    assert len(sites) == 5  # the layers, heads and neurons of two
+    assert len(sites) == (5 if family == "llava" else 6)  # the layers, heads and neurons of two, and the width
+    left_out = {by for site in sites.values() for by in site.normalised_by}
     space = half_of(net, *sites)
     mask = space.unrank(space.draw(1, seed=3)[0])
     given = inputs(net)
     pruned = remove(net, mask, sites)
-    with torch.no_grad(), silenced(net, mask, sites):
+    with torch.no_grad(), unnormalised(net, left_out), silenced(net, mask, sites):
         wanted = net(**given).logits
     assert (wanted - net(**given).logits).abs().max() > 1e-2
-    torch.testing.assert_close(pruned(**given).logits, wanted, rtol=0, atol=1e-5)
+    with unnormalised(pruned, left_out):
+        torch.testing.assert_close(pruned(**given).logits, wanted, rtol=0, atol=1e-5)
 
 
 def test_sites_are_of_the_language_model_alone() -> None:
@@ -103,6 +105,50 @@ def test_sites_are_of_the_language_model_alone() -> None:
     ]
     with pytest.raises(ModelError, match="vision_tower.* is no site: it is no part of the language model"):
         sites.named("model.vision_tower.encoder.layers.0.self_attn")
+    with pytest.raises(
+        ModelError, match="embed_tokens` is no site: layers outside of `model.language_model` make tokens"
+    ):
+        sites.named("model.language_model.embed_tokens")
+
+
+def test_the_width_of_a_language_model_is_cut_where_a_hand_would() -> None:
+    net = lively(qwen)
+    sites = find_sites(net, TEXT)
+    width = sites["model.embed_tokens"]
+    assert (width.kind, width.units) == (Kind.CHANNEL, 32)
+    assert {str(by) for by in width.normalised_by} == {
+        *(f"model.layers.{n}.{norm}_layernorm" for n in (0, 1) for norm in ("input", "post_attention")),
+        "model.norm",
+    }
+    kept = (3, 4, 9, 30, 31)
+    pruned = remove(net, Mask(rank=0, sites=(SiteMask(site=width.name, units=32, kept=kept),)), sites)
+    whole, left = (dict(one.named_parameters()) for one in (net, pruned))
+    rows = ("o_proj.weight", "down_proj.weight")
+    for name, weight in whole.items():
+        if name.endswith(rows):
+            weight = weight[list(kept)]
+        elif not name.endswith("proj.bias"):
+            weight = weight[..., list(kept)]
+        assert torch.equal(left[name], weight), name
+    assert pruned.get_input_embeddings().weight is pruned.get_output_embeddings().weight
+
+
+def test_a_narrower_model_is_one_for_transformers_where_it_answers_the_same(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
+
+    gemma = Gemma2Config(**SIZES, num_attention_heads=4, num_key_value_heads=2, intermediate_size=12, head_dim=8)
+    for make, plain in ((llama, True), (lambda: Gemma2ForCausalLM(gemma), False)):  # Gemma's width scales its tokens
+        net = lively(make).float()
+        sites = find_sites(net, TEXT)
+        pruned = remove(net, half_of(net, "model.embed_tokens").unrank(7), sites)
+        folder = tmp_path / type(net).__name__
+        save_language_model(pruned, folder)
+        read = build(f"hf:{folder}", TEXT)
+        torch.testing.assert_close(read(**inputs(net)).logits, pruned(**inputs(net)).logits, rtol=0, atol=1e-5)
+        if plain:
+            read = AutoModelForCausalLM.from_pretrained(folder)
+            torch.testing.assert_close(read(**inputs(net)).logits, pruned(**inputs(net)).logits, rtol=0, atol=1e-5)
+        assert read.config.hidden_size == (16 if plain else 32)
 
 
 def test_grouped_queries_go_with_their_key() -> None:
@@ -137,7 +183,7 @@ def test_parameters_and_operations_drop_as_computed_by_hand() -> None:
 def test_a_pruned_model_is_written_and_read_back(family: str, even: bool, tmp_path: Path) -> None:
     net = lively(FAMILIES[family]).float()
     sites = find_sites(net, TEXT)
-    space = half_of(net, *(sites if even else list(sites)[1:3]))
+    space = half_of(net, *(sites if even else list(sites)[-4:-2]))
     pruned = remove(net, space.unrank(5), sites)
     save_language_model(pruned, tmp_path)
     read = build(f"hf:{tmp_path}", TEXT)

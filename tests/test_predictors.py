@@ -36,7 +36,7 @@ RESNET = {
     "recalibration_images": 120,
     "loss_after_steps": 5,
 }
-PREDICTORS = ("recalibrated_train_loss", "after_5_steps_train_loss", "early_test_accuracy")
+PREDICTORS = ("recalibrated_train_loss", "after_5_steps_train_loss", "early_test_accuracy", "early_area")
 
 
 def little(store: str, **changes: object) -> Study:
@@ -136,7 +136,7 @@ def test_after_k_steps_equals_k_steps_written_out(study: Study, data: Dataset) -
     assert kept[mask.rank] == pytest.approx(wanted, rel=1e-6)
 
 
-def test_early_accuracy_is_that_of_its_own_short_training(study: Study, data: Dataset) -> None:
+def test_early_accuracy_and_area_are_those_of_their_own_short_training(study: Study, data: Dataset) -> None:
     net = base_of(study)
     (cell,) = study.plan.cells
     mask = next(cell.masks())
@@ -144,11 +144,13 @@ def test_early_accuracy_is_that_of_its_own_short_training(study: Study, data: Da
     found = [
         train(
             remove(net, mask, find_sites(net, SHAPE)), data, study.spec.early, study.plan.seed("early order", 0, repeat)
-        ).curve[-1]
+        ).curve
         for repeat in (0, 1)
     ]
-    kept = Store(study.store_url).mask_table(study.plan.digest).set_index("mask")["early_test_accuracy"]
-    assert kept[mask.rank] == pytest.approx(sum(one.test_accuracy for one in found) / 2, abs=1e-12)
+    kept = Store(study.store_url).mask_table(study.plan.digest).set_index("mask").loc[mask.rank]
+    accuracies, areas = ([curve[-1].test_accuracy for curve in found], [sum(p.train_loss for p in c) for c in found])
+    assert kept["early_test_accuracy"] == pytest.approx(sum(accuracies) / 2, abs=1e-12)
+    assert kept["early_area"] == pytest.approx(sum(areas) / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("backend", ["loop", "lanes"])

@@ -222,8 +222,8 @@ def test_kinds_and_units() -> None:
     kinds = {case: {(site.kind, site.units) for site in made(case)[1].values()} for case in ("ViT", "Qwen3", "GPT-2")}
     assert kinds == {
         "ViT": {(Kind.BLOCK, 2), (Kind.FILTER, 24), (Kind.HEAD, 4), (Kind.NEURON, 20)},
-        "Qwen3": {(Kind.BLOCK, 2), (Kind.HEAD, 4), (Kind.NEURON, 20)},
-        "GPT-2": {(Kind.BLOCK, 2), (Kind.HEAD, 4), (Kind.NEURON, 96)},
+        "Qwen3": {(Kind.BLOCK, 2), (Kind.CHANNEL, 24), (Kind.HEAD, 4), (Kind.NEURON, 20)},
+        "GPT-2": {(Kind.BLOCK, 2), (Kind.CHANNEL, 24), (Kind.HEAD, 4), (Kind.NEURON, 96)},
     }
     grouped = find_sites(llama(), TEXT)["model.layers.0.self_attn"]
     assert (grouped.kind, grouped.units) == (Kind.HEAD_GROUP, 2)

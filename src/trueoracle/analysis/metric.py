@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
 from trueoracle.words.errors import TableError
-from trueoracle.words.scores import MASK_PREDICTORS, measured
+from trueoracle.words.scores import MASK_PREDICTORS, OF_STUDIES, measured
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +67,7 @@ def known(name: str) -> Better | None:
     """What a name says by itself: the direction of the known words in it, where they agree."""
     if name in _CRITERIA:
         return Better.LOWER
-    if (said := MASK_PREDICTORS.get(measured(name))) is not None:
+    if (said := {**OF_STUDIES, **MASK_PREDICTORS}.get(measured(name))) is not None:
         return Better[said.upper()]
     words = _words(name)
     if words & _TURNS or bool(words & _HIGHER) == bool(words & _LOWER):

@@ -11,7 +11,8 @@ from trueoracle.nets.experts import is_stack, tell_neurons
 from trueoracle.nets.sites import Role
 
 Tied = dict[tuple[int, int, tuple[int, ...]], tuple[Tensor, Tensor]]
-"""Tensors that were cut, old and new by what was cut of them: what two layers share, they go on sharing."""
+"""Tensors that were cut, old and new by what was cut of them: what two layers share, they go on sharing. What was cut is
+not cut again where a layer and its weight are both named."""
 
 
 def cut_layer(net: nn.Module, name: str, role: Role, dim: int, channels: list[int], tied: Tied) -> None:
@@ -41,7 +42,9 @@ def _cut(owner: nn.Module, name: str, dim: int, channels: list[int], tied: Tied)
         gone = set(channels)
         kept = torch.tensor([at for at in range(old.shape[dim]) if at not in gone], device=old.device, dtype=torch.long)
         new = old.detach().index_select(dim, kept)
-        tied[key] = (old, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
+        made = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+        tied[key] = (old, made)
+        tied[id(made), dim, tuple(channels)] = (made, made)
     setattr(owner, name, tied[key][1])
 
 

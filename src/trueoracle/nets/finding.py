@@ -11,7 +11,7 @@ from trueoracle.nets.blocks import head_sites, neuron_sites
 from trueoracle.nets.depth import block_sites
 from trueoracle.nets.outputs import give_logits
 from trueoracle.nets.probe import logits_of_noise
-from trueoracle.nets.proof import Trial, proved
+from trueoracle.nets.proof import Trial, proved, seen_through
 from trueoracle.nets.sites import Site, Sites
 from trueoracle.nets.text import decoder
 from trueoracle.nets.tracing import Tracing
@@ -22,9 +22,9 @@ from trueoracle.words.shape import InputShape, Shape, TextShape
 def find_sites(net: nn.Module, shape: Shape) -> Sites:
     """The sites of `net`: heads by the names of their projections, blocks by trial, filters and neurons by tracing an image.
 
-    In language models nothing is traced: the neurons are those of the MLPs that are known by the names of their layers,
-    and what lies outside of the decoder, as eyes do, is no site. Raises `ModelError` where `net` cannot be traced or
-    has no site.
+    In language models the neurons are first those of the MLPs that are known by the names of their layers, a text is traced
+    for the rest, and what lies outside of the decoder, as eyes do, is no site. Raises `ModelError` where a classifier of
+    images cannot be traced, or `net` has no site.
     """
     net = copied(net)  # of its own: a network may be at work in another thread
     if isinstance(shape, InputShape) and not isinstance(_answer(net, shape), Tensor):
@@ -64,20 +64,26 @@ def _image_sites(net: nn.Module, shape: InputShape) -> Sites:
     """The sites that pass, of the way to cut in which most do."""
     heads = _with_blocks(head_sites(net), net, shape)
     heads = Sites(heads.found, {**_recurrent(net), **heads.refused})
-    tracing = Tracing(net, shape, heads)
-    first = _all(heads, tracing.sites())
+    return _most(net, shape, heads, Tracing(net, shape, heads))
+
+
+def _most(net: nn.Module, shape: Shape, known: Sites, tracing: Tracing) -> Sites:
+    """Of the sites that are known and those that are traced, the ones that pass, of the way to cut in which most do."""
+    first = _all(known, tracing.sites())
     if not first:
         return first
     trial = Trial(net, shape)
     best = proved(trial, first)
     for others in tracing.alternatives(best):
-        tried = proved(trial, _all(heads, others))
+        tried = proved(trial, _all(known, others))
         best = tried if len(tried) > len(best) else best
     return best
 
 
 def _all(heads: Sites, others: Sites) -> Sites:
-    return Sites({**heads, **others}, {**heads.refused, **others.refused})
+    found = {**heads, **others}
+    refused = {**heads.refused, **others.refused}
+    return Sites(found, {layer: reason for layer, reason in refused.items() if layer not in found})
 
 
 def _recurrent(net: nn.Module) -> dict[str, str]:
@@ -91,20 +97,44 @@ def _with_blocks(sites: Sites, net: nn.Module, shape: Shape, inside: str = "") -
 
 
 def _text_sites(net: nn.Module, shape: TextShape) -> Sites:
-    known = language_sites(net)
+    """The sites that pass, as of images; where the forward pass cannot be traced, those that are known by names."""
+    known = _known_by_names(net)
     _answer(net, shape)
-    sites = _with_blocks(known, net, shape, decoder(net))
-    return proved(Trial(net, shape), sites) if sites else sites
+    known = _with_blocks(known, net, shape, decoder(net))
+    try:
+        tracing = Tracing(seen_through(net), shape, known)
+    except ModelError as error:
+        untraced = Sites(known.found, {**known.refused, _embedding(net): f"its units cannot be followed: {error}"})
+        return proved(Trial(net, shape), untraced) if untraced else untraced
+    return _most(net, shape, known, tracing)
 
 
 def language_sites(net: nn.Module) -> Sites:
-    """What the names of a language model's layers say that its sites are, those of a single unit among them; unproved."""
+    """What may be the sites of a language model, blocks left out, those of a single unit among them; unproved."""
+    net = seen_through(copied(net))
+    known = _known_by_names(net)
+    try:
+        return _all(known, Tracing(net, TextShape(), known).sites())
+    except ModelError:  # as when its sites were found
+        return known
+
+
+def _known_by_names(net: nn.Module) -> Sites:
+    """What the names of a language model's layers say that its sites are; and why others are none."""
     heads = head_sites(net)
     every = {**heads, **neuron_sites(net)}
     inside = decoder(net)
     found = {name: site for name, site in every.items() if name.startswith(inside)}
-    outside = dict.fromkeys(every.keys() - found.keys(), f"it is no part of the language model, `{inside}`")
-    return Sites(found, {**heads.refused, **outside})
+    refused = dict.fromkeys(every.keys() - found.keys(), f"it is no part of the language model, `{inside}`")
+    if inside:
+        refused[_embedding(net)] = f"layers outside of `{inside}` make tokens for it too, and these stay as wide"
+    return Sites(found, {**heads.refused, **refused})
+
+
+def _embedding(net: nn.Module) -> str:
+    """The name of what embeds a language model's tokens."""
+    made = net.get_input_embeddings()  # type: ignore[operator]
+    return next((name for name, module in net.named_modules() if module is made), "")
 
 
 def _in_order(net: nn.Module, found: Mapping[str, Site], refused: Mapping[str, str]) -> Sites:

@@ -9,6 +9,7 @@ Letters: B examples, C channels, I inputs and O outputs of a layer, T tokens.
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +24,15 @@ from trueoracle.nets.ties import Numbers, Side, Ties
 _MOST_PLACES = 1 << 20  # of a bare parameter: larger ones are no numbers a channel
 
 
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A parameter or buffer by name, and which of its dimensions those of a view of it are, transposed or a slice."""
+
+    name: str
+    whole: Tensor
+    dims: tuple[int, ...]
+
+
 class Flow:
     """The channels of all tensors of one forward pass of `net`, and the ties that it shows."""
 
@@ -33,10 +43,13 @@ class Flow:
         self._modules: dict[str, nn.Module] = dict(net.named_modules())
         self._of: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._paths: list[str] = [""]
-        self._owners: dict[int, tuple[str, str]] = {}
+        self._owners: dict[int, list[tuple[str, str]]] = {}
+        self._wholes: dict[int, list[Tensor]] = {}
         named = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
         for name, tensor in named:
-            self._owners.setdefault(id(tensor), (name.rpartition(".")[0], name))
+            self._owners.setdefault(id(tensor), []).append((name.rpartition(".")[0], name))
+            if len(self._owners[id(tensor)]) == 1:
+                self._wholes.setdefault(memory(tensor), []).append(tensor)
 
     @contextmanager
     def knowing_where(self) -> Iterator[None]:
@@ -61,7 +74,7 @@ class Flow:
         """The numbers of the channels of a tensor's elements; of a bare parameter every place is a channel at first."""
         if tensor in self._of:
             return self._of[tensor]  # type: ignore[no-any-return]
-        owner = self._owners.get(id(tensor))
+        owner = self._owner(tensor)
         if owner is None or not tensor.is_floating_point() or tensor.numel() > _MOST_PLACES or not tensor.ndim:
             return None
         module = self._modules[owner[0]]
@@ -89,6 +102,10 @@ class Flow:
         """The module whose forward pass runs."""
         return self._modules[self.path]
 
+    def named(self, module: str) -> nn.Module:
+        """The module of this name."""
+        return self._modules[module]
+
     def here(self, operation: str) -> str:
         """What a user would call an operation."""
         return f"`{operation}` in `{self.path}`" if self.path else f"`{operation}`"
@@ -101,9 +118,29 @@ class Flow:
         own.copy_(numbers.expand(own.shape))
         return True
 
-    def parameter(self, weight: object) -> str | None:
-        """The name of a parameter or buffer."""
-        return self._owners.get(id(weight), (None, None))[1]
+    def whole(self, tensor: Tensor) -> Tensor | None:
+        """A tensor that is a parameter or buffer itself; None for one that is computed."""
+        return tensor if id(tensor) in self._owners else None
+
+    def weight(self, tensor: Tensor) -> Weight | None:
+        """The parameter or buffer that a tensor is, or of which it is a view that has the whole of its own dimensions."""
+        if (owner := self._owner(tensor)) is not None:
+            return Weight(owner[1], tensor, tuple(range(tensor.ndim)))
+        wholes = self._wholes.get(memory(tensor), [])
+        if len(wholes) != 1 or (owner := self._owner(wholes[0])) is None:
+            return None
+        whole = wholes[0]
+        dims: list[int] = []
+        for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+            alike = (
+                dim
+                for dim in range(whole.ndim)
+                if dim not in dims and whole.shape[dim] == size and (size == 1 or whole.stride(dim) == stride)
+            )
+            if (dim := next(alike, None)) is None:
+                return None
+            dims.append(dim)
+        return Weight(owner[1], whole, tuple(dims))
 
     def is_known_layer(self, weight: str) -> bool:
         """Whether a parameter is the weight of a layer that is cut as a whole."""
@@ -112,15 +149,20 @@ class Flow:
         return name == "weight" and (isinstance(module, _ConvNd | nn.Linear) or type(module).__name__ == "Conv1D")
 
     def shared(self) -> Iterator[tuple[str, str]]:
-        """Layers whose weight is another's, by name, with that other."""
-        for name, weight in self._net.named_parameters(remove_duplicate=False):
-            if (first := self._owners[id(weight)][1]) != name and self.is_known_layer(name):
-                yield name.rpartition(".")[0], first.rpartition(".")[0]
+        """Layers whose weight is another's, by name, with the first of that weight's."""
+        for owners in self._owners.values():
+            known = [module for module, name in owners if self.is_known_layer(name)]
+            yield from ((layer, known[0]) for layer in known[1:])
 
     def layer(self, *weights: object) -> str | None:
         """The name of the module that one of these tensors is a parameter or buffer of."""
-        owners = (self._owners.get(id(weight)) for weight in weights if isinstance(weight, Tensor))
+        owners = (self._owner(weight) for weight in weights if isinstance(weight, Tensor))
         return next((owner[0] for owner in owners if owner is not None), None)
+
+    def _owner(self, tensor: Tensor) -> tuple[str, str] | None:
+        """Module and name of a parameter or buffer; of one that several modules have, that which runs, or the first."""
+        owners = self._owners.get(id(tensor), [])
+        return next((owner for owner in owners if owner[0] == self.path), owners[0] if owners else None)
 
     def of_computed_weight(self, weight: Tensor) -> str | None:
         """The layer that runs, where `weight` was computed from its own; it is then normalised by the computation."""
@@ -240,6 +282,11 @@ class Flow:
 
     def _left(self) -> None:
         self._paths.pop()
+
+
+def memory(tensor: Tensor) -> int:
+    """Where its numbers lie; a view has its whole's."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def present(numbers: Tensor) -> Numbers:

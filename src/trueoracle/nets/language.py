@@ -1,5 +1,6 @@
 """Language models of `transformers`: with eyes, as the LLaVA family (TinyLLaVA among it), or without, as Llama, Qwen,
-Phi and GPT-2. What is pruned are the neurons and heads of the language model; eyes and the projection behind them stay.
+Phi and GPT-2. What is pruned are the neurons and heads of the language model, and of one without eyes its width too; eyes
+and the projection behind them stay.
 """
 
 from copy import copy, deepcopy
@@ -12,15 +13,18 @@ from torch import nn
 from trueoracle.nets.finding import language_sites
 from trueoracle.nets.hub import check_weights, read, read_weights
 from trueoracle.nets.llava_mini import llava_mini_config
+from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.removal import remove
 from trueoracle.nets.sites import HEADS, Kind, Site, Sites
 from trueoracle.nets.weights import state_bytes, weights_from_bytes
 from trueoracle.words.errors import ModelError
 from trueoracle.words.mask import Mask, SiteMask
+from trueoracle.words.shape import TextShape
 
 _SEES = "llava"
 # Where a configuration has no word for layers of several sizes, it says under this key how many units each site has.
 _UNITS = "trueoracle_units"
+_SAME = 1e-3  # of the largest logit, in half precision too
 
 
 def pretrained_language_model(source: str) -> nn.Module:
@@ -57,7 +61,7 @@ def llava_mini(_shape: object) -> nn.Module:
 def save_language_model(net: nn.Module, folder: Path) -> None:
     """Write configuration and weights, which `pretrained_language_model` reads back.
 
-    Where all layers are left with as many neurons and heads, the configuration says so and `transformers` reads the
+    Where all layers are left with as many neurons and heads, the configuration says so, and its width, and `transformers` reads the
     folder too. Otherwise it has no words for it, and the folder is for trueoracle alone.
     """
     sites = language_sites(net)
@@ -80,8 +84,11 @@ def _even_config(net: nn.Module, sites: Sites) -> Any | None:
     text = config.get_text_config()
     neurons = {site.units for site in sites.values() if site.kind is Kind.NEURON}
     heads = {_heads(net, site) for site in sites.values() if site.kind in HEADS}
-    if len(neurons) > 1 or len(heads) > 1:
+    widths = {site.units for site in sites.values() if site.kind is Kind.CHANNEL} or {text.hidden_size}
+    if any(len(sizes) > 1 for sizes in (neurons, heads, widths)):
         return None
+    narrower = widths != {text.hidden_size}
+    text.hidden_size = widths.pop()
     for units in neurons:
         setattr(text, "n_inner" if hasattr(text, "n_inner") else "intermediate_size", units)
     for query, key in heads:
@@ -96,7 +103,16 @@ def _even_config(net: nn.Module, sites: Sites) -> Any | None:
     same = {name: p.shape for name, p in made.named_parameters()} == {
         name: p.shape for name, p in net.named_parameters()
     }
-    return config if same else None
+    return config if same and not (narrower and _answers_otherwise(net, config)) else None
+
+
+@torch.no_grad()
+def _answers_otherwise(net: nn.Module, config: Any) -> bool:
+    """Whether the same weights answer otherwise in a network made from `config`: some scale what they make by its width."""
+    made = type(net)._from_config(config).to(next(net.parameters())).eval()  # type: ignore[attr-defined]
+    made.load_state_dict(net.state_dict())
+    found, wanted = (logits_of_noise(one, TextShape(), 1) for one in (made, net.eval()))
+    return not torch.allclose(found, wanted, rtol=0, atol=_SAME * float(wanted.abs().max()))
 
 
 def _heads(net: nn.Module, site: Site) -> tuple[int, int]:

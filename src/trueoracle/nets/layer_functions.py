@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
-from trueoracle.nets.flow import Flow, present, varying
+from trueoracle.nets.flow import Flow, Weight, present, varying
 from trueoracle.nets.sites import Normalisation, Role
 from trueoracle.nets.ties import Numbers, Side
 
@@ -39,7 +40,7 @@ class LayerFunctions(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         plain = name not in {*_OPAQUE, *_RULES, *_PRODUCTS}
         other = name in _TWO_SIGNATURES and not isinstance(func, FunctionType)
-        if plain or other or (name in _PRODUCTS and self.flow.layer(args[-1]) is None):
+        if plain or other or (name in _PRODUCTS and self.flow.weight(args[-1]) is None):
             return func(*args, **kwargs)
         with _disable_current_modes():
             result = func(*args, **kwargs)
@@ -74,16 +75,17 @@ def _product(flow: Flow, result: Tensor, operands: tuple[Tensor, ...]) -> None:
 
 def _convolution(flow: Flow, result: Tensor, given: Given) -> None:
     x, weight, groups = given["input"], given["weight"], given.get("groups", 1)
-    if (sides := _sides(flow, x, weight, (0, 1) if given["transposed"] else (1, 0))) is None:
+    if (sides := _sides(flow, x, weight, (0, 1) if given["transposed"] else (1, 0), groups)) is None:
         return
     dim, layer = 1 - weight.ndim, sides[0].layer
-    if groups > 1 and layer == flow.parameter(weight):
+    if groups > 1 and not flow.is_known_layer(f"{layer}.weight"):
         flow.hold(x, f"its units are tied to `{layer}`, a parameter that convolves in groups")
     elif groups > 1 and layer not in flow.in_step:
+        flow.ties.side(Side(layer, Role.FOLLOWER), result.shape[dim], flow.whole(weight), Role.FOLLOWER)
         _groups_apart(flow, result, x, dim, groups, layer)
     else:
         for side, channels in ((sides[0], x.shape[dim]), (sides[1], result.shape[dim])):
-            rows = flow.ties.side(side, channels).reshape(groups, -1)
+            rows = flow.ties.side(side, channels, flow.whole(weight), side.role).reshape(groups, -1)
             flow.ties.tie(np.broadcast_to(rows[:1], rows.shape), rows)
         flow.through(x, dim, sides[0])
         _make(flow, result, dim, sides[1], given.get("bias"))
@@ -157,7 +159,7 @@ def _group_norm(flow: Flow, result: Tensor, given: Given) -> None:
 def _embedding(flow: Flow, result: Tensor, given: Given) -> None:
     weight = given["weight"]
     if (layer := flow.layer(weight)) is not None:
-        _spread(flow, result, -1, flow.ties.side(Side(layer, Role.PRODUCER, dim=1), weight.shape[1]))
+        _spread(flow, result, -1, flow.ties.side(Side(layer, Role.PRODUCER, dim=1), weight.shape[1], weight, 1))
 
 
 def _attention(flow: Flow, result: Tensor, given: Given) -> None:
@@ -173,15 +175,22 @@ def _attention(flow: Flow, result: Tensor, given: Given) -> None:
     flow.put(result, numbers.narrow(-2, 0, 1).expand(result.shape))
 
 
-def _sides(flow: Flow, x: Tensor, weight: Tensor, dims: tuple[int, int]) -> tuple[Side, Side] | None:
+def _sides(flow: Flow, x: Tensor, weight: Tensor, dims: tuple[int, int], groups: int = 1) -> tuple[Side, Side] | None:
     """Inputs and outputs of the layer whose weight it is, or whose own weight it was computed from, or of the parameter
     itself, where no layer holds it that is known, of these `dims`. Without any, nothing there is cut.
     """
-    if (name := flow.parameter(weight)) is not None:
-        if flow.is_known_layer(name):
-            owner = name.rpartition(".")[0]
-            return Side(owner, Role.CONSUMER), Side(owner, Role.PRODUCER)
-        return Side(name, Role.CONSUMER, dims[0]), Side(name, Role.PRODUCER, dims[1])
+    if (found := flow.weight(weight)) is not None:
+        own = found.dims[dims[0]], found.dims[dims[1]]
+        ways = zip((Role.CONSUMER, Role.PRODUCER), own, strict=True)
+        if flow.is_known_layer(found.name) and own == _own_dims(flow, found):
+            owner = found.name.rpartition(".")[0]
+            sides = [Side(owner, role) for role, _ in ways]
+        else:
+            sides = [Side(found.name, role, dim) for role, dim in ways]
+        if groups == 1:
+            for side, dim in zip(sides, own, strict=True):
+                flow.ties.side(side, found.whole.shape[dim], found.whole, dim)
+        return sides[0], sides[1]
     if (layer := flow.of_computed_weight(weight)) is not None:
         if (rows := flow.rows(x, 1 - weight.ndim)) is not None:
             flow.ties.normalised.append((present(rows), Normalisation(layer, "weight")))
@@ -193,6 +202,13 @@ def _sides(flow: Flow, x: Tensor, weight: Tensor, dims: tuple[int, int]) -> tupl
         "parametrization, as weight_norm, make it permanent (torch.nn.utils.parametrize.remove_parametrizations)",
     )
     return None
+
+
+def _own_dims(flow: Flow, found: Weight) -> tuple[int, int]:
+    """The dimensions of a known layer's weight that are its inputs and its outputs."""
+    module = flow.named(found.name.rpartition(".")[0])
+    turned = isinstance(module, _ConvTransposeNd) or not isinstance(module, _ConvNd | nn.Linear)
+    return (0, 1) if turned else (1, 0)
 
 
 def _make(flow: Flow, result: Tensor, dim: int, side: Side, bias: Tensor | None) -> None:

@@ -121,6 +121,21 @@ def _write(flow: Flow, args: tuple[Any, ...], _result: Tensor, name: str) -> Non
         flow.hold(args, f"its units are written over others by {flow.here(name)}")
 
 
+def _add_at(flow: Flow, args: tuple[Any, ...], result: Tensor, name: str) -> None:
+    """Slices of one tensor are added to those of another, at places along a dimension in which channels do not vary."""
+    target, dim, source = args[0], args[1] % result.ndim, args[3]
+    numbers = [flow.resolved(tensor) for tensor in (target, source)]
+    if any(found is not None and dim in varying(found) for found in numbers):
+        flow.hold((target, source), f"{flow.here(name)} mixes its units in a way that is not known")
+        return
+    laid = [None if found is None else found.narrow(dim, 0, 1).expand(result.shape) for found in numbers]
+    known = [found for found in laid if found is not None]
+    if known:
+        both = known[0] if len(known) == 1 else flow.joined(known[0], known[1], name)
+        flow.write(result, both)
+        flow.put(result, both)
+
+
 def _settle(flow: Flow, value: Tensor, numbers: Tensor | None, tensors: list[Tensor]) -> None:
     """Note a result's channels; a result in place of an input that had none changes what else shares its memory."""
     in_place = any(value is tensor for tensor in tensors)
@@ -200,6 +215,7 @@ _OTHERS = {
     **dict.fromkeys(_SAME, _copy),
     **dict.fromkeys(("copy_", "fill_", "zero_"), _write),
     **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm"), _multiply),
+    **dict.fromkeys(("index_add", "index_add_"), _add_at),
     "glu": _gate,
     "constant_pad_nd": _pad,
 }

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from trueoracle.nets.flow import memory
 from trueoracle.nets.operations import JOINT, reduced_dims
 from trueoracle.nets.sites import Kind, Normalisation, Role, Sites
 from trueoracle.words.mask import Mask
@@ -104,10 +105,12 @@ class _Silence(TorchFunctionMode):
         super().__init__()
         self.paths, self.made, self.never = paths, made, never
         parameters = dict(net.named_parameters(remove_duplicate=False))
-        self.owners = {_memory(parameter): name.rpartition(".")[0] for name, parameter in parameters.items()}
+        self.owners: dict[int, list[str]] = {}
+        for name, parameter in parameters.items():
+            self.owners.setdefault(memory(parameter), []).append(name.rpartition(".")[0])
         # Cuts name a parameter where it is no layer's weight alone; parts of it are used as weights.
         self.bare = {
-            _memory(parameters[name]): (name, parameters[name]) for name in (*made, *never) if name in parameters
+            memory(parameters[name]): (name, parameters[name]) for name in (*made, *never) if name in parameters
         }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -115,7 +118,7 @@ class _Silence(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name == "embedding":
             return self._made(func(*args, **kwargs), args[1], -1)
-        if name in _PRODUCTS and _memory(args[-1]) in self.owners:  # also where it is transposed on the way
+        if name in _PRODUCTS and memory(args[-1]) in self.owners:  # also where it is transposed on the way
             *before, x, weight = args
             return self._made(func(*before, _heard(x, -1), weight, **kwargs), weight, -1)
         if name not in _SUMMING:
@@ -136,14 +139,11 @@ class _Silence(TorchFunctionMode):
 
     def _layer(self, weight: Tensor) -> tuple[str, int]:
         """What cuts call the layer with this weight, and which of its channels the weight begins with."""
-        name, whole = self.bare.get(_memory(weight), ("", None))
-        if whole is None:
-            return self.owners.get(_memory(weight), self.paths[-1]), 0
+        name, whole = self.bare.get(memory(weight), ("", None))
+        if whole is None:  # of a weight that several layers have, the one that runs
+            owners, path = self.owners.get(memory(weight), []), self.paths[-1]
+            return path if path in owners or not owners else owners[0], 0
         return name, weight.storage_offset() // weight.stride(0) if weight.ndim == whole.ndim else 0
-
-
-def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
 
 
 class _NoNorms(TorchFunctionMode):
@@ -169,7 +169,7 @@ class _NoNorms(TorchFunctionMode):
 
 
 class _NoMoments(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """What is computed of several units is a constant: a mean is 0, a variance is 1."""
+    """What is computed of several units is 1, be it a mean, a variance or a mean of squares, so that sizes stay."""
 
     def __init__(self, paths: list[str], left_out: set[Normalisation]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -184,9 +184,7 @@ class _NoMoments(TorchDispatchMode):  # type: ignore[no-untyped-call]
         } & self.left_out:  # fmt: skip
             if name in ("_softmax", "_log_softmax"):
                 return args[0].clone()
-            return tree_map_only(
-                Tensor, torch.ones_like if "var" in name or "std" in name else torch.zeros_like, result
-            )
+            return tree_map_only(Tensor, torch.ones_like if "arg" not in name else torch.zeros_like, result)
         return result
 
 

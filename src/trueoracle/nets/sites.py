@@ -22,6 +22,8 @@ class Kind(StrEnum):
 
     FILTER = "filter"
     NEURON = "neuron"
+    CHANNEL = "channel"
+    """A channel of what an embedding makes of tokens: of a transformer's hidden states, through all of its layers."""
     HEAD = "head"
     HEAD_GROUP = "head group"
     """The query heads that share one key/value head, with it (grouped-query attention)."""

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+from torch import Tensor
 
 from trueoracle.nets.sites import Normalisation, Role
 
@@ -36,13 +37,20 @@ class Ties:
     stuck: list[tuple[Numbers, str]] = field(default_factory=list)
     normalised: list[tuple[Numbers, Normalisation]] = field(default_factory=list)
     splits: list[Numbers] = field(default_factory=list)
+    _dims: dict[tuple[int, object], Numbers] = field(default_factory=dict)
     _parents: Numbers = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
     _count: int = 1
 
-    def side(self, side: Side, channels: int) -> Numbers:
-        """The numbers of a side's channels, made when it is first asked for."""
+    def side(self, side: Side, channels: int, weight: Tensor | None = None, dim: object = None) -> Numbers:
+        """The numbers of a side's channels, made when it is first asked for.
+
+        Sides that are one dimension of one weight, as of layers that share it, have the same.
+        """
         if side not in self.sides:
-            self.sides[side] = self._fresh(channels)
+            numbers = self._dims.get((id(weight), dim)) if weight is not None else None
+            self.sides[side] = self._fresh(channels) if numbers is None else numbers
+        if weight is not None:
+            self._dims.setdefault((id(weight), dim), self.sides[side])
         return self.sides[side]
 
     def roots(self, numbers: Numbers) -> Numbers:

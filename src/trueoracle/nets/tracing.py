@@ -21,19 +21,19 @@ from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.sites import Cut, Kind, Normalisation, Role, Site, Sites
 from trueoracle.nets.ties import Numbers, Side, Ties
 from trueoracle.words.errors import ModelError
-from trueoracle.words.shape import InputShape
+from trueoracle.words.shape import Shape
 
 _ROUNDS = 8  # of tying halves; a chain of blocks that split their channels needs a few
 
 
 class Tracing:
-    """What one image of `shape` shows of `net`; `others` are sites of other kinds, whose units are none of these.
+    """What one image or text of `shape` shows of `net`; `others` are sites of other kinds, whose units are none of these.
 
     Raises `ModelError` where `net` cannot be traced. `in_step` are convolutions in groups that lose the same places of
     each group, where usually whole groups go.
     """
 
-    def __init__(self, net: nn.Module, shape: InputShape, others: Sites, in_step: Collection[str] = ()) -> None:
+    def __init__(self, net: nn.Module, shape: Shape, others: Sites, in_step: Collection[str] = ()) -> None:
         self.net, self.shape, self.others, self.in_step = net, shape, others, in_step
         self.ties = _ties(net, shape, in_step)
 
@@ -93,7 +93,7 @@ def _whole(ties: Ties, laid: Numbers) -> None:
     ties.tie(np.broadcast_to(laid[:, :1], laid.shape), laid)
 
 
-def _ties(net: nn.Module, shape: InputShape, in_step: Collection[str]) -> Ties:
+def _ties(net: nn.Module, shape: Shape, in_step: Collection[str]) -> Ties:
     flow = Flow(net, in_step)
     try:
         with torch.no_grad(), flow.knowing_where(), LayerFunctions(flow), Operations(flow):
@@ -106,9 +106,8 @@ def _ties(net: nn.Module, shape: InputShape, in_step: Collection[str]) -> Ties:
     flow.hold(answer, "its units are the network's outputs")
     sides = flow.ties.sides
     for layer, first in flow.shared():
-        sides.update(
-            {replace(side, layer=layer): numbers for side, numbers in list(sides.items()) if side.layer == first}
-        )
+        for side, numbers in [(replace(side, layer=layer), sides[side]) for side in sides if side.layer == first]:
+            sides.setdefault(side, numbers)
     return flow.ties
 
 
@@ -228,20 +227,21 @@ class _Units:
         places = [places for places in self.places if units[0] in self.held[places.side]]
         if not any(each.side.role is Role.CONSUMER for each in places):
             return "no layer sums over its units: they lead nowhere, or out of PyTorch on the way"
-        if len(units) == 1:
-            return "all its outputs can only go together"
         cuts = tuple(_cut(each, units) for each in places)
         return Site(
             name=name,
-            kind=Kind.FILTER if self._convolves(name) else Kind.NEURON,
+            kind=self._kind(name),
             units=len(units),
             cuts=tuple(sorted(cuts, key=lambda cut: (cut.role is Role.CONSUMER, self._place(cut.layer)))),
             normalised_by=tuple(dict.fromkeys(by for root in units for by in self.normalised.get(root, ()))),
         )
 
-    def _convolves(self, name: str) -> bool:
+    def _kind(self, name: str) -> Kind:
         layer = self.modules.get(name)
-        return isinstance(layer, _ConvNd) if layer is not None else self.net.get_parameter(name).ndim > 2
+        if isinstance(layer, nn.Embedding):
+            return Kind.CHANNEL
+        convolves = isinstance(layer, _ConvNd) if layer is not None else self.net.get_parameter(name).ndim > 3
+        return Kind.FILTER if convolves else Kind.NEURON
 
     def _place(self, layer: str) -> int:
         return self.order.get(layer, self.order.get(layer.rpartition(".")[0], 0))
@@ -258,11 +258,17 @@ def _cut(places: _Places, units: list[int]) -> Cut:
 
 
 def _taken(ties: Ties, others: Sites) -> Iterator[tuple[Numbers, str]]:
-    """The channels that belong to sites of other kinds."""
-    owners = {(cut.layer, cut.role is Role.CONSUMER): site.name for site in others.values() for cut in site.cuts}
+    """The channels that belong to sites of other kinds, and those of layers that are refused."""
+    owners = {
+        (cut.layer, cut.role is Role.CONSUMER, cut.dim): site.name for site in others.values() for cut in site.cuts
+    }
+    bare = {cut.layer: site.name for site in others.values() for cut in site.cuts}
     for side, numbers in ties.sides.items():
-        if (owner := owners.get((side.layer, side.role is Role.CONSUMER))) is not None:
+        place = (side.layer, side.role is Role.CONSUMER, side.dim)
+        if (owner := bare.get(side.layer) if side.bare else owners.get(place)) is not None:
             yield numbers, f"its units are tied to the projections of `{owner}`"
+        if side.role is Role.PRODUCER and side.layer in others.refused:
+            yield numbers, others.refused[side.layer]
 
 
 def shared_channels(sites: Sites) -> list[str]:

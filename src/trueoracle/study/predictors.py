@@ -4,8 +4,9 @@ Each is a score of the mask in the store, under the name that it has in every ta
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +28,12 @@ RECALIBRATED = "recalibrated_train_loss"
 
 @dataclass(frozen=True, kw_only=True)
 class ShortTraining:
-    """A score that takes a training, shorter than the one it is to predict: the mean of `figure` over `repeats`."""
+    """A training, shorter than the one it is to predict, and the scores it gives: means of `figures` over `repeats`."""
 
-    name: str
     recipe: Recipe
     purpose: str
     repeats: int
-    figure: Callable[[Trial], float]
+    figures: Mapping[str, Callable[[Trial], float]]
 
 
 def short_trainings(spec: StudySpec, *, validation: bool) -> Iterator[ShortTraining]:
@@ -43,20 +43,24 @@ def short_trainings(spec: StudySpec, *, validation: bool) -> Iterator[ShortTrain
     """
     if spec.loss_after_steps is not None:
         yield ShortTraining(
-            name=f"after_{spec.loss_after_steps}_steps_train_loss",
             recipe=spec.retrain.model_copy(update={"steps": spec.loss_after_steps}),
             purpose="order of the first steps",
             repeats=1,
-            figure=lambda trial: trial.curve[-1].train_loss,
+            figures={f"after_{spec.loss_after_steps}_steps_train_loss": lambda trial: trial.curve[-1].train_loss},
         )
     if spec.early is not None:
+        accuracy = "early_validation_accuracy" if validation else "early_test_accuracy"
         yield ShortTraining(
-            name="early_validation_accuracy" if validation else "early_test_accuracy",
             recipe=spec.early,
             purpose="early order",
             repeats=spec.repeats,
-            figure=_early_on_validation if validation else _early_on_test,
+            figures={accuracy: _early_on_validation if validation else _early_on_test, "early_area": _area},
         )
+
+
+def _area(trial: Trial) -> float:
+    """The area under the curve of the train loss, an epoch wide a point: nats times epochs."""
+    return math.fsum(point.train_loss for point in trial.curve)
 
 
 def _early_on_test(trial: Trial) -> float:
@@ -110,12 +114,15 @@ class Predictors:
         return images_of(self.data.train.take(order[:images].to(self.data.device))).images_NCHW
 
     def _trained(self, cell: PlannedCell, kind: ShortTraining) -> None:
-        left = self.store.unscored(self.plan.digest, cell.index, kind.name)
+        unscored = (self.store.unscored(self.plan.digest, cell.index, name) for name in kind.figures)
+        left = sorted(set(chain.from_iterable(unscored)))
         if not left:
             return
         assignment = assignment_for(cell, kind.recipe, self.plan, self.bases, self.data, self.backend)
         total = len(left) * kind.repeats * kind.recipe.epochs_begun(len(self.data.train))
-        with self.progress.task(f"{kind.name.replace('_', ' ')}, {cell.name}", total, "model-epochs") as advance:
+        with self.progress.task(
+            f"{' and '.join(kind.figures).replace('_', ' ')}, {cell.name}", total, "model-epochs"
+        ) as advance:
             training = Retraining(
                 plan=self.plan, bases=self.bases, data=self.data, progress=self.progress, advance=advance,
                 recipe=kind.recipe, purpose=kind.purpose,
@@ -125,11 +132,11 @@ class Predictors:
                 return [training.run(replace(task, repeat=repeat), stop) for repeat in range(kind.repeats)]
 
             for repeats in self.executor.run(work, fleets(cell, map(cell.space.unrank, left), 0, assignment)):
-                values = _means(kind, repeats)
-                self.store.add_scores(self.plan.digest, cell.index, kind.name, values, cell.digits)
+                for name, figure in kind.figures.items():
+                    self.store.add_scores(self.plan.digest, cell.index, name, _means(figure, repeats), cell.digits)
 
 
-def _means(kind: ShortTraining, repeats: Sequence[Sequence[Trial]]) -> dict[int, float]:
+def _means(figure: Callable[[Trial], float], repeats: Sequence[Sequence[Trial]]) -> dict[int, float]:
     """The mask's score by its rank: not a number where a training diverged, left out where one failed."""
     values = {}
     for of_mask in zip(*repeats, strict=True):
@@ -137,6 +144,6 @@ def _means(kind: ShortTraining, repeats: Sequence[Sequence[Trial]]) -> dict[int,
         if Outcome.FAILED in outcomes:
             continue
         finished = outcomes == {Outcome.FINISHED}
-        figures = [kind.figure(trial) for trial in of_mask] if finished else [math.nan]
+        figures = [figure(trial) for trial in of_mask] if finished else [math.nan]
         values[of_mask[0].mask] = math.fsum(figures) / len(figures)
     return values

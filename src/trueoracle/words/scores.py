@@ -10,6 +10,9 @@ Direction = Literal["lower", "higher"]
 IMAGES = 256
 """So many train examples are looked at where nothing else is said."""
 
+OF_STUDIES: dict[str, Direction] = {"early_area": "lower"}
+"""Scores that only a study measures, whose names do not say which is better."""
+
 MASK_PREDICTORS: dict[str, Direction] = {
     "first_step_loss": "lower",
     "gradient_norm": "higher",

@@ -198,7 +198,8 @@ class StudySpec(_Facts):
 
     Three keys have more measured of every mask before it is retrained. `recalibration_images`: the train loss after
     the statistics of BatchNorm were taken anew from so many train images. `loss_after_steps`: the train loss after so
-    many steps of `retrain`. `early`: the final test accuracy after that recipe, a short form of `retrain`.
+    many steps of `retrain`. `early`: the final accuracy after that recipe, a short form of `retrain`, and the area
+    under its curve.
     """
 
     schema_number: Literal[1] = Field(default=SCHEMA, alias="schema")
