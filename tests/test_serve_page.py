@@ -1,6 +1,5 @@
 """The server's pages as a reader has them: driven in Chromium, while studies run and after."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -13,7 +12,7 @@ from made_up import made_up_study, more_trials
 from seen import check_names, check_width, contrasts
 from served import serving
 from trueoracle import Study
-from trueoracle.store import Store, store_exists
+from trueoracle.store import Store
 from trueoracle.words.progress import Quiet
 
 MASKS = 20_000
@@ -167,13 +166,13 @@ def test_a_page_that_lost_its_server_says_so_and_comes_back(tmp_path: Path, brow
 
 def test_a_study_is_followed_from_its_first_trial_to_its_last(tmp_path: Path, open_page: Page) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    study = Study("quickstart", set=TINY, store=url, threads=1, progress=Quiet())
-    work = Thread(target=study.run)
-    work.start()
-    while not (store_exists(url) and Path(url.removeprefix("sqlite:///")).stat().st_size > 0):
-        time.sleep(0.05)
+    Store(url, create=True)
+    work = Thread(target=Study("quickstart", set=TINY, store=url, threads=1, progress=Quiet()).run)
     with serving(url) as address:
         open_page.goto(address)
+        expect(open_page.locator("#studies")).to_contain_text("No study is kept here yet")
+        work.start()
+        expect(open_page.locator("tbody")).to_contain_text("of 20", timeout=60_000)
         expect(open_page.locator("tbody")).to_contain_text("20 of 20", timeout=60_000)
         expect(open_page.locator("tbody")).to_contain_text("done")
         open_page.goto("about:blank")
