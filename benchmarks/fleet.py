@@ -126,7 +126,7 @@ def two_threads(data: Dataset) -> dict[str, float]:
 def train_lanes(lanes: LaneFleet, data: Dataset) -> None:
     """An epoch of the fleet, without evaluation."""
     for batch in torch.split(torch.randperm(len(data.train)), RECIPE.batch_size):
-        lanes.step(batch, lambda: False)
+        lanes.step(batch, (0, 0, 1), lambda: False)
 
 
 def evaluate_lanes(lanes: LaneFleet) -> None:

@@ -188,7 +188,7 @@ def graphs(setting: Setting) -> Found:
             batch = first_batch(work, data)
             for fleet in fleets.values():
                 for _ in range(3):
-                    fleet.step(batch, never)
+                    fleet.step(batch, (0, 0, 1), never)
             apart = difference(fleets["captured"].member(0), fleets["eager"].member(0))
             spent = {how: setting.time(partial(fleet.step, batch, never), 5) for how, fleet in fleets.items()}
             yield (
@@ -250,7 +250,7 @@ def sizes(setting: Setting) -> Found:
         before = allocated(setting.device)
         fleet = make_fleet(work, count, data)
         for _ in range(3):
-            fleet.step(first_batch(work, data), never)
+            fleet.step(first_batch(work, data), (0, 0, 1), never)
         fleet.evaluate(never)
         setting.wait()
         taken = (most_allocated(setting.device) - before) / count
@@ -277,7 +277,7 @@ def convolution(setting: Setting) -> Found:
                 nets = [convolving(net, way) for net in work.nets(count, setting.device)]
                 fleet = StackedFleet(nets, data, [work.recipe] * count)
                 fleet.set_rates([work.recipe.lr] * count)
-                fleet.step(first_batch(work, data), never)
+                fleet.step(first_batch(work, data), (0, 0, 1), never)
                 weights[way] = fleet.member(0)
                 spent[way] = setting.time(partial(fleet.step, first_batch(work, data), never), 5)
                 del fleet, nets
@@ -298,12 +298,12 @@ def kernels(setting: Setting) -> Found:
         data = setting.data(work)
         count = work.fleets[len(work.fleets) // 2]
         fleet = make_fleet(work, count, data, capture=False)
-        fleet.step(first_batch(work, data), never)
+        fleet.step(first_batch(work, data), (0, 0, 1), never)
         kind = torch.profiler.ProfilerActivity
         watched = [kind.CPU, kind.CUDA] if setting.device.type == "cuda" else [kind.CPU]
         with torch.profiler.profile(activities=watched) as profile:
             for _ in range(3):
-                fleet.step(first_batch(work, data), never)
+                fleet.step(first_batch(work, data), (0, 0, 1), never)
             setting.wait()
         own = {
             event.key[:90]: (
@@ -434,7 +434,7 @@ def one_step(work: Work, nets: list[nn.Module], data: Dataset, recipe: Recipe) -
     before = flat(nets[0])
     fleet = StackedFleet(nets, data, [recipe] * len(nets))
     fleet.set_rates([recipe.lr] * len(nets))
-    fleet.step(first_batch(work, data), never)
+    fleet.step(first_batch(work, data), (0, 0, 1), never)
     return flat(fleet.member(0)) - before
 
 

@@ -17,9 +17,9 @@ from trueoracle import Study
 from trueoracle.data import Dataset, Normalisation, Split, load_dataset
 from trueoracle.executors import Stop, Threads
 from trueoracle.fleet import Trained, evaluated, train
-from trueoracle.fleet.loop import learning_rate
 from trueoracle.fleet.mixing import averaged, mixed, pasted
 from trueoracle.fleet.objective import Softened, objective
+from trueoracle.fleet.schedule import learning_rate
 from trueoracle.study import changed, load_spec
 from trueoracle.words.errors import SpecError
 from trueoracle.words.progress import Quiet

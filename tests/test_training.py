@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from trueoracle.data import Dataset, load_dataset
 from trueoracle.fleet import Stopped, evaluated, train
-from trueoracle.fleet.loop import learning_rate
+from trueoracle.fleet.schedule import learning_rate
 from trueoracle.nets import build
 from trueoracle.words.progress import Quiet
 from trueoracle.words.shape import InputShape

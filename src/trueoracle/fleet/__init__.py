@@ -6,8 +6,10 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.fleet.backends import Assignment, assign
+    from trueoracle.fleet.checkpoint import forget_abandoned
     from trueoracle.fleet.evaluated import Evaluated, evaluated
-    from trueoracle.fleet.loop import Stopped, Trained, train
+    from trueoracle.fleet.fleet import Stopped, Trained
+    from trueoracle.fleet.loop import train
     from trueoracle.fleet.objective import objective
     from trueoracle.fleet.training import train_alone, train_fleet
     from trueoracle.words.known import Backend
@@ -20,6 +22,7 @@ __all__ = [
     "Trained",
     "assign",
     "evaluated",
+    "forget_abandoned",
     "objective",
     "train",
     "train_alone",

@@ -22,9 +22,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from trueoracle.data import Dataset, Split, images_of
 from trueoracle.fleet.chain import Chain, Product
 from trueoracle.fleet.evaluated import Evaluated
-from trueoracle.fleet.fleet import Stop
+from trueoracle.fleet.fleet import Place, Stop, Stopped
 from trueoracle.fleet.kernels import Layout, lay_out, padded, source
-from trueoracle.fleet.loop import Stopped
 from trueoracle.fleet.optimisers import Floats, optimiser
 from trueoracle.lanes import LANES, aligned, build, target
 from trueoracle.nets import Evaluation, channels_last
@@ -96,7 +95,7 @@ class LaneFleet:
         """As `Fleet.set_rates`."""
         self._rate = self._spread(lr_N)
 
-    def step(self, batch_B: Tensor, stop: Stop) -> None:
+    def step(self, batch_B: Tensor, place: Place, stop: Stop) -> None:  # noqa: ARG002 - nothing in it is random
         """As `Fleet.step`."""
         self.set_gradients(batch_B.numpy(), stop)
         with np.errstate(all="ignore"):  # a diverging lane may overflow
@@ -134,6 +133,15 @@ class LaneFleet:
 
     def freeze(self, index: int) -> None:
         """As `Fleet.freeze`; a lane never sees another one, so there is nothing to do."""
+
+    def state(self) -> dict[str, Tensor]:
+        """As `Fleet.state`."""
+        return {"weights": torch.from_numpy(self.weights), **self._optimiser.state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """As `Fleet.restore`."""
+        self.weights[:] = state["weights"].numpy()
+        self._optimiser.restore(state)
 
     def _evaluate(self, images: _Images, stop: Stop) -> list[Evaluation]:
         losses: list[NDArray[np.float64]] = []

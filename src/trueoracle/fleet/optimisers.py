@@ -6,7 +6,9 @@ Weights, gradients and state are flat; rates and decays are arrays of the same l
 from typing import Final, Protocol, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from trueoracle.words.spec import Recipe
 
@@ -20,6 +22,14 @@ class Optimiser(Protocol):
 
     def step(self, weights: Floats, gradients: Floats, rate: Floats, decay: Floats) -> None:
         """Change `weights` in place; `gradients` may be overwritten."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What it remembers, by name."""
+        ...
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go back to what `state` gave."""
         ...
 
 
@@ -46,6 +56,14 @@ class MomentumSGD:
         np.multiply(self._velocity, rate, out=self._spare)
         weights -= self._spare
 
+    def state(self) -> dict[str, Tensor]:
+        """As `Optimiser.state`."""
+        return {"velocity": torch.from_numpy(self._velocity)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """As `Optimiser.restore`."""
+        self._velocity[:] = state["velocity"].numpy()
+
 
 @final
 class AdamW:
@@ -71,3 +89,13 @@ class AdamW:
         np.divide(self._mean, self._spare, out=self._spare)
         self._spare *= rate / np.float32(1 - _BETA_1**self._steps)
         weights -= self._spare
+
+    def state(self) -> dict[str, Tensor]:
+        """As `Optimiser.state`."""
+        moments = {"mean": torch.from_numpy(self._mean), "square": torch.from_numpy(self._square)}
+        return {**moments, "steps": torch.tensor(self._steps)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """As `Optimiser.restore`."""
+        self._mean[:], self._square[:] = state["mean"].numpy(), state["square"].numpy()
+        self._steps = int(state["steps"])

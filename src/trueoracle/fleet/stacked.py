@@ -20,8 +20,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from trueoracle.data import Dataset, Split, images_of
 from trueoracle.fleet.evaluated import Evaluated
-from trueoracle.fleet.fleet import Stop
-from trueoracle.fleet.loop import Stopped
+from trueoracle.fleet.fleet import Place, Stop, Stopped
 from trueoracle.lanes import LANES
 from trueoracle.nets import Evaluation
 from trueoracle.words.spec import Recipe
@@ -120,7 +119,7 @@ class StackedFleet:
         """As `Fleet.set_rates`."""
         self._lr_N.copy_(torch.tensor(lr_N, dtype=torch.float64))
 
-    def step(self, batch_B: Tensor, stop: Stop) -> None:
+    def step(self, batch_B: Tensor, place: Place, stop: Stop) -> None:  # noqa: ARG002 - nothing in it is random
         """As `Fleet.step`."""
         if stop():
             raise Stopped
@@ -145,6 +144,16 @@ class StackedFleet:
         for tensor in self._state():
             if tensor.ndim:
                 tensor[index] = 0
+
+    def state(self) -> dict[str, Tensor]:
+        """As `Fleet.state`."""
+        return {str(number): tensor for number, tensor in enumerate(self._state())}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """As `Fleet.restore`; in place, for graphs that were captured write there."""
+        for number, tensor in enumerate(self._state()):
+            tensor.copy_(state[str(number)])
 
     def _step(self, images_BCHW: Tensor, labels_B: Tensor) -> None:
         weights = self._stack.parameters

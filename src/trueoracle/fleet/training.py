@@ -1,15 +1,23 @@
 """The two ways into training: networks of one shape together, or one network alone."""
 
+import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
 
+import torch
 from torch import nn
 
 from trueoracle.data import Dataset
 from trueoracle.fleet.backends import Assignment, assign
-from trueoracle.fleet.fleet import Stop, train_in_lockstep
+from trueoracle.fleet.checkpoint import Checkpoint
+from trueoracle.fleet.fleet import Fleet, Stop, Trained, train_in_lockstep
 from trueoracle.fleet.lanes import LaneFleet, kernels
-from trueoracle.fleet.loop import Trained, train
+from trueoracle.fleet.loop import LoopFleet
 from trueoracle.fleet.stacked import StackedFleet, gpu_to_itself
+from trueoracle.nets import state_bytes
 from trueoracle.words.known import Backend
 from trueoracle.words.progress import Progress, Quiet
 from trueoracle.words.spec import Recipe
@@ -27,13 +35,15 @@ def train_fleet(
     backend: Backend | Assignment = "auto",
     progress: Progress | None = None,
     final: FinalProtocol = FinalProtocol.LAST,
+    checkpoints: Path | None = None,
 ) -> list[Trained]:
     """Train copies of networks of one shape on the same batches, and return them in their order.
 
     Numbers of one network do not depend on the others. `recipe` is for all, or one for each; those may differ in
     `lr` and `weight_decay` alone. `on_epoch` gets the number of networks that finished an epoch. `stop` is asked
     about twice a second or more often; where it says yes, `Stopped` is raised. `final` says which epoch's answers are
-    handed back.
+    handed back. In the folder `checkpoints` long trainings are written down now and then; the same training, begun
+    again after a kill, goes on from there and ends with the same bits.
     """
     recipes = [recipe] * len(nets) if isinstance(recipe, Recipe) else list(recipe)
     _check(nets, recipes)
@@ -42,7 +52,17 @@ def train_fleet(
     for first in range(0, len(nets), assignment.networks):
         group = slice(first, first + assignment.networks)
         done += _train(
-            nets[group], data, recipes[group], order_seed, assignment, stop, on_epoch, progress, final, lone=False
+            nets[group],
+            data,
+            recipes[group],
+            order_seed,
+            assignment,
+            stop,
+            on_epoch,
+            progress,
+            final,
+            checkpoints,
+            lone=False,
         )
     return done
 
@@ -58,6 +78,7 @@ def train_alone(
     backend: Backend | Assignment = "auto",
     progress: Progress | None = None,
     final: FinalProtocol = FinalProtocol.LAST,
+    checkpoints: Path | None = None,
 ) -> Trained:
     """Train a copy of one network; in lanes these hold samples.
 
@@ -65,7 +86,9 @@ def train_alone(
     always in fleets or always alone.
     """
     assignment = assign(net, data, recipe, backend)
-    return _train([net], data, [recipe], order_seed, assignment, stop, on_epoch, progress, final, lone=True)[0]
+    return _train(
+        [net], data, [recipe], order_seed, assignment, stop, on_epoch, progress, final, checkpoints, lone=True
+    )[0]
 
 
 def _train(
@@ -78,22 +101,61 @@ def _train(
     on_epoch: Callable[[int], None],
     progress: Progress | None,
     final: FinalProtocol,
+    checkpoints: Path | None,
     *,
     lone: bool,
 ) -> list[Trained]:
     """As many networks as the assignment takes at a time."""
+    checkpoint = None
+    if checkpoints is not None:
+        identity = _identity(nets, data, recipes, order_seed, assignment, final, lone=lone)
+        checkpoint = Checkpoint(checkpoints, identity, data.device)
+    with gpu_to_itself(data) if assignment.backend == "stacked" else nullcontext():
+        fleet = _fleet(nets, data, recipes, order_seed, assignment, progress or Quiet(), lone=lone)
+        return train_in_lockstep(fleet, data, recipes, order_seed, stop, on_epoch, final, checkpoint)
+
+
+def _fleet(
+    nets: Sequence[nn.Module],
+    data: Dataset,
+    recipes: Sequence[Recipe],
+    order_seed: int,
+    assignment: Assignment,
+    progress: Progress,
+    *,
+    lone: bool,
+) -> Fleet:
     match assignment.backend:
         case "loop":
-            return [train(nets[0], data, recipes[0], order_seed, stop, lambda: on_epoch(1), final)]
+            return LoopFleet(nets[0], data, recipes[0], order_seed)
         case "lanes":
             assert assignment.chain is not None
-            code = kernels(assignment.chain, nets[0], lone=lone, progress=progress or Quiet())
-            lanes = LaneFleet(code, nets, data, recipes)
-            return train_in_lockstep(lanes, data, recipes, order_seed, stop, on_epoch, final)
+            return LaneFleet(kernels(assignment.chain, nets[0], lone=lone, progress=progress), nets, data, recipes)
         case "stacked":
-            with gpu_to_itself(data):
-                stacked = StackedFleet(nets, data, recipes)
-                return train_in_lockstep(stacked, data, recipes, order_seed, stop, on_epoch, final)
+            return StackedFleet(nets, data, recipes)
+
+
+def _identity(
+    nets: Sequence[nn.Module],
+    data: Dataset,
+    recipes: Sequence[Recipe],
+    order_seed: int,
+    assignment: Assignment,
+    final: FinalProtocol,
+    *,
+    lone: bool,
+) -> str:
+    """Everything that the numbers of a training depend on."""
+    facts = {
+        "weights": [sha256(state_bytes(net)).hexdigest() for net in nets],
+        "recipes": [recipe.model_dump(mode="json") for recipe in recipes],
+        "data": [data.fingerprint, len(data.train), len(data.test), len(data.validation or ())],
+        "order": order_seed,
+        "backend": [assignment.backend, lone, data.device.type],
+        "final": final.value,
+        "versions": [torch.__version__, version("trueoracle")],
+    }
+    return json.dumps(facts, sort_keys=True)
 
 
 def _check(nets: Sequence[nn.Module], recipes: Sequence[Recipe]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trueoracle.analysis import Absent, CellAnalysis, Options, Target, Verdict
@@ -77,9 +77,9 @@ def render(study: Findings, progress: Progress) -> str:
     )
 
 
-def environment() -> Environment:
-    """The templates, with the words that they use."""
-    loader = PackageLoader("trueoracle.report")
+def environment(*others: str) -> Environment:
+    """The templates of the report, and of the `others` among the packages, with the words that they use."""
+    loader = ChoiceLoader([PackageLoader(package) for package in (*others, "trueoracle.report")])
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     found.filters.update({name: getattr(wording, name) for name in _FILTERS})
     return found

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trueoracle.criteria import importances, score
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor
-from trueoracle.fleet import Assignment, Backend, evaluated, train_alone
+from trueoracle.fleet import Assignment, Backend, evaluated, forget_abandoned, train_alone
 from trueoracle.nets import classes_of, cost, remove, state_bytes, weights_from_bytes
 from trueoracle.oracle import PrunedLosses, evaluator
 from trueoracle.search import Budget, Found, Hunt
@@ -24,6 +24,7 @@ from trueoracle.study.retrain import Retraining, assignment_for, fleet_tasks, ke
 from trueoracle.study.searching import hunt_beside, question_of
 from trueoracle.study.survey import part_of, survey
 from trueoracle.words.errors import SpecError, StoreError
+from trueoracle.words.folders import checkpoint_folder
 from trueoracle.words.progress import Progress
 from trueoracle.words.trial import Outcome
 
@@ -40,6 +41,7 @@ def conduct(
     A finished study is left alone. Nothing that finished is ever run again, so this is also how to resume.
     """
     torch.set_num_threads(1)
+    forget_abandoned(checkpoint_folder())
     record = StudyRecord(digest=plan.digest, name=plan.spec.name, spec=json.dumps(plan.spec.facts()))
     kept = store.add_study(record)
     if kept.name != record.name:
@@ -87,7 +89,10 @@ def _make_base(plan: Plan, number: int, data: Dataset, backend: Backend, progres
         which = "the base network" if len(plan.nets) == 1 else f"base network {number + 1} of {len(plan.nets)}"
         with progress.task(f"training {which}", recipe.epochs, "epochs") as advance:
             seed = plan.seed("base order", number)
-            trained = train_alone(net, data, recipe, seed, on_epoch=advance, backend=backend, progress=progress)
+            trained = train_alone(
+                net, data, recipe, seed, on_epoch=advance, backend=backend, progress=progress,
+                checkpoints=checkpoint_folder(),
+            )  # fmt: skip
         net = trained.net
         if trained.outcome is not Outcome.FINISHED:
             raise StoreError(f"the base network {trained.outcome.value}: lower `train.lr`")

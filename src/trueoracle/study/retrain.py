@@ -13,6 +13,7 @@ from trueoracle.fleet import Assignment, Backend, Stopped, Trained, assign, trai
 from trueoracle.nets import remove
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.words.errors import StoreError
+from trueoracle.words.folders import checkpoint_folder
 from trueoracle.words.mask import Mask
 from trueoracle.words.progress import Advance, Progress
 from trueoracle.words.spec import Recipe, StudySpec
@@ -73,6 +74,7 @@ class Retraining:
             backend=task.backend,
             progress=self.progress,
             final=self.plan.spec.final,
+            checkpoints=checkpoint_folder(),
         )
 
     def _trial(self, task: FleetTask, mask: Mask, found: Trained | str, seconds: float) -> Trial:
