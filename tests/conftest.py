@@ -1,16 +1,21 @@
 """What several tests share: small data, a trained small study, and nobody's cache or store but their own."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
 
 from trueoracle import Study
 from trueoracle.words.progress import Quiet
+
+SWITCHES = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 TINY = {
     "train.epochs": 3,
@@ -74,3 +79,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
     study = Study("quickstart", set=TINY, store=store, threads=2, progress=Quiet())
     study.run()
     return study
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium. Without it no page is tested, but never so in CI."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no `chromium`: Debian's package is called so")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=SWITCHES)
+        yield browser
+        browser.close()

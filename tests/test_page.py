@@ -1,41 +1,22 @@
 """The report as a reader has it: the real page, driven in Chromium without a network."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from made_up import made_up_study
+from seen import check_names, check_width, contrasts
 from trueoracle import Study
 from trueoracle.analysis import Options
 from trueoracle.report import write_report
-from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Store, StudyRecord
+from trueoracle.store import Store
 from trueoracle.words.errors import ReportError
-from trueoracle.words.spec import CellSpec, Recipe, StudySpec
-from trueoracle.words.trial import Figures, FinalProtocol, Outcome, Trial
 
-CHROMIUM = shutil.which("chromium")
-SWITCHES = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync"]  # fmt: skip
 DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-UNITS, MASKS = 64, 20_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium. Without it the page is not tested, but never so in CI."""
-    if CHROMIUM is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no `chromium`: Debian's package is called so")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield browser
-        browser.close()
+MASKS = 20_000
 
 
 @pytest.fixture(scope="module")
@@ -51,53 +32,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of 40,000 made-up trials of five epochs in two cells."""
     folder = tmp_path_factory.mktemp("large")
     store = Store(f"sqlite:///{folder / 'store.db'}", create=True)
-    made_up_study(store)
+    made_up_study(store, MASKS)
     write_report(store, "made-up", folder / "report.html", options=Options(resamples=199))
     return folder / "report.html"
-
-
-def made_up_study(store: Store) -> None:
-    recipe = Recipe(optimiser="sgd", lr=0.1, epochs=5, batch_size=128)
-    cells = (CellSpec(prune={"conv1": 0.5}, draw=MASKS), CellSpec(prune={"conv2": 0.25}, draw=MASKS))
-    spec = StudySpec(name="made-up", model="vgg19", data="cifar10", train=recipe, retrain=recipe, cells=cells, repeats=1,
-                     final=FinalProtocol.LAST)  # fmt: skip
-    study = spec.digest()
-    store.add_study(StudyRecord(digest=study, name=spec.name, spec=json.dumps(spec.facts())))
-    store.put_base(study, BaseRecord(base=0, weights=b"", train_loss=0.01, train_accuracy=1.0, test_loss=0.3, test_accuracy=0.93,
-                                     parameters=1000, macs=5000, classes=10, data_fingerprint="", seconds=1.0))  # fmt: skip
-    choices = [SiteChoice.at_ratio(site, UNITS, ratio) for cell in cells for site, ratio in cell.prune.items()]
-    spaces = [MaskSpace((choice,)) for choice in choices]
-    store.put_cells(study, [
-        CellRecord(index=index, base=0, name=cell.name, sites={space.sites[0].site: (UNITS, UNITS - space.sites[0].pruned)},
-                   space=space.count, masks=MASKS, parameters=500, macs=2000)
-        for index, (cell, space) in enumerate(zip(cells, spaces, strict=True))
-    ])  # fmt: skip
-    run = store.begin_run(study, 1, {"machine": "made up"})
-    for index, space in enumerate(spaces):
-        put_cell(store, study, index, space, run)
-
-
-def put_cell(store: Store, study: str, cell: int, space: MaskSpace, run: int) -> None:
-    """Losses that add up over units, and accuracies that follow them loosely."""
-    rng = np.random.default_rng(cell)
-    effect = rng.gamma(1.0, 0.05, UNITS)
-    masks, trials = [], []
-    for rank in space.draw(MASKS, seed=cell):
-        mask = space.unrank(rank)
-        loss = float(effect[list(mask.sites[0].pruned)].sum())
-        accuracy = float(np.clip(0.92 - 0.01 * loss + rng.normal(0, 0.005), 0, 1))
-        curve = tuple(Figures(train_loss=loss / epoch, train_accuracy=0.9, test_loss=0.3, test_accuracy=accuracy - 0.1 / epoch)
-                      for epoch in range(1, 6))  # fmt: skip
-        masks.append(
-            MaskRecord(
-                cell=cell, rank=rank, pruned=mask.pruned_json, loss=loss, accuracy=0.5, standard_error=0.0, scores={}
-            )
-        )
-        trials.append(Trial(cell=cell, mask=rank, repeat=0, seed=0, outcome=Outcome.FINISHED, curve=curve, final=curve[-1],
-                            seconds=0.1))  # fmt: skip
-    digits = len(str(space.count - 1))
-    store.put_masks(study, masks, digits)
-    store.put_trials(study, trials, digits, run)
 
 
 @pytest.fixture
@@ -164,18 +101,9 @@ def test_the_filter_shows_the_cells_asked_for_and_a_link_brings_back_others(smal
 
 def test_the_page_can_be_read_without_seeing_it(small: Path, open_page: Page) -> None:
     open_page.goto(small.as_uri())
-    assert open_page.locator("h1").count() == 1
-    levels = [int(tag[1]) for tag in open_page.locator("h1, h2, h3, h4").evaluate_all("all => all.map(h => h.tagName)")]
-    assert all(below - above <= 1 for above, below in pairwise(levels))
-    silent = "all => all.filter(svg => !svg.closest('[aria-hidden=true]') && !svg.matches('[aria-hidden=true]') && !svg.getAttribute('aria-label')).length"
-    assert open_page.locator("svg").evaluate_all(silent) == 0
+    check_names(open_page)
     assert open_page.locator("svg[role=img]").count() >= 4
-    assert open_page.locator("table:not(:has(caption))").count() == 0
     assert open_page.locator("header, main, nav, footer").count() == 4
-    unnamed = "all => all.filter(e => !e.labels?.length && !e.getAttribute('aria-label')).length"
-    assert open_page.locator("input, select").evaluate_all(unnamed) == 0
-    ids = open_page.locator("[id]").evaluate_all("all => all.map(e => e.id)")
-    assert len(ids) == len(set(ids))
     open_page.keyboard.press("Tab")
     assert open_page.locator(":focus").inner_text() == "Skip to the verdict"
 
@@ -184,37 +112,14 @@ def test_the_page_can_be_read_without_seeing_it(small: Path, open_page: Page) ->
 def test_words_stand_out_from_the_page(small: Path, open_page: Page, scheme: str) -> None:
     open_page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     open_page.goto(small.as_uri())
-    contrast = """selectors => {
-        const paint = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-        const light = colour => {
-            paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1);
-            const [r, g, b] = [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3).map(v => v / 255)
-                .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-            return .2126 * r + .7152 * g + .0722 * b;
-        };
-        const page = light(getComputedStyle(document.body).backgroundColor);
-        return selectors.map(([selector, property]) => {
-            const words = light(getComputedStyle(document.querySelector(selector))[property]);
-            return (Math.max(words, page) + .05) / (Math.min(words, page) + .05);
-        });
-    }"""
-    words = open_page.evaluate(contrast, [["h1", "color"], [".note", "color"], ["a", "color"], [".tick", "fill"]])
-    marks = open_page.evaluate(contrast, [["g.masks path", "stroke"], ["path.oracle", "fill"]])
-    assert min(words) >= 4.5
-    assert min(marks) >= 3
+    assert min(contrasts(open_page, ("h1", "color"), (".note", "color"), ("a", "color"), (".tick", "fill"))) >= 4.5
+    assert min(contrasts(open_page, ("g.masks path", "stroke"), ("path.oracle", "fill"))) >= 3
 
 
 @pytest.mark.parametrize("width", [360, 400, 420, 600])
 def test_nothing_sticks_out_of_a_telephone_or_scrolls_sideways_in_it(small: Path, open_page: Page, width: int) -> None:
-    open_page.set_viewport_size({"width": width, "height": 844})
     open_page.goto(small.as_uri())
-    open_page.locator("details").evaluate_all("all => all.forEach(part => part.open = true)")
-    assert open_page.evaluate("document.documentElement.scrollWidth") == width
-    wider = """all => all.filter(e => e.scrollWidth > e.clientWidth + 1 && ["auto", "scroll"].includes(getComputedStyle(e).overflowX))
-                      .map(e => e.outerHTML.slice(0, 80))"""
-    assert open_page.locator("body *").evaluate_all(wider) == []
-    outside = """(all, width) => all.filter(e => e.getBoundingClientRect().right > width + 1).map(e => e.outerHTML.slice(0, 80))"""
-    assert open_page.locator("td, tbody th, svg.picture, .picture text, p, li").evaluate_all(outside, width) == []
+    check_width(open_page, width)
 
 
 def test_on_a_telephone_every_number_is_named_and_words_in_pictures_can_be_read(small: Path, open_page: Page) -> None:

@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 HEAVY = {"torch", "pandas", "numba", "scipy", "matplotlib", "transformers", "sqlalchemy", "pyarrow", "datasets"}
-ROOMS = ["", ".analysis", ".api", ".cli.show", ".data", ".fleet", ".nets", ".report", ".store", ".study"]
+ROOMS = ["", ".analysis", ".api", ".cli.show", ".data", ".fleet", ".nets", ".report", ".serve", ".store", ".study"]
 
 
 def loaded_by(code: str) -> set[str]:
@@ -54,6 +54,10 @@ def test_help_and_wrong_usage_load_nothing_heavy(words: list[str]) -> None:
 )
 def test_what_reads_only_words_or_the_store_loads_no_torch(words: list[str]) -> None:
     assert loaded_by(command(*words)) <= {"sqlalchemy"}
+
+
+def test_the_server_needs_no_torch() -> None:
+    assert "torch" not in loaded_by("import trueoracle.serve.server")
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -39,15 +39,24 @@ def analyze_study(
 
 
 def study_masks(
-    store: Store, study: str, xs: Sequence[str], y: str, better: Mapping[str, Better] | None = None
+    store: Store,
+    study: str,
+    xs: Sequence[str],
+    y: str,
+    better: Mapping[str, Better] | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> list[CellMasks]:
-    """The masks of each cell of a stored study, with what the store knows beyond its trial table."""
+    """The masks of each cell of a stored study, with what the store knows beyond its trial table.
+
+    A cell that cannot bear statistics, as one that has just begun, is an error; where `left_out` is given, it is told there
+    by its name, with the reason, and left out. If that leaves none, `TableError` gives the first reason.
+    """
     digest = store.find(study).digest
     records = {record.name: record for record in store.cells(digest)}
     trials = scored_trials(store, study)
     ranked = list(dict.fromkeys([*xs, *(_criteria(trials) if len(xs) == 1 else ())]))
     thrown_away = {name: Better.LOWER for name in _criteria(trials) if known(name) is None}
-    cells = trial_masks(trials, xs, y, ranked, {**thrown_away, **(better or {})})
+    cells = trial_masks(trials, xs, y, ranked, {**thrown_away, **(better or {})}, left_out)
     return [_known(cell, records[cell.group], store, digest) for cell in cells]
 
 
@@ -101,8 +110,9 @@ def trial_masks(
     y: str,
     ranked: Sequence[str] | None = None,
     better: Mapping[str, Better] | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> list[CellMasks]:
-    """The masks of each cell of a trial table, in order of mask.
+    """The masks of each cell of a trial table, in order of mask; `left_out` as in `study_masks`.
 
     Of the predictors to be `ranked`, those not among `xs` are left out of a cell where they cannot correlate (one
     value for all masks, or missing): that is an error only for what was asked for.
@@ -113,10 +123,19 @@ def trial_masks(
     found = []
     for cell, of_cell in trials.groupby("cell", sort=False):
         rows, searched = random_sample(of_cell)
-        if len(rows):
-            found.append(replace(_masks(str(cell), rows, xs, y, ranked or xs, better or {}), searched=searched))
+        if not len(rows):
+            continue
+        try:
+            masks = _masks(str(cell), rows, xs, y, ranked or xs, better or {})
+            masks.check_metrics()
+        except TableError as error:
+            if left_out is None:
+                raise
+            left_out[str(cell)] = str(error)
+        else:
+            found.append(replace(masks, searched=searched))
     if not found:
-        raise TableError(ALL_SEARCHED)
+        raise TableError(next(iter((left_out or {}).values()), ALL_SEARCHED))
     return found
 
 

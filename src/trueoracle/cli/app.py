@@ -12,6 +12,7 @@ from trueoracle.cli.commands.networks import oracle, sites
 from trueoracle.cli.commands.plan import plan
 from trueoracle.cli.commands.report import figures, report
 from trueoracle.cli.commands.run import run
+from trueoracle.cli.commands.serve import serve
 from trueoracle.cli.commands.stored import base, status, trials
 from trueoracle.cli.commands.studies import studies
 from trueoracle.words.errors import TrueOracleError
@@ -24,7 +25,22 @@ app = typer.Typer(
 )
 
 # In the order in which `--help` shows them.
-for command in (studies, run, status, trials, base, sites, oracle, analyze, plan, report, figures, export, doctor):
+for command in (
+    studies,
+    run,
+    status,
+    trials,
+    base,
+    sites,
+    oracle,
+    analyze,
+    plan,
+    report,
+    figures,
+    serve,
+    export,
+    doctor,
+):
     app.command()(command)
 
 

@@ -72,7 +72,7 @@ def _most(net: nn.Module, shape: Shape, known: Sites, tracing: Tracing) -> Sites
     if not first:
         return first
     trial = Trial(net, shape)
-    best = proved(trial, first)
+    best = proved(trial, first, tracing.parts())
     for others in tracing.alternatives(best):
         tried = proved(trial, _all(known, others))
         best = tried if len(tried) > len(best) else best

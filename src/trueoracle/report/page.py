@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trueoracle.analysis import Absent, CellAnalysis, Options, Target, Verdict
@@ -33,7 +33,10 @@ from trueoracle.words.trial import FinalProtocol
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What the page shows of one cell; `null`, `components` and `ranking` are empty where there is nothing to draw."""
+    """What the page shows of one cell; `null`, `components` and `ranking` are empty where there is nothing to draw.
+
+    `data` lets one walk through the masks; it is empty where they are `binned`.
+    """
 
     cell: CellFindings
     anchor: str
@@ -47,6 +50,7 @@ class Section:
     tables: list[tuple[str, list[Fact]]]
     noise: str
     data: Markup
+    binned: bool
 
 
 def write_report(
@@ -77,20 +81,25 @@ def render(study: Findings, progress: Progress) -> str:
     )
 
 
-def environment() -> Environment:
-    """The templates, with the words that they use."""
-    loader = PackageLoader("trueoracle.report")
+def environment(*others: str) -> Environment:
+    """The templates of the report, and of the `others` among the packages, with the words that they use."""
+    loader = ChoiceLoader([PackageLoader(package) for package in (*others, "trueoracle.report")])
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     found.filters.update({name: getattr(wording, name) for name in _FILTERS})
     return found
 
 
-def context(study: Findings, progress: Progress, href: Callable[[CellRecord], str]) -> dict[str, Any]:
-    """What the templates of the page's parts speak of; `href` says where a cell is shown."""
+def context(
+    study: Findings, progress: Progress, href: Callable[[CellRecord], str], most_points: int | None = None
+) -> dict[str, Any]:
+    """What the templates of the page's parts speak of; `href` says where a cell is shown.
+
+    A cell of more than `most_points` masks is drawn by how many lie in a place, and cannot be walked through.
+    """
     with progress.task("drawing", len(study.cells), "cells") as advance:
         sections = []
         for cell in study.cells:
-            sections.append(_section(study, cell))
+            sections.append(_section(study, cell, most_points))
             advance(1)
     return {
         "study": study,
@@ -141,8 +150,9 @@ def _own(name: str) -> str:
     return (files("trueoracle.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _section(study: Findings, cell: CellFindings) -> Section:
-    drawn, (loss, accuracy) = scatter(study, cell), curves(cell)
+def _section(study: Findings, cell: CellFindings, most_points: int | None) -> Section:
+    binned = most_points is not None and len(cell.x) > most_points
+    drawn, (loss, accuracy) = scatter(study, cell, binned=binned), curves(cell)
     null, half = cell.analysis.null, noise_halfwidth(cell)
     return Section(
         cell=cell,
@@ -156,7 +166,8 @@ def _section(study: Findings, cell: CellFindings) -> Section:
         ranking=_ranking(cell.analysis) if len(cell.analysis.predictors) > 1 else Markup(""),
         tables=tables(cell),
         noise="" if half is None else wording.difference(half, cell.analysis.y_metric),
-        data=Markup(masks_json(cell, len(study.cells), drawn, loss, accuracy)),
+        data=Markup("" if binned else masks_json(cell, len(study.cells), drawn, loss, accuracy)),
+        binned=binned,
     )
 
 

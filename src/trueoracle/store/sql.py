@@ -9,15 +9,29 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, func, insert, inspect, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Row,
+    Select,
+    bindparam,
+    create_engine,
+    delete,
+    func,
+    insert,
+    inspect,
+    select,
+    update,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from trueoracle.store import schema
 from trueoracle.store.answers import cell_answers
 from trueoracle.store.migrate import OLDEST, migrate
+from trueoracle.store.read_only import TOO_LONG, read_only_engine
 from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord, Tally
 from trueoracle.store.schema import answers, base_answers, bases, cells, curves, masks, meta, runs, studies, trials
 from trueoracle.store.url import DEFAULT_URL
@@ -27,7 +41,7 @@ from trueoracle.words.trial import Figures, Outcome, SplitAnswers, Trial
 if TYPE_CHECKING:
     import pandas as pd
 
-_LOCK_SECONDS = 10
+_LOCK_SECONDS = 60  # several times what a page's question may take, so that no onlooker ends a study
 
 
 class Store:
@@ -35,8 +49,22 @@ class Store:
 
     def __init__(self, url: str = DEFAULT_URL, *, create: bool = False) -> None:
         """Open the store at `url`; with `create`, make it where there is none. `StoreError` if it is not ours."""
+        self._open(url, _engine(url, create), create=create)
+
+    @classmethod
+    def for_reading(cls, url: str, seconds: float) -> "Store":
+        """The store at `url` over connections that cannot write, and whose every question is broken off after so long.
+
+        A reader of an SQLite file keeps writers waiting: `seconds` should be well below their patience.
+        """
+        _engine(url, create=False).dispose()  # it says what is wrong with the address
+        store = cls.__new__(cls)
+        store._open(url, read_only_engine(url, seconds), create=False)
+        return store
+
+    def _open(self, url: str, engine: Engine, *, create: bool) -> None:
         self.url = url
-        self._engine = _engine(url, create)
+        self._engine = engine
         with self._transaction() as connection:
             _check(connection, url, create)
 
@@ -367,6 +395,11 @@ class Store:
         table["mask"] = [int(rank) for rank in table["mask"]]
         return _without_empty(table, ["validation_loss", "validation_accuracy"])
 
+    def read(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
+        """All rows of a query, in a transaction of its own."""
+        with self._transaction() as connection:
+            return connection.execute(query).all()
+
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         try:
@@ -490,6 +523,8 @@ def _bring_forward(connection: Connection, url: str, found: int) -> None:
 
 def _sentence(error: DBAPIError, url: str) -> str:
     reason = str(error.orig).splitlines()[0]
+    if any(words in reason for words in TOO_LONG):
+        return f"the store {url} was asked something that takes too long: ask for less"
     if "locked" in reason:
         return f"the store {url} is locked by another process for over {_LOCK_SECONDS} s: wait for it, or name another with --store"
     if "readonly" in reason:
