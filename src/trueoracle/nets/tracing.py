@@ -218,7 +218,7 @@ class _Units:
                     refused[name] = _unseen(self.modules[name])
                 continue
             shown = self._shown(name)
-            made = self._site(name, shown, of_layer[name].roots, parted)
+            made = self._site(name, of_layer[name].roots, parted)
             if isinstance(made, str):
                 refused[shown] = made
                 continue
@@ -232,7 +232,7 @@ class _Units:
         owner, _, weight = name.rpartition(".")
         return owner if weight.startswith("weight_ih") and is_recurrent(self.modules.get(owner)) else name
 
-    def _site(self, name: str, shown: str, outputs: Numbers, parted: Mapping[int, str]) -> Site | str:
+    def _site(self, name: str, outputs: Numbers, parted: Mapping[int, str]) -> Site | str:
         """The site of a layer's outputs, or why it is none."""
         units = list(dict.fromkeys(outputs.tolist()))
         if (reason := next((self.reasons[root] for root in units if root in self.reasons), None)) is not None:
@@ -257,7 +257,7 @@ class _Units:
         places = [places for places in self.places if units[0] in self.held[places.side]]
         cuts = tuple(_cut(each, units) for each in places)
         return Site(
-            name=shown,
+            name=self._shown(name),
             kind=self._kind(name),
             units=len(units),
             cuts=tuple(sorted(cuts, key=lambda cut: (cut.role is Role.CONSUMER, self._place(cut.layer)))),
