@@ -45,18 +45,23 @@ def study_masks(
     digest = store.find(study).digest
     records = {record.name: record for record in store.cells(digest)}
     trials = scored_trials(store, study)
-    ranked = list(dict.fromkeys([*xs, *(_criteria(trials) if len(xs) == 1 else ())]))
-    thrown_away = {name: Better.LOWER for name in _criteria(trials) if known(name) is None}
-    cells = trial_masks(trials, xs, y, ranked, {**thrown_away, **(better or {})})
-    return [_known(cell, records[cell.group], store, digest) for cell in cells]
+    ranked = list(dict.fromkeys([*xs, *(predictors_of(trials) if len(xs) == 1 else ())]))
+    cells = trial_masks(trials, xs, y, ranked, {**thrown_away(trials), **(better or {})})
+    return [with_store(cell, records[cell.group], store, digest) for cell in cells]
 
 
-def _criteria(trials: pd.DataFrame) -> list[str]:
+def predictors_of(trials: pd.DataFrame) -> list[str]:
     """The pruned train loss and the columns of criteria."""
     return [X, *(str(column) for column in trials.columns if column not in (*TRIAL_COLUMNS, "searched"))]
 
 
-def _known(cell: CellMasks, record: CellRecord, store: Store, digest: str) -> CellMasks:
+def thrown_away(trials: pd.DataFrame) -> Mapping[str, Better]:
+    """Of criteria lower is better: they say what a mask throws away."""
+    return {name: Better.LOWER for name in predictors_of(trials) if known(name) is None}
+
+
+def with_store(cell: CellMasks, record: CellRecord, store: Store, digest: str) -> CellMasks:
+    """The cell with what the store knows beyond its trial table."""
     base = store.base(digest, record.base)
     cell = replace(
         cell,
