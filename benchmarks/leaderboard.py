@@ -89,16 +89,16 @@ class Errors:
     friedman: float
 
 
-def errors(kind: str, draws: int, networks: int, criteria: int, seed: int = 0) -> Errors:
-    """How `draws` simulated studies err; the truth is the mean over 4,000 networks."""
+def errors(kind: str, draws: int, networks: int, criteria: int, truth: int = 4_000, seed: int = 0) -> Errors:
+    """How `draws` simulated studies err; what is true is the mean over `truth` networks."""
     rng = np.random.default_rng(seed)
-    truth = {row.x: row for row in simulated(KINDS[kind], 4_000, criteria, rng).rows}
+    true = {row.x: row for row in simulated(KINDS[kind], truth, criteria, rng).rows}
     boards = [simulated(KINDS[kind], networks, criteria, rng) for _ in range(draws)]
     rows = [row for board in boards for row in board.rows]
     null = kind != "spread"
     middle = (criteria + 1) / 2
-    ranks = [(row.mean_rank.interval, middle if null else truth[row.x].mean_rank.mean) for row in rows]
-    agreements = [(row.agreement.interval, truth[row.x].agreement.mean) for row in rows]
+    ranks = [(row.mean_rank.interval, middle if null else true[row.x].mean_rank.mean) for row in rows]
+    agreements = [(row.agreement.interval, true[row.x].agreement.mean) for row in rows]
     return Errors(
         rank=float(np.mean([_holds(*one) for one in ranks])),
         agreement=float(np.mean([_holds(*one) for one in agreements])),
