@@ -37,10 +37,12 @@ def made_up_study(store: Store, masks: int, *, retrained: int | None = None, cur
     return study
 
 
-def more_trials(store: Store, study: StudyRecord, *, start: int, stop: int, curves: bool = True) -> None:
+def more_trials(
+    store: Store, study: StudyRecord, *, start: int, stop: int, curves: bool = True, cells: tuple[int, ...] = (0, 1)
+) -> None:
     """Retrain the masks of each cell from place `start` to `stop`: accuracies follow the losses loosely."""
     run = store.begin_run(study.digest, 1, {"machine": "made up"})
-    for cell in store.cells(study.digest):
+    for cell in (cell for cell in store.cells(study.digest) if cell.index in cells):
         rng = np.random.default_rng([cell.index, start])
         losses = sorted(store.masks(study.digest, cell.index).items())[start:stop]
         accuracies = np.clip(

@@ -409,3 +409,54 @@ def experts() -> nn.Module:
         experts=nn.ModuleList(parts),
         fc=nn.Linear(8, CLASSES),
     )
+
+
+@structure
+def written_width() -> nn.Module:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        x = tokens(n.stem(x)).reshape(len(x), -1, n.width)
+        return n.fc(n.hidden(x).relu().mean(1))
+
+    net = Net(forward, stem=conv(3, 12), hidden=nn.Linear(12, 6), fc=nn.Linear(6, CLASSES))
+    net.width = 12
+    return net
+
+
+@structure
+def reduced_tokens() -> nn.Module:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        x = n.stem(x)
+        reduced = n.reduction(x).reshape(*x.shape[:2], -1).transpose(1, 2)
+        return n.fc(n.one(tokens(x)).relu().mean(1) + n.other(reduced).relu().mean(1))
+
+    return Net(
+        forward,
+        stem=conv(3, 8),
+        reduction=nn.Conv2d(8, 8, 2, stride=2),
+        one=nn.Linear(8, 6),
+        other=nn.Linear(8, 6),
+        fc=nn.Linear(6, CLASSES),
+    )
+
+
+@structure
+def modulated() -> nn.Module:
+    """Focal modulation: of one layer's outputs some are modulated, some modulate, and two say how much."""
+
+    def forward(n: Net, x: Tensor) -> Tensor:
+        x = n.stem(x)
+        width = x.shape[1]
+        query, context, gates = n.made(x).split((width, width, 2), 1)
+        context = n.depthwise(context).relu()
+        modulator = n.mixed(context * gates[:, :1] + pooled(context)[:, :, None, None] * gates[:, 1:])
+        return n.fc(pooled(x + n.out(query * modulator)))
+
+    return Net(
+        forward,
+        stem=conv(3, 8),
+        made=conv(8, 18, 1),
+        depthwise=conv(8, 8, groups=8),
+        mixed=conv(8, 8, 1),
+        out=conv(8, 8, 1),
+        fc=nn.Linear(8, CLASSES),
+    )

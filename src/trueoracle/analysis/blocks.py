@@ -211,11 +211,8 @@ class _Study:
         except TableError as error:
             return LeftOut(study=self.name, cell=record.name, why=str(error))
         cell = with_store(masks, record, self.store, self.digest)
-        if np.ptp(cell.y) == 0:
-            return LeftOut(study=self.name, cell=record.name, why="all its masks end alike")
         top, halves = _ceiling(cell, seed)
-        judging = [x for x in cell.x if np.ptp(cell.promise(x)) > 0]
-        regrets = {x: regret_of(cell, x, seed) for x in judging}
+        regrets = {x: regret_of(cell, x, seed) for x in cell.x}
         return Block(
             study=self.name,
             cell=record.name.removesuffix(case_name("", record.base, len(self.networks))),
@@ -226,8 +223,8 @@ class _Study:
             halves=halves,
             bases=frozenset(basis for _, _, basis in regrets.values()),
             chance=at_k(cell.goodness, cell.goodness, k).chance_precision if 2 * k <= cell.n else _few(k),
-            scores={x: _scored(cell, x, k, regrets[x][0]) for x in judging},
-            silent=dict(_silent(rows, [x for x in names if x not in judging])),
+            scores={x: _scored(cell, x, k, regrets[x][0]) for x in cell.x},
+            silent=dict(_silent(rows, [x for x in names if x not in cell.x])),
             excluded=cell.excluded,
             searched=cell.searched,
         )

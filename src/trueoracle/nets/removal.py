@@ -9,6 +9,7 @@ from trueoracle.nets.cutting import Tied, cut_layer
 from trueoracle.nets.depth import drop_blocks
 from trueoracle.nets.experts import tell_experts
 from trueoracle.nets.fewer_heads import tell_heads
+from trueoracle.nets.mending import tell
 from trueoracle.nets.sites import HEADS, Kind, Role, Site, Sites
 from trueoracle.nets.weighing import unit_weights
 from trueoracle.words.known import Removal, check_removal
@@ -32,6 +33,7 @@ def remove(net: nn.Module, mask: Mask, sites: Sites, removal: Removal = "aligned
             tell_heads(pruned.get_submodule(site.name), part)
         elif site.kind is Kind.EXPERT:
             tell_experts(pruned.get_submodule(site.name), len(part.kept))
+        tell(pruned, site, len(part.kept))
     for part in mask.sites:  # last, for then the names of other layers change
         if sites.named(part.site).kind is Kind.BLOCK:
             drop_blocks(pruned, sites.named(part.site), part)

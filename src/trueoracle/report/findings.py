@@ -102,6 +102,8 @@ class CellFindings:
 class Findings:
     """A study: its cells with trials in order, its base networks, its runs; `waiting` are the cells without trials.
 
+    `left_out` says of cells by name why they cannot be analysed, as yet or at all.
+
     `pooled` says of each cell what holds over several base networks; it is empty where there is one. `board` ranks the predictors,
     where there are several.
     """
@@ -111,6 +113,7 @@ class Findings:
     bases: tuple[BaseRecord, ...]
     cells: tuple[CellFindings, ...]
     waiting: tuple[CellRecord, ...]
+    left_out: Mapping[str, str]
     pooled: tuple[PooledCell, ...]
     board: Leaderboard | Absent
     runs: tuple[RunRecord, ...]
@@ -133,7 +136,8 @@ def find(
     if trials.empty:
         raise TableError(f"study `{study}` has no trials yet: run it first")
     bases = _bases(store, record.digest, records)
-    masks = study_masks(store, record.digest, [x], y)
+    left_out: dict[str, str] = {}
+    masks = study_masks(store, record.digest, [x], y, left_out=left_out)
     analyses = analyze_cells(masks, [x], options, progress)
     begun = {record.name: record for record in records}
     cells = []
@@ -142,13 +146,14 @@ def find(
             of_cell, _ = random_sample(trials[trials["cell"] == cell.group])
             cells.append(_cell(store, record.digest, spec, begun[cell.group], bases, cell, analysis, of_cell))
             advance(1)
-    shown = {cell.record.index for cell in cells}
+    shown = {cell.record.name for cell in cells} | left_out.keys()
     return Findings(
         record=record,
         spec=spec,
         bases=tuple(bases.values()),
         cells=tuple(cells),
-        waiting=tuple(cell for cell in records if cell.index not in shown),
+        waiting=tuple(cell for cell in records if cell.name not in shown),
+        left_out=left_out,
         pooled=tuple(pool(analyses, records)),
         board=_board(store, record.digest, y, progress),
         runs=tuple(store.runs(record.digest)),
