@@ -36,7 +36,7 @@ MOST_POINTS = 5_000
 _READING = 30.0  # seconds that a question may take: a study's trials are read at once
 _LEAST_PAUSE, _SHARE = 15.0, 4  # seconds between two analyses of a study, and how many times as long as one takes
 _LONGEST = 3600.0  # seconds, after which the work is given up
-_PARTS = ("verdict", "results", "networks", "run")
+_PARTS = ("verdict", "results", "criteria", "networks", "run")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ class Compared:
 
 
 def compared(studies: Sequence[tuple[Summary, State[Analysed]]], cells: Sequence[str]) -> list[Compared]:
-    """The cells called `cells` (of none, those that all studies have) of each study, the same cells beside each other."""
+    """The cells called `cells` of each study, the same cells beside each other; of none, those that all studies have, or else all."""
     found = [
         Compared(
             cell=analysis.group, number=number, study=study, analysis=analysis, pictures=state.newest.pictures[number]
@@ -36,8 +36,8 @@ def compared(studies: Sequence[tuple[Summary, State[Analysed]]], cells: Sequence
         for number, analysis in state.newest.analyses.items()
     ]
     known = [{line.cell for line in found if line.study is study} for study, _ in studies]
-    wanted = set(cells) or (set.intersection(*known) if known else set())
     order = list(dict.fromkeys(line.cell for line in found))
+    wanted = set(cells) or (set.intersection(*known) if known else set()) or set(order)
     return sorted((line for line in found if line.cell in wanted), key=lambda line: order.index(line.cell))[:MOST_LINES]
 
 
