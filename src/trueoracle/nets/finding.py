@@ -64,11 +64,12 @@ def _image_sites(net: nn.Module, shape: InputShape) -> Sites:
     """The sites that pass, of the way to cut in which most do."""
     heads = _with_blocks(head_sites(net), net, shape)
     heads = Sites(heads.found, {**_recurrent(net), **heads.refused})
-    return _most(net, shape, heads, Tracing(net, shape, heads))
+    return _most(net, shape, Tracing(net, shape, heads))
 
 
-def _most(net: nn.Module, shape: Shape, known: Sites, tracing: Tracing) -> Sites:
+def _most(net: nn.Module, shape: Shape, tracing: Tracing) -> Sites:
     """Of the sites that are known and those that are traced, the ones that pass, of the way to cut in which most do."""
+    known = tracing.others
     first = _all(known, tracing.sites())
     if not first:
         return first
@@ -106,7 +107,7 @@ def _text_sites(net: nn.Module, shape: TextShape) -> Sites:
     except ModelError as error:
         untraced = Sites(known.found, {**known.refused, _embedding(net): f"its units cannot be followed: {error}"})
         return proved(Trial(net, shape), untraced) if untraced else untraced
-    return _most(net, shape, known, tracing)
+    return _most(net, shape, tracing)
 
 
 def language_sites(net: nn.Module) -> Sites:
@@ -114,7 +115,8 @@ def language_sites(net: nn.Module) -> Sites:
     net = seen_through(copied(net))
     known = _known_by_names(net)
     try:
-        return _all(known, Tracing(net, TextShape(), known).sites())
+        tracing = Tracing(net, TextShape(), known)
+        return _all(tracing.others, tracing.sites())
     except ModelError:  # as when its sites were found
         return known
 

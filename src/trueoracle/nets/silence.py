@@ -142,6 +142,8 @@ class _Silence(TorchFunctionMode):
         name, whole = self.bare.get(memory(weight), ("", None))
         if whole is None:  # of a weight that several layers have, the one that runs
             owners, path = self.owners.get(memory(weight), []), self.paths[-1]
+            if not owners and f"{path}.weight" in {name for name, _ in self.bare.values()}:  # in another precision
+                return f"{path}.weight", 0
             return path if path in owners or not owners else owners[0], 0
         return name, weight.storage_offset() // weight.stride(0) if weight.ndim == whole.ndim else 0
 
