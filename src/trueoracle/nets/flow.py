@@ -131,7 +131,7 @@ class Flow:
 
     def weight(self, tensor: Tensor) -> Weight | None:
         """The parameter or buffer that a tensor is, or of which it is a view that has the whole of its own dimensions."""
-        tensor = self._casts[tensor] if tensor in self._casts else tensor
+        tensor = self._casts.get(tensor, tensor)  # type: ignore[no-untyped-call]
         if (owner := self._owner(tensor)) is not None:
             return Weight(owner[1], tensor, tuple(range(tensor.ndim)))
         wholes = self._wholes.get(memory(tensor), [])

@@ -275,13 +275,15 @@ class _Units:
         return made
 
     def parts(self) -> list[Site]:
-        """Of layers whose outputs do not all lie alike, those that do and may go, a site each; named after the layer."""
+        """Of layers whose outputs do not all lie alike, those that do and may go, a site each."""
         found: dict[tuple[int, ...], Site] = {}
         for side, groups in self.parted():
             for group in groups:
-                if not any(root in self.reasons for root in group):
-                    found.setdefault(tuple(sorted(group)), self._made(side.layer, group))
-        return [site for site in found.values() if site.units > 1]
+                if len(group) > 1 and not any(root in self.reasons for root in group):
+                    site = self._made(side.layer, group)
+                    first = next(cut.layer for cut in site.cuts if cut.role is Role.PRODUCER)
+                    found.setdefault(tuple(sorted(group)), replace(site, name=first))
+        return list(found.values())
 
     def _made(self, name: str, units: list[int]) -> Site:
         places = [places for places in self.places if units[0] in self.held[places.side]]
@@ -320,7 +322,9 @@ def _taken(ties: Ties, others: Sites) -> Iterator[tuple[Numbers, str]]:
     owners = {
         (cut.layer, cut.role is Role.CONSUMER, cut.dim): site.name for site in others.values() for cut in site.cuts
     }
-    whole = (site for site in others.values() if site.kind is not Kind.EXPERT)  # of which each is an entry of all it cuts
+    whole = (
+        site for site in others.values() if site.kind is not Kind.EXPERT
+    )  # of which each is an entry of all it cuts
     bare = {cut.layer: site.name for site in whole for cut in site.cuts}
     for side, numbers in ties.sides.items():
         place = (side.layer, side.role is Role.CONSUMER, side.dim)
