@@ -1,6 +1,7 @@
 """Networks with every structure in which channels lose their way: what the search for sites is tried on."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -327,6 +328,63 @@ class Recurrent(nn.Module):
         return self.head(self.hidden(self.memory(x)[0][:, -1]).relu())  # type: ignore[no-any-return]
 
 
+class Sequence(nn.Module):
+    """The pixels of a convolution one after another through a recurrent layer, of whose answer `read` makes features."""
+
+    def __init__(self, memory: nn.RNNBase, features: int, read: Callable[[Tensor, Any], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.memory, self.read = nn.Conv2d(3, 6, 3, stride=8), memory, read
+        self.hidden, self.head = nn.Linear(features, 7), nn.Linear(7, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).relu().flatten(2).mT
+        output, state = self.memory(x if self.memory.batch_first else x.transpose(0, 1))
+        output = output if self.memory.batch_first else output.transpose(0, 1)
+        return self.head(self.hidden(self.read(output, state)).relu())  # type: ignore[no-any-return]
+
+
+def ends(_output: Tensor, state: Any) -> Tensor:
+    """The last states of both directions of the last layer, side by side."""
+    hidden = state[0] if isinstance(state, tuple) else state
+    return torch.cat([hidden[-2], hidden[-1]], 1)
+
+
+class Cell(nn.Module):
+    """A recurrent cell, step by step, that starts where a layer says."""
+
+    def __init__(self, cell: nn.Module, width: int) -> None:
+        super().__init__()
+        self.conv, self.cell, self.start = nn.Conv2d(3, 6, 3, stride=8), cell, nn.Linear(6, width)
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).relu().flatten(2)
+        hidden = state = self.start(x.mean(2))
+        for step in x.unbind(2):
+            if isinstance(self.cell, nn.LSTMCell):
+                hidden, state = self.cell(step, (hidden, state))
+            else:
+                hidden = self.cell(step, hidden)
+        return self.head(hidden)  # type: ignore[no-any-return]
+
+
+class Started(nn.Module):
+    """Recurrent layers that start at zeros of a size that is written down beside them; the second sees the first's cells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden_size = 6
+        self.conv, self.first = nn.Conv2d(3, 4, 3, stride=8), nn.LSTM(4, self.hidden_size, batch_first=True)
+        self.second, self.head = nn.GRU(6, 8, batch_first=True), nn.Linear(8, 5)
+        self.between = nn.Parameter(torch.randn(1, 1, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).flatten(2).mT
+        zeros = torch.zeros(1, len(x), self.hidden_size, dtype=x.dtype)
+        x, (_, cells) = self.first(x, (zeros, zeros))
+        return self.head(self.second(x + cells[0][:, None].tanh(), self.between.expand(-1, len(x), -1))[0].amax(1))  # type: ignore[no-any-return]
+
+
 class Padded(nn.Module):
     """A shortcut that pads channels."""
 
@@ -442,6 +500,15 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "Inception": Inception,
     "volumes": Volumes,
     "LSTM beside": Recurrent,
+    "LSTM of two layers, both ways": lambda: Sequence(nn.LSTM(6, 5, 2, bidirectional=True), 10, ends),
+    "LSTM that projects": lambda: Sequence(nn.LSTM(6, 7, 2, proj_size=4, bidirectional=True), 8, ends),
+    "LSTM without biases": lambda: Sequence(nn.LSTM(6, 5, bias=False), 5, lambda _, state: state[1][-1]),
+    "GRU": lambda: Sequence(nn.GRU(6, 5, 3, batch_first=True), 80, lambda output, _: output.flatten(1)),
+    "RNN": lambda: Sequence(nn.RNN(6, 5, nonlinearity="relu"), 5, lambda output, _: output.mean(1)),
+    "LSTM cell": lambda: Cell(nn.LSTMCell(6, 8), 8),
+    "GRU cell": lambda: Cell(nn.GRUCell(6, 8, bias=False), 8),
+    "RNN cell": lambda: Cell(nn.RNNCell(6, 8), 8),
+    "recurrent, started": Started,
     "padded shortcut": Padded,
     "Mixer": Mixer,
     "attention": Attention,

@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from trueoracle.nets.experts import is_stack, tell_neurons
+from trueoracle.nets.recurrent import is_recurrent, tell_sizes
 from trueoracle.nets.sites import Role
 
 Tied = dict[tuple[int, int, tuple[int, ...]], tuple[Tensor, Tensor]]
@@ -23,6 +24,8 @@ def cut_layer(net: nn.Module, name: str, role: Role, dim: int, channels: list[in
     if isinstance(layer, Tensor):
         _cut(parent, last, dim, channels, tied)
         _describe(parent)
+        if is_recurrent(parent):
+            tell_sizes(parent, net.get_submodule(parent_name.rpartition(".")[0]))
         if is_stack(parent):
             tell_neurons(parent)
     elif isinstance(layer, _ConvNd):

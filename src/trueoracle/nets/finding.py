@@ -66,7 +66,6 @@ def _image_sites(net: nn.Module, shape: InputShape) -> Sites:
         give_logits(net, shape, type(net).__name__)
         answer = _answer(net, shape)
     heads = _with_blocks(head_sites(net), net, shape)
-    heads = Sites(heads.found, {**_recurrent(net), **heads.refused})
     return _most(Tracing(net, shape, heads), answer)
 
 
@@ -91,11 +90,6 @@ def _all(heads: Sites, others: Sites) -> Sites:
     found = {**heads, **others}
     refused = {**heads.refused, **others.refused}
     return Sites(found, {layer: reason for layer, reason in refused.items() if layer not in found})
-
-
-def _recurrent(net: nn.Module) -> dict[str, str]:
-    layers = ((name, module) for name, module in net.named_modules() if isinstance(module, nn.RNNBase))
-    return {name: f"recurrent layers such as {type(module).__name__} are not pruned" for name, module in layers}
 
 
 def _with_blocks(sites: Sites, net: nn.Module, shape: Shape, inside: str = "") -> Sites:

@@ -40,7 +40,7 @@ class Flow:
     def __init__(self, net: nn.Module, in_step: Collection[str] = ()) -> None:
         self.ties = Ties()
         self.in_step = in_step
-        self._net = net
+        self.net = net
         self._modules: dict[str, nn.Module] = dict(net.named_modules())
         self._of: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._casts: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -58,7 +58,7 @@ class Flow:
     def knowing_where(self) -> Iterator[None]:
         """While it lasts, it is known whose forward pass runs."""
         hooks = []
-        for name, module in self._net.named_modules():
+        for name, module in self.net.named_modules():
             hooks.append(module.register_forward_pre_hook(lambda *_, name=name: self._paths.append(name)))
             hooks.append(module.register_forward_hook(lambda *_: self._left(), always_call=True))
         try:
@@ -343,6 +343,13 @@ def compact(numbers: Tensor) -> Tensor:
     for dim in set(range(numbers.ndim)) - set(changing):
         numbers = numbers.narrow(dim, 0, min(1, numbers.shape[dim]))
     return numbers.contiguous().expand(shape) if numbers.numel() else numbers.expand(shape)
+
+
+def spread(flow: Flow, result: Tensor, dim: int, numbers: Numbers) -> None:
+    """The channels that lie along one dimension of a result."""
+    shape = [1] * result.ndim
+    shape[dim] = -1
+    flow.put(result, torch.from_numpy(numbers).view(shape).expand(result.shape))
 
 
 def _laid_out(tensor: Tensor) -> torch.Size:

@@ -8,19 +8,19 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
-from trueoracle.nets.flow import Flow, Weight, present, varying
+from trueoracle.nets import recurrent
+from trueoracle.nets.flow import Flow, Weight, present, spread, varying
 from trueoracle.nets.sites import Normalisation, Role
-from trueoracle.nets.ties import Numbers, Side
+from trueoracle.nets.ties import Side
 
 _OPAQUE = {
-    "multi_head_attention_forward": "MultiheadAttention", "lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN",
-    "rnn_relu": "RNN", "bilinear": "Bilinear",
+    "multi_head_attention_forward": "MultiheadAttention", "bilinear": "Bilinear",
+    **dict.fromkeys(recurrent.FUNCTIONS, "recurrent layer on packed sequences or with computed weights"),
 }  # fmt: skip
 
 
@@ -44,7 +44,9 @@ class LayerFunctions(TorchFunctionMode):
             return func(*args, **kwargs)
         with _disable_current_modes():
             result = func(*args, **kwargs)
-        if name in _OPAQUE:
+        if name in recurrent.FUNCTIONS and recurrent.is_plain(self.flow.module, args):
+            recurrent.follow(self.flow, result, args)
+        elif name in _OPAQUE:
             self.flow.hold(
                 (args, kwargs),
                 f"its units are tied to `{self.flow.path}`, and the inputs of a {_OPAQUE[name]} are not cut",
@@ -97,7 +99,7 @@ def _groups_apart(flow: Flow, result: Tensor, x: Tensor, dim: int, groups: int, 
     first = own.reshape(groups, -1)[:, :1]
     flow.ties.tie(np.broadcast_to(first, (groups, len(own) // groups)), own.reshape(groups, -1))
     flow.through(x, dim, Side(layer, Role.FOLLOWER), np.repeat(first, x.shape[dim] // groups))
-    _spread(flow, result, dim, own)
+    spread(flow, result, dim, own)
 
 
 def _batch_norm(flow: Flow, result: Tensor, given: Given) -> None:
@@ -159,7 +161,7 @@ def _group_norm(flow: Flow, result: Tensor, given: Given) -> None:
 def _embedding(flow: Flow, result: Tensor, given: Given) -> None:
     weight = given["weight"]
     if (layer := flow.layer(weight)) is not None:
-        _spread(flow, result, -1, flow.ties.side(Side(layer, Role.PRODUCER, dim=1), weight.shape[1], weight, 1))
+        spread(flow, result, -1, flow.ties.side(Side(layer, Role.PRODUCER, dim=1), weight.shape[1], weight, 1))
 
 
 def _attention(flow: Flow, result: Tensor, given: Given) -> None:
@@ -220,13 +222,7 @@ def _make(flow: Flow, result: Tensor, dim: int, side: Side, bias: Tensor | None)
             flow.ties.stuck.append((own, f"its bias is computed from other parameters in {flow.here('linear')}"))
         else:
             flow.ties.tie(own, places.reshape(-1).numpy())
-    _spread(flow, result, dim, own)
-
-
-def _spread(flow: Flow, result: Tensor, dim: int, numbers: Numbers) -> None:
-    shape = [1] * result.ndim
-    shape[dim] = -1
-    flow.put(result, torch.from_numpy(numbers).view(shape).expand(result.shape))
+    spread(flow, result, dim, own)
 
 
 _TWO_SIGNATURES = ("batch_norm", "instance_norm")

@@ -18,6 +18,7 @@ from trueoracle.nets.flow import Flow
 from trueoracle.nets.layer_functions import LayerFunctions
 from trueoracle.nets.operations import Operations
 from trueoracle.nets.probe import logits_of_noise
+from trueoracle.nets.recurrent import is_recurrent
 from trueoracle.nets.sites import HEADS, Cut, Kind, Normalisation, Role, Site, Sites
 from trueoracle.nets.ties import Numbers, Side, Ties
 from trueoracle.words.errors import ModelError
@@ -253,14 +254,20 @@ class _Units:
                 if name not in held and isinstance(self.modules[name], _ConvNd | nn.Linear):
                     refused[name] = _unseen(self.modules[name])
                 continue
+            shown = self._shown(name)
             made = self._site(name, of_layer[name].roots, parted)
             if isinstance(made, str):
-                refused[name] = made
+                refused[shown] = made
                 continue
-            found[name] = made
-            twins = (cut.layer for cut in made.cuts if cut.role is Role.PRODUCER and cut.layer != name)
-            refused |= dict.fromkeys(twins, f"its units are those of the site `{name}`")
+            found[shown] = made
+            twins = (cut.layer for cut in made.cuts if cut.role is Role.PRODUCER and cut.layer not in (name, shown))
+            refused |= dict.fromkeys(twins, f"its units are those of the site `{shown}`")
         return Sites(found, refused)
+
+    def _shown(self, name: str) -> str:
+        """What a layer is called: the hidden units of a recurrent layer after itself, not after the first of its weights."""
+        owner, _, weight = name.rpartition(".")
+        return owner if weight.startswith("weight_ih") and is_recurrent(self.modules.get(owner)) else name
 
     def _site(self, name: str, outputs: Numbers, parted: Mapping[int, str]) -> Site | str:
         """The site of a layer's outputs, or why it is none."""
@@ -282,14 +289,14 @@ class _Units:
                 if len(group) > 1 and not any(root in self.reasons for root in group):
                     site = self._made(side.layer, group)
                     first = next(cut.layer for cut in site.cuts if cut.role is Role.PRODUCER)
-                    found.setdefault(tuple(sorted(group)), replace(site, name=first))
+                    found.setdefault(tuple(sorted(group)), replace(site, name=self._shown(first)))
         return list(found.values())
 
     def _made(self, name: str, units: list[int]) -> Site:
         places = [places for places in self.places if units[0] in self.held[places.side]]
         cuts = tuple(_cut(each, units) for each in places)
         return Site(
-            name=name,
+            name=self._shown(name),
             kind=self._kind(name),
             units=len(units),
             cuts=tuple(sorted(cuts, key=lambda cut: (cut.role is Role.CONSUMER, self._place(cut.layer)))),
