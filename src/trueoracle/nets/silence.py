@@ -41,7 +41,7 @@ def silenced(net: nn.Module, mask: Mask, sites: Sites) -> Iterator[None]:
             if cut.role is Role.PRODUCER:
                 silent = never if site.kind is Kind.EXPERT else made
                 silent.setdefault(cut.layer, []).extend(cut.channels(part.pruned))
-            elif cut.role is Role.FOLLOWER and cut.layer in bare and site.kind not in HEADS:
+            elif cut.role is Role.FOLLOWER and cut.layer in bare and site.kind not in (*HEADS, Kind.EXPERT):
                 given.append((bare[cut.layer], cut.dim, cut.channels(part.pruned)))
     with _passed_by(net, mask, sites), _not_given(given), _where(net) as paths, _Silence(net, paths, made, never):
         yield
