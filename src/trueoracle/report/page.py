@@ -134,6 +134,7 @@ _FILTERS = (
     "probability",
     "share",
     "difference",
+    "differences",
     "result",
     "images",
     "column",
