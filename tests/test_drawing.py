@@ -41,6 +41,14 @@ def test_points_are_short_paths() -> None:
     assert many.count("M0 0h0") == 1000
 
 
+def test_points_in_one_place_are_one_square_and_the_deepest_where_most_lie() -> None:
+    squares = drawing.density(np.array([1.0, 2, 3, 11]), np.array([5.0, 5, 6, 5]), "k", 10)
+    assert squares.count("<rect") == 2
+    assert 'x="0" y="0" width="10" height="10" fill-opacity="1.00"' in squares
+    assert 'x="10" y="0" width="10" height="10" fill-opacity="0.64"' in squares
+    assert drawing.density(np.array([]), np.array([]), "k", 10) == '<g class="k"></g>'
+
+
 def test_a_line_is_broken_where_there_is_no_number() -> None:
     path = drawing.curve(np.array([0.0, 1, 2, 3]), np.array([5.0, np.nan, 6, 7]), "k")
     assert 'd="M0 5M2 6L3 7"' in path

@@ -1,13 +1,19 @@
 """What the report shows, as values: against the tables of the same store."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from made_up import made_up_study, more_trials
 from trueoracle import Study
+from trueoracle.analysis import Absent, Interval, analyze_study
+from trueoracle.analysis.best import best_mask
 from trueoracle.report.findings import CellFindings, Findings, find
 from trueoracle.report.grid import grids
+from trueoracle.report.page import render
 from trueoracle.store import Store
-from trueoracle.words.errors import StoreError
+from trueoracle.words.errors import StoreError, TableError
 from trueoracle.words.progress import Quiet
 
 
@@ -55,3 +61,41 @@ def test_runs_say_what_they_ran_with(findings: Findings) -> None:
 def test_an_unknown_study_is_said(finished: Study) -> None:
     with pytest.raises(StoreError, match="unknown study `quickstrat`: did you mean `quickstart`"):
         find(Store(finished.store_url), "quickstrat", Quiet())
+
+
+def test_a_cell_that_has_just_begun_is_left_out_with_the_reason_and_the_others_are_shown(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'store.db'}", create=True)
+    study = made_up_study(store, 12, retrained=2)
+    with pytest.raises(TableError, match="needs at least 3 masks, but in group `conv1-0.5` there are 2"):
+        find(store, study.digest, Quiet())
+    more_trials(store, study, start=2, stop=10, cells=(1,))
+    found = find(store, study.digest, Quiet())
+    assert [cell.record.name for cell in found.cells] == ["conv2-0.25"]
+    assert found.left_out == {"conv1-0.5": "a correlation needs at least 3 masks, but in group `conv1-0.5` there are 2"}
+    assert found.waiting == ()
+    page = render(found, Quiet())
+    assert "Left out: conv1-0.5, for a correlation needs at least 3 masks" in page
+    with pytest.raises(TableError, match="conv1-0.5"):
+        analyze_study(store, study.digest)
+
+
+def test_the_best_mask_is_chosen_by_validation_and_its_interval_is_wilsons(findings: Findings, finished: Study) -> None:
+    best = best_mask([cell.masks for cell in findings.cells])
+    means = finished.trials().groupby(["cell", "mask"])[["final_validation_accuracy", "final_test_accuracy"]].mean()
+    assert best.chosen_on_validation
+    assert means.loc[(best.group, best.mask), "final_validation_accuracy"] == means["final_validation_accuracy"].max()
+    assert best.result == pytest.approx(means.loc[(best.group, best.mask), "final_test_accuracy"])
+    assert best.repeats == 2
+    p, n, z = best.result, 360, 1.959964
+    middle, half = (p + z**2 / 2 / n) / (1 + z**2 / n), z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / 4 / n**2)
+    assert isinstance(best.interval, Interval)
+    assert (best.interval.low, best.interval.high) == pytest.approx((middle - half, middle + half), abs=1e-3)
+
+
+def test_without_answers_the_test_images_choose_and_there_is_no_interval(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'store.db'}", create=True)
+    study = made_up_study(store, 20)
+    best = best_mask([cell.masks for cell in find(store, study.digest, Quiet()).cells])
+    trials = store.trial_table(study.digest)
+    assert (best.result, best.chosen_on_validation) == (trials["final_test_accuracy"].max(), False)
+    assert isinstance(best.interval, Absent)

@@ -12,7 +12,6 @@ from trueoracle.nets import Kind, find_sites, remove, silenced
 from trueoracle.nets.fewer_heads import free_of_width
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.proof import seen_through
-from trueoracle.words.errors import ModelError
 from trueoracle.words.mask import Mask, SiteMask
 
 
@@ -92,19 +91,6 @@ def test_a_mixture_as_it_comes_has_sites_and_runs_with_any_number_of_neurons() -
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
         assert (wanted - logits_of_noise(net, zoo.TEXT, 2)).abs().max() > 1e-4 * wanted.abs().max()
     assert net.config._experts_implementation == "grouped_mm"
-
-
-def test_a_recurrent_network_says_that_recurrent_layers_are_not_pruned() -> None:
-    class Recurrent(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm, self.head = nn.LSTM(24, 6, batch_first=True), nn.Linear(6, zoo.IMAGES.classes)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.head(self.lstm(x.flatten(2).transpose(1, 2).reshape(len(x), 8, 24))[0][:, -1])  # type: ignore[no-any-return]
-
-    with pytest.raises(ModelError, match="of `lstm`, recurrent layers such as LSTM are not pruned"):
-        find_sites(Recurrent(), zoo.IMAGES)
 
 
 def test_experts_go_with_their_row_of_the_router() -> None:

@@ -336,6 +336,24 @@ def gru() -> nn.Module:
 
 
 @structure
+def lstm_cell() -> nn.Module:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        x = n.stem(x).relu().flatten(2)
+        state = (n.start(x.mean(2)), n.start(x.amax(2)))
+        for step in x.unbind(2):
+            state = n.cell(step, state)
+        return n.fc(state[0])
+
+    return Net(
+        forward,
+        stem=conv(3, 6, stride=2),
+        start=nn.Linear(6, 10),
+        cell=nn.LSTMCell(6, 10),
+        fc=nn.Linear(10, CLASSES),
+    )
+
+
+@structure
 def multihead_attention() -> nn.Module:
     def forward(n: Net, x: Tensor) -> Tensor:
         x = tokens(n.stem(x))
@@ -350,6 +368,23 @@ def transformer_layer() -> nn.Module:
     layer = nn.TransformerEncoderLayer(16, 4, 32, dropout=0, batch_first=True)
     return Net(
         lambda n, x: n.fc(n.layer(tokens(n.stem(x))).mean(1)), stem=conv(3, 16), layer=layer, fc=nn.Linear(16, CLASSES)
+    )
+
+
+@structure
+def transformer_encoder() -> nn.Module:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        x = torch.cat([n.first.expand(len(x), -1, -1), tokens(n.stem(x))], 1)
+        return n.fc(n.encoder(x + n.places)[:, 0])
+
+    layer = nn.TransformerEncoderLayer(16, 4, 32, dropout=0, activation="gelu", batch_first=True, norm_first=True)
+    return Net(
+        forward,
+        stem=nn.Conv2d(3, 16, 4, 4),
+        first=nn.Parameter(torch.randn(1, 1, 16)),
+        places=nn.Parameter(torch.randn(1, 5, 16)),
+        encoder=nn.TransformerEncoder(layer, 2, nn.LayerNorm(16), enable_nested_tensor=False),
+        fc=nn.Linear(16, CLASSES),
     )
 
 
@@ -407,5 +442,56 @@ def experts() -> nn.Module:
         stem=conv(3, 8),
         router=nn.Linear(8, 3),
         experts=nn.ModuleList(parts),
+        fc=nn.Linear(8, CLASSES),
+    )
+
+
+@structure
+def written_width() -> nn.Module:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        x = tokens(n.stem(x)).reshape(len(x), -1, n.width)
+        return n.fc(n.hidden(x).relu().mean(1))
+
+    net = Net(forward, stem=conv(3, 12), hidden=nn.Linear(12, 6), fc=nn.Linear(6, CLASSES))
+    net.width = 12
+    return net
+
+
+@structure
+def reduced_tokens() -> nn.Module:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        x = n.stem(x)
+        reduced = n.reduction(x).reshape(*x.shape[:2], -1).transpose(1, 2)
+        return n.fc(n.one(tokens(x)).relu().mean(1) + n.other(reduced).relu().mean(1))
+
+    return Net(
+        forward,
+        stem=conv(3, 8),
+        reduction=nn.Conv2d(8, 8, 2, stride=2),
+        one=nn.Linear(8, 6),
+        other=nn.Linear(8, 6),
+        fc=nn.Linear(6, CLASSES),
+    )
+
+
+@structure
+def modulated() -> nn.Module:
+    """Focal modulation: of one layer's outputs some are modulated, some modulate, and two say how much."""
+
+    def forward(n: Net, x: Tensor) -> Tensor:
+        x = n.stem(x)
+        width = x.shape[1]
+        query, context, gates = n.made(x).split((width, width, 2), 1)
+        context = n.depthwise(context).relu()
+        modulator = n.mixed(context * gates[:, :1] + pooled(context)[:, :, None, None] * gates[:, 1:])
+        return n.fc(pooled(x + n.out(query * modulator)))
+
+    return Net(
+        forward,
+        stem=conv(3, 8),
+        made=conv(8, 18, 1),
+        depthwise=conv(8, 8, groups=8),
+        mixed=conv(8, 8, 1),
+        out=conv(8, 8, 1),
         fc=nn.Linear(8, CLASSES),
     )

@@ -10,11 +10,19 @@ if TYPE_CHECKING:
     from trueoracle.api.networks import ask_oracle, pruned_losses, search_masks, sites
     from trueoracle.api.relabelled import RelabelledLosses
     from trueoracle.api.selection import Selection, check_new_folder, select
-    from trueoracle.api.study import Study, studies
-    from trueoracle.api.tables import ANALYSIS_ENDINGS, check_table_path, write_analyses, write_table
+    from trueoracle.api.study import Study, leaderboard, studies
+    from trueoracle.api.tables import (
+        ANALYSIS_ENDINGS,
+        BOARD_ENDINGS,
+        check_table_path,
+        write_analyses,
+        write_board,
+        write_table,
+    )
 
 __all__ = [
     "ANALYSIS_ENDINGS",
+    "BOARD_ENDINGS",
     "RelabelledLosses",
     "Selection",
     "Study",
@@ -24,6 +32,7 @@ __all__ = [
     "default_data_dir",
     "doctor",
     "find_device",
+    "leaderboard",
     "plan_claim",
     "pruned_losses",
     "search_masks",
@@ -32,6 +41,7 @@ __all__ = [
     "studies",
     "threads_or_all",
     "write_analyses",
+    "write_board",
     "write_table",
 ]
 

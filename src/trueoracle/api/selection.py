@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from trueoracle.api.environment import default_data_dir, find_device, threads_or_all
+from trueoracle.api.environment import default_data_dir, threads_or_all
 from trueoracle.api.study import Study
 from trueoracle.store import DEFAULT_URL, Store
 from trueoracle.study import changed, load_spec
@@ -46,11 +46,13 @@ class Selection:
         """The chosen mask's retrained network as a folder: see `Study.export`. `SpecError` where it was interrupted."""
         if not self.selected.study:
             raise SpecError(f"the selection `{self.selected.name}` is not finished: run it again to go on")
-        study = Study.stored(self.selected.study, store=self.store, data_dir=self.data_dir, device=self.device, net=self.net)
+        study = Study.stored(
+            self.selected.study, store=self.store, data_dir=self.data_dir, device=self.device, net=self.net
+        )
         return study.export(folder, self.selected.chosen.mask, formats=formats)
 
     def write(self, folder: str | Path) -> None:
-        """`selection.json` and the report of one page, `report.html`, in a new folder: whole or not at all."""
+        """`selection.json`, all that was found, in a new folder: whole or not at all."""
         write_selection(self.selected, Path(folder))
 
 

@@ -13,6 +13,7 @@ from trueoracle.study import at_scale, builtin_studies, changed, load_spec
 from trueoracle.words.errors import SpecError, StoreError, unknown
 from trueoracle.words.known import check_dataset, check_device, check_model, find_backend
 from trueoracle.words.progress import Bars, Progress
+from trueoracle.words.scores import IMAGES
 from trueoracle.words.spec import StudySpec, parse_spec
 from trueoracle.words.trial import SPLITS
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from trueoracle.analysis import CellAnalysis, LossFunction, Options, PooledCell
+    from trueoracle.analysis import CellAnalysis, Leaderboard, LossFunction, Options, PooledCell
     from trueoracle.data import Dataset
     from trueoracle.selection import Exported
     from trueoracle.store import Answers, Status
@@ -32,6 +33,21 @@ if TYPE_CHECKING:
 def studies() -> dict[str, StudySpec]:
     """The built-in studies by name."""
     return builtin_studies()
+
+
+def leaderboard(
+    names: Sequence[str],
+    x: Sequence[str] | None = None,
+    y: str = "final_test_accuracy",
+    *,
+    k: int = 5,
+    store: str = DEFAULT_URL,
+) -> "Leaderboard":
+    """Criteria and predictors `x` (None for all that are stored) ranked over stored studies: see `Leaderboard`.
+
+    `names` are studies, or the beginnings of their digests; `k` is how many of the best masks a predictor should name.
+    """
+    return analysis.compare(Store(store), names, x, y, k)
 
 
 class Study:
@@ -84,12 +100,18 @@ class Study:
         store: str = DEFAULT_URL,
         data_dir: str | Path | None = None,
         device: str = "cpu",
+        threads: int | None = None,
         net: "nn.Module | None" = None,
     ) -> "Study":
         """A study that the store keeps, by its name or the beginning of its digest, whatever it was changed to."""
         record = Store(store).find(name)
         return cls(
-            parse_spec(json.loads(record.spec), record.name), store=store, data_dir=data_dir, device=device, net=net
+            parse_spec(json.loads(record.spec), record.name),
+            store=store,
+            data_dir=data_dir,
+            device=device,
+            threads=threads,
+            net=net,
         )
 
     def run(self) -> "Status":
@@ -206,6 +228,31 @@ class Study:
     def pooled(self, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> "list[PooledCell]":
         """Each cell over all base networks of the study; empty where there is one."""
         return analysis.pool(self.analyze(x, y), self._store.cells(self.plan.digest))
+
+    def criteria(
+        self, x: "Sequence[str] | None" = None, y: str = "final_test_accuracy", *, k: int = 5
+    ) -> "Leaderboard":
+        """As `leaderboard`, of this study alone."""
+        return analysis.compare(self._store, [self.plan.digest], x, y, k)
+
+    def measure(self, names: "Sequence[str] | None" = None, *, images: int = IMAGES) -> dict[str, str]:
+        """Score every mask by criteria and mask predictors (None for all), as far as the store does not have it; says of those
+        that have nothing to say why.
+
+        `images` train examples are looked at. Raises `SpecError` for an unknown name, `StoreError` where a base network is not trained.
+        Interrupting is safe: measure again to go on.
+        """
+        from trueoracle.executors import Threads
+        from trueoracle.study.scoring import Scoring
+
+        return Scoring(
+            plan=self.plan,
+            data=self.data(),
+            store=self._store,
+            executor=Threads(self._threads),
+            progress=self._progress,
+            images=images,
+        ).measure(names)
 
     def report(self, path: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> None:
         """Write the report, one HTML file: the predictor `x` judged against `y`, all others ranked."""

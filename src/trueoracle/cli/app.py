@@ -6,14 +6,15 @@ import typer
 
 from trueoracle.cli import show
 from trueoracle.cli.commands.analyze import analyze
+from trueoracle.cli.commands.criteria import criteria
 from trueoracle.cli.commands.doctor import doctor
 from trueoracle.cli.commands.export import export
 from trueoracle.cli.commands.networks import oracle, sites
 from trueoracle.cli.commands.plan import plan
 from trueoracle.cli.commands.report import figures, report
 from trueoracle.cli.commands.run import run
-from trueoracle.cli.commands.serve import serve
 from trueoracle.cli.commands.select import select
+from trueoracle.cli.commands.serve import serve
 from trueoracle.cli.commands.stored import base, status, trials
 from trueoracle.cli.commands.studies import studies
 from trueoracle.words.errors import TrueOracleError
@@ -35,6 +36,7 @@ for command in (
     sites,
     oracle,
     analyze,
+    criteria,
     plan,
     report,
     figures,

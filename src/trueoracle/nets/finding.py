@@ -1,13 +1,13 @@
 """All sites of a network."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 from trueoracle.nets.blocks import head_sites, neuron_sites
+from trueoracle.nets.copying import twin
 from trueoracle.nets.depth import block_sites
 from trueoracle.nets.outputs import give_logits
 from trueoracle.nets.probe import logits_of_noise
@@ -52,18 +52,14 @@ def copied(net: nn.Module) -> nn.Module:
                     f"torch.nn.utils.prune.remove(module, '{hook._tensor_name}')"
                 )
     try:
-        return deepcopy(net).eval()
-    except Exception as error:  # whatever a user's module raises, or PyTorch for weights that are computed from others
-        raise ModelError(
-            f"{type(net).__name__} cannot be copied: {str(error).splitlines()[0]} (weights that are computed from others, "
-            "as by torch.nn.utils.weight_norm, must be made permanent first)"
-        ) from error
+        return twin(net).eval()
+    except Exception as error:  # whatever a user's module raises
+        raise ModelError(f"{type(net).__name__} cannot be copied: {str(error).splitlines()[0]}") from error
 
 
 def _image_sites(net: nn.Module, shape: InputShape) -> Sites:
     """The sites that pass, of the way to cut in which most do."""
     heads = _with_blocks(head_sites(net), net, shape)
-    heads = Sites(heads.found, {**_recurrent(net), **heads.refused})
     return _most(net, shape, heads, Tracing(net, shape, heads))
 
 
@@ -73,7 +69,7 @@ def _most(net: nn.Module, shape: Shape, known: Sites, tracing: Tracing) -> Sites
     if not first:
         return first
     trial = Trial(net, shape)
-    best = proved(trial, first)
+    best = proved(trial, first, tracing.parts())
     for others in tracing.alternatives(best):
         tried = proved(trial, _all(known, others))
         best = tried if len(tried) > len(best) else best
@@ -84,11 +80,6 @@ def _all(heads: Sites, others: Sites) -> Sites:
     found = {**heads, **others}
     refused = {**heads.refused, **others.refused}
     return Sites(found, {layer: reason for layer, reason in refused.items() if layer not in found})
-
-
-def _recurrent(net: nn.Module) -> dict[str, str]:
-    layers = ((name, module) for name, module in net.named_modules() if isinstance(module, nn.RNNBase))
-    return {name: f"recurrent layers such as {type(module).__name__} are not pruned" for name, module in layers}
 
 
 def _with_blocks(sites: Sites, net: nn.Module, shape: Shape, inside: str = "") -> Sites:

@@ -39,9 +39,10 @@ class Flow:
     def __init__(self, net: nn.Module, in_step: Collection[str] = ()) -> None:
         self.ties = Ties()
         self.in_step = in_step
-        self._net = net
+        self.net = net
         self._modules: dict[str, nn.Module] = dict(net.named_modules())
         self._of: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._bare: list[Numbers] = []
         self._paths: list[str] = [""]
         self._owners: dict[int, list[tuple[str, str]]] = {}
         self._wholes: dict[int, list[Tensor]] = {}
@@ -55,7 +56,7 @@ class Flow:
     def knowing_where(self) -> Iterator[None]:
         """While it lasts, it is known whose forward pass runs."""
         hooks = []
-        for name, module in self._net.named_modules():
+        for name, module in self.net.named_modules():
             hooks.append(module.register_forward_pre_hook(lambda *_, name=name: self._paths.append(name)))
             hooks.append(module.register_forward_hook(lambda *_: self._left(), always_call=True))
         try:
@@ -81,6 +82,7 @@ class Flow:
         if isinstance(module, _ConvNd | nn.Linear) and owner[1].endswith("weight"):
             return None
         places = self.ties.side(Side(owner[1], Role.FOLLOWER, bare=True), tensor.numel())
+        self._bare.append(places)
         self._of[tensor] = torch.from_numpy(places).view(tensor.shape)
         return self._of[tensor]  # type: ignore[no-any-return]
 
@@ -263,12 +265,22 @@ class Flow:
         if numbers is None:
             return None
         last = range(tensor.ndim - pixels, tensor.ndim)
-        if set(varying(numbers)) & set(last):
-            self.hold(tensor, f"{self.here(operation)} mixes its units")
-            return None
+        first = numbers
         for dim in last:
-            numbers = numbers.narrow(dim, 0, 1)
-        return numbers
+            first = first.narrow(dim, 0, 1)
+        if set(varying(numbers)) & set(last):
+            if not self._all_bare(numbers):
+                self.hold(tensor, f"{self.here(operation)} mixes its units")
+                return None
+            # The pixels of a parameter, as a table of positions, are of one channel each.
+            self.ties.tie(first.expand(numbers.shape).numpy(), numbers.numpy())
+            return self._resolved(first)
+        return first
+
+    def _all_bare(self, numbers: Tensor) -> bool:
+        """Whether all are places of bare parameters that are tied to no layer's channels so far."""
+        seen = present(numbers)
+        return any(seen[0] >= places[0] and seen[-1] <= places[-1] for places in self._bare)
 
     def resolved(self, tensor: Tensor) -> Tensor | None:
         """The numbers of a tensor's elements, tied channels under one; None where there are none."""
@@ -320,6 +332,13 @@ def compact(numbers: Tensor) -> Tensor:
     for dim in set(range(numbers.ndim)) - set(changing):
         numbers = numbers.narrow(dim, 0, min(1, numbers.shape[dim]))
     return numbers.contiguous().expand(shape) if numbers.numel() else numbers.expand(shape)
+
+
+def spread(flow: Flow, result: Tensor, dim: int, numbers: Numbers) -> None:
+    """The channels that lie along one dimension of a result."""
+    shape = [1] * result.ndim
+    shape[dim] = -1
+    flow.put(result, torch.from_numpy(numbers).view(shape).expand(result.shape))
 
 
 def _laid_out(tensor: Tensor) -> torch.Size:

@@ -8,24 +8,26 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
-from trueoracle.nets.flow import Flow, Weight, present, varying
+from trueoracle.nets import recurrent
+from trueoracle.nets.fewer_heads import has_more
+from trueoracle.nets.flow import Flow, Weight, present, spread, varying
 from trueoracle.nets.sites import Normalisation, Role
-from trueoracle.nets.ties import Numbers, Side
+from trueoracle.nets.ties import Side
+from trueoracle.nets.weight_norm import parts_of
 
 _OPAQUE = {
-    "multi_head_attention_forward": "MultiheadAttention", "lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN",
-    "rnn_relu": "RNN", "bilinear": "Bilinear",
+    "bilinear": "Bilinear",
+    **dict.fromkeys(recurrent.FUNCTIONS, "recurrent layer on packed sequences or with computed weights"),
 }  # fmt: skip
 
 
 Given = dict[str, Any]
-Rule = Callable[[Flow, Tensor, Given], None]
+Rule = Callable[[Flow, Any, Given], None]
 
 
 class LayerFunctions(TorchFunctionMode):
@@ -44,7 +46,9 @@ class LayerFunctions(TorchFunctionMode):
             return func(*args, **kwargs)
         with _disable_current_modes():
             result = func(*args, **kwargs)
-        if name in _OPAQUE:
+        if name in recurrent.FUNCTIONS and recurrent.is_plain(self.flow.module, args):
+            recurrent.follow(self.flow, result, args)
+        elif name in _OPAQUE:
             self.flow.hold(
                 (args, kwargs),
                 f"its units are tied to `{self.flow.path}`, and the inputs of a {_OPAQUE[name]} are not cut",
@@ -97,7 +101,7 @@ def _groups_apart(flow: Flow, result: Tensor, x: Tensor, dim: int, groups: int, 
     first = own.reshape(groups, -1)[:, :1]
     flow.ties.tie(np.broadcast_to(first, (groups, len(own) // groups)), own.reshape(groups, -1))
     flow.through(x, dim, Side(layer, Role.FOLLOWER), np.repeat(first, x.shape[dim] // groups))
-    _spread(flow, result, dim, own)
+    spread(flow, result, dim, own)
 
 
 def _batch_norm(flow: Flow, result: Tensor, given: Given) -> None:
@@ -159,7 +163,7 @@ def _group_norm(flow: Flow, result: Tensor, given: Given) -> None:
 def _embedding(flow: Flow, result: Tensor, given: Given) -> None:
     weight = given["weight"]
     if (layer := flow.layer(weight)) is not None:
-        _spread(flow, result, -1, flow.ties.side(Side(layer, Role.PRODUCER, dim=1), weight.shape[1], weight, 1))
+        spread(flow, result, -1, flow.ties.side(Side(layer, Role.PRODUCER, dim=1), weight.shape[1], weight, 1))
 
 
 def _attention(flow: Flow, result: Tensor, given: Given) -> None:
@@ -173,6 +177,18 @@ def _attention(flow: Flow, result: Tensor, given: Given) -> None:
         flow.hold(value, f"{flow.here('attention')} mixes its units")
         return
     flow.put(result, numbers.narrow(-2, 0, 1).expand(result.shape))
+
+
+def _multihead(flow: Flow, result: tuple[Tensor, ...], given: Given) -> None:
+    """The width of the tokens comes in by one weight for queries, keys and values; heads lie between, and are no neurons."""
+    layer, incoming = flow.module, Side(f"{flow.path}.in_proj_weight", Role.CONSUMER, 1)
+    tokens = given["query"], given["key"], given["value"]
+    if not isinstance(layer, nn.MultiheadAttention) or has_more(layer):
+        flow.hold(tokens, f"its units are tied to `{flow.path}`, whose keys and values are of another size or more")
+        return
+    for x in tokens:
+        flow.through(x, -1, incoming)
+    spread(flow, result[0], -1, flow.ties.side(Side(f"{flow.path}.out_proj", Role.PRODUCER), result[0].shape[-1]))
 
 
 def _sides(flow: Flow, x: Tensor, weight: Tensor, dims: tuple[int, int], groups: int = 1) -> tuple[Side, Side] | None:
@@ -191,6 +207,8 @@ def _sides(flow: Flow, x: Tensor, weight: Tensor, dims: tuple[int, int], groups:
             for side, dim in zip(sides, own, strict=True):
                 flow.ties.side(side, found.whole.shape[dim], found.whole, dim)
         return sides[0], sides[1]
+    if parts_of(flow.module) is not None and flow.module.weight.shape == weight.shape:
+        return Side(flow.path, Role.CONSUMER), Side(flow.path, Role.PRODUCER)
     if (layer := flow.of_computed_weight(weight)) is not None:
         if (rows := flow.rows(x, 1 - weight.ndim)) is not None:
             flow.ties.normalised.append((present(rows), Normalisation(layer, "weight")))
@@ -199,7 +217,7 @@ def _sides(flow: Flow, x: Tensor, weight: Tensor, dims: tuple[int, int], groups:
     flow.hold(
         x,
         f"its units are tied to {where}, whose weights are computed from other parameters; where that is a "
-        "parametrization, as weight_norm, make it permanent (torch.nn.utils.parametrize.remove_parametrizations)",
+        "parametrization other than weight_norm, make it permanent (torch.nn.utils.parametrize.remove_parametrizations)",
     )
     return None
 
@@ -220,13 +238,7 @@ def _make(flow: Flow, result: Tensor, dim: int, side: Side, bias: Tensor | None)
             flow.ties.stuck.append((own, f"its bias is computed from other parameters in {flow.here('linear')}"))
         else:
             flow.ties.tie(own, places.reshape(-1).numpy())
-    _spread(flow, result, dim, own)
-
-
-def _spread(flow: Flow, result: Tensor, dim: int, numbers: Numbers) -> None:
-    shape = [1] * result.ndim
-    shape[dim] = -1
-    flow.put(result, torch.from_numpy(numbers).view(shape).expand(result.shape))
+    spread(flow, result, dim, own)
 
 
 _TWO_SIGNATURES = ("batch_norm", "instance_norm")
@@ -244,5 +256,6 @@ _RULES: Mapping[str, tuple[Rule, tuple[str, ...]]] = {
     "group_norm": (_group_norm, ("input", "num_groups", "weight", "bias")),
     "embedding": (_embedding, ("input", "weight")),
     "scaled_dot_product_attention": (_attention, ("query", "key", "value")),
+    "multi_head_attention_forward": (_multihead, ("query", "key", "value")),
 }
 _PRODUCTS = ("matmul", "__matmul__", "mm", "addmm")

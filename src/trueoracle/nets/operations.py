@@ -211,11 +211,19 @@ def _gate(flow: Flow, args: tuple[Any, ...], result: Tensor, name: str) -> None:
         flow.put(result, flow.joined(first, second, name))
 
 
+def _restride(flow: Flow, args: tuple[Any, ...], result: Tensor, name: str) -> None:
+    """Other strides in place, by which adaptive pooling to one pixel notes where channels lie; each number stays where it is."""
+    numbers = flow.of(result)
+    if numbers is not None and (numbers.shape != result.shape or result.numel() != max(result.shape, default=1)):
+        flow.hold(args[0], f"{flow.here(name)} mixes its units in a way that is not known")
+
+
 _OTHERS = {
     **dict.fromkeys(_SAME, _copy),
     **dict.fromkeys(("copy_", "fill_", "zero_"), _write),
     **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm"), _multiply),
     **dict.fromkeys(("index_add", "index_add_"), _add_at),
+    "as_strided_": _restride,
     "glu": _gate,
     "constant_pad_nd": _pad,
 }

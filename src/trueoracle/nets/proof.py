@@ -14,10 +14,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trueoracle.nets.experts import ask_each, is_stack
 from trueoracle.nets.fewer_heads import free_of_width
+from trueoracle.nets.mending import in_step, told
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.removal import remove
 from trueoracle.nets.silence import silenced, unnormalised
-from trueoracle.nets.sites import Site, Sites
+from trueoracle.nets.sites import Role, Site, Sites
 from trueoracle.words.errors import ModelError
 from trueoracle.words.mask import Mask, SiteMask
 from trueoracle.words.shape import Shape
@@ -27,10 +28,15 @@ _ROUNDED = 1e-3  # of the largest logit, in float32 after dozens of layers
 _MOST_COPIED = 300_000_000  # parameters; a larger network is proved as it is, in its own precision
 _SMALL = 2_000_000  # parameters times sites; in larger networks sites are proved alone only where they fail together
 _SEEDS = (0, 1, 2, 3)
+_BREAKS = "without some of its units the forward pass fails"
 
 
-def proved(trial: "Trial", sites: Sites) -> Sites:
-    """Those of `sites` that pass, alone and all together; the others are refused with a sentence."""
+def proved(trial: "Trial", sites: Sites, parts: Sequence[Site] = ()) -> Sites:
+    """Those of `sites` that pass, alone and all together; the others are refused with a sentence.
+
+    A site that breaks the forward pass is mended where that is possible (`trueoracle.nets.mending`), alone or in step with
+    others, of which some may be `parts` of a layer's outputs that are no sites by themselves.
+    """
     refused = {site.name: "it has a single unit" for site in sites.values() if site.units < 2}
     left = [site for site in sites.values() if site.name not in refused]
     refused |= {
@@ -38,7 +44,7 @@ def proved(trial: "Trial", sites: Sites) -> Sites:
         for site in (left if trial.small(len(left)) else _suspects(trial, left))
         if (fault := trial.fault([site])) is not None
     }
-    left = [site for site in left if site.name not in refused]
+    left, refused = _mended(trial, left, parts, refused)
     while len(left) > 1 and (fault := trial.fault(left)) is not None:
         one, other = _clash(trial, left)
         refused[other.name] = f"it cannot be pruned together with `{one.name}`: {fault}"
@@ -48,7 +54,26 @@ def proved(trial: "Trial", sites: Sites) -> Sites:
         for site in sites.values() if site.name in refused
         for cut in site.cuts if sites.refused.get(cut.layer) == f"its units are those of the site `{site.name}`"
     }  # fmt: skip
-    return Sites({site.name: site for site in left}, {**sites.refused, **twins, **refused})
+    others = {**sites.refused, **twins, **refused}
+    found = {site.name: site for site in left}
+    return Sites(found, {layer: reason for layer, reason in others.items() if layer not in found})
+
+
+def _mended(
+    trial: "Trial", sites: list[Site], parts: Sequence[Site], refused: dict[str, str]
+) -> tuple[list[Site], dict[str, str]]:
+    """The sites that pass or are mended, in the order of `sites`, and why the others are refused."""
+    found = {site.name: site for site in sites if site.name not in refused}
+    broken = [site for site in sites if refused.get(site.name, "").startswith(_BREAKS)]
+    mended = {site.name: told(trial.net, trial.fault, site) for site in broken}
+    found |= {name: site for name, site in mended.items() if site is not None}
+    for whole, *lot in in_step(trial.net, trial.fault, [*(site for site in broken if site.name not in found), *parts]):
+        found[whole.name] = whole
+        twins = {site.name for site in lot} | {cut.layer for cut in whole.cuts if cut.role is Role.PRODUCER}
+        refused |= dict.fromkeys(twins, f"its units are those of the site `{whole.name}`")
+    refused = {name: reason for name, reason in refused.items() if name not in found}
+    order = {site.name: place for place, site in enumerate(sites)}
+    return sorted(found.values(), key=lambda site: order.get(site.name, len(order))), refused
 
 
 @torch.no_grad()
@@ -83,7 +108,7 @@ class Trial:
 
     def fault(self, sites: Sequence[Site]) -> str | None:
         """What is wrong with the network without about half of the units of these sites, if anything is."""
-        key = tuple((site.name, *(cut.channels_UC.tobytes() for cut in site.cuts)) for site in sites)
+        key = tuple((site.name, site.written, *(cut.channels_UC.tobytes() for cut in site.cuts)) for site in sites)
         if key not in self._known:
             known = Sites({site.name: site for site in sites})
             seeds = _SEEDS if self.small(len(sites)) else _SEEDS[:1]
@@ -103,7 +128,7 @@ class Trial:
                     found = logits_of_noise(pruned, self.shape, examples)
         except Exception as error:  # whatever a user's forward pass raises when a layer is smaller than it expects
             return (
-                f"without some of its units the forward pass fails ({_line(error)}), for sizes are written into it or "
+                f"{_BREAKS} ({_line(error)}), for sizes are written into it or "
                 "it ties units in a way that tracing cannot see"
             )
         if sum(parameter.numel() for parameter in pruned.parameters()) >= self.parameters:

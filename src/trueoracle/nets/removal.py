@@ -1,14 +1,14 @@
 """Physical removal: the network that is left when a mask's units are gone, smaller in every coupled layer."""
 
-from copy import deepcopy
-
 import torch
 from torch import nn
 
+from trueoracle.nets.copying import twin
 from trueoracle.nets.cutting import Tied, cut_layer
 from trueoracle.nets.depth import drop_blocks
 from trueoracle.nets.experts import tell_experts
 from trueoracle.nets.fewer_heads import tell_heads
+from trueoracle.nets.mending import tell
 from trueoracle.nets.sites import HEADS, Kind, Role, Site, Sites
 from trueoracle.nets.weighing import unit_weights
 from trueoracle.words.known import Removal, check_removal
@@ -22,7 +22,7 @@ def remove(net: nn.Module, mask: Mask, sites: Sites, removal: Removal = "aligned
     whole network computes with those units' outputs at zero. Released, see `Removal`.
     """
     check_removal(removal)
-    pruned = deepcopy(net).eval()
+    pruned = twin(net).eval()
     tied: Tied = {}
     for (layer, role, dim), channels in _lost(net, mask, sites, removal).items():
         cut_layer(pruned, layer, role, dim, sorted(channels), tied)
@@ -32,6 +32,7 @@ def remove(net: nn.Module, mask: Mask, sites: Sites, removal: Removal = "aligned
             tell_heads(pruned.get_submodule(site.name), part)
         elif site.kind is Kind.EXPERT:
             tell_experts(pruned.get_submodule(site.name), len(part.kept))
+        tell(pruned, site, len(part.kept))
     for part in mask.sites:  # last, for then the names of other layers change
         if sites.named(part.site).kind is Kind.BLOCK:
             drop_blocks(pruned, sites.named(part.site), part)

@@ -11,14 +11,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from trueoracle.nets import recurrent
 from trueoracle.nets.flow import memory
 from trueoracle.nets.operations import JOINT, reduced_dims
-from trueoracle.nets.sites import Kind, Normalisation, Role, Sites
+from trueoracle.nets.sites import HEADS, Kind, Normalisation, Role, Sites
 from trueoracle.words.mask import Mask
 
 _SUMMING = {"linear": -1, "conv1d": -2, "conv2d": -3, "conv3d": -4,
@@ -31,14 +33,33 @@ def silenced(net: nn.Module, mask: Mask, sites: Sites) -> Iterator[None]:
     """While it lasts, `net` runs with the units that `mask` prunes silent."""
     made: dict[str, list[int]] = {}
     never: dict[str, list[int]] = {}
+    given: list[tuple[Tensor, int, list[int]]] = []
+    bare = dict([*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)])
     for part in mask.sites:
         site = sites.named(part.site)
         for cut in site.cuts:
             if cut.role is Role.PRODUCER:
                 silent = never if site.kind is Kind.EXPERT else made
                 silent.setdefault(cut.layer, []).extend(cut.channels(part.pruned))
-    with _passed_by(net, mask, sites), _where(net) as paths, _Silence(net, paths, made, never):
+            elif cut.role is Role.FOLLOWER and cut.layer in bare and site.kind not in HEADS:
+                given.append((bare[cut.layer], cut.dim, cut.channels(part.pruned)))
+    with _passed_by(net, mask, sites), _not_given(given), _where(net) as paths, _Silence(net, paths, made, never):
         yield
+
+
+@contextmanager
+def _not_given(places: list[tuple[Tensor, int, list[int]]]) -> Iterator[None]:
+    """While it lasts, parameters are NaN in these places of a dimension: they may be all that there is of a unit."""
+    whole = [(tensor, tensor.detach().clone()) for tensor, _, _ in places]
+    with torch.no_grad():
+        for tensor, dim, channels in places:
+            tensor.index_fill_(dim, torch.tensor(channels, device=tensor.device), torch.nan)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, values in reversed(whole):
+                tensor.copy_(values)
 
 
 @contextmanager
@@ -103,7 +124,7 @@ class _Silence(TorchFunctionMode):
         self, net: nn.Module, paths: list[str], made: Mapping[str, list[int]], never: Mapping[str, list[int]]
     ) -> None:
         super().__init__()
-        self.paths, self.made, self.never = paths, made, never
+        self.net, self.paths, self.made, self.never = net, paths, made, never
         parameters = dict(net.named_parameters(remove_duplicate=False))
         self.owners: dict[int, list[str]] = {}
         for name, parameter in parameters.items():
@@ -121,6 +142,9 @@ class _Silence(TorchFunctionMode):
         if name in _PRODUCTS and memory(args[-1]) in self.owners:  # also where it is transposed on the way
             *before, x, weight = args
             return self._made(func(*before, _heard(x, -1), weight, **kwargs), weight, -1)
+        layer = self.net.get_submodule(self.paths[-1])
+        if name in recurrent.FUNCTIONS and recurrent.is_plain(layer, args):
+            return recurrent.step_by_step(layer, name, args, self._recurrent_product)
         if name not in _SUMMING:
             return func(*args, **kwargs)
         dim, weight = _SUMMING[name], args[1] if len(args) > 1 else kwargs["weight"]
@@ -129,8 +153,17 @@ class _Silence(TorchFunctionMode):
         x = _heard(x, dim, groups)
         return self._made(func(x, *rest, **kwargs), weight, dim)
 
+    def _recurrent_product(self, x: Tensor, weight: str) -> Tensor:
+        layer = self.net.get_submodule(self.paths[-1])
+        bias = getattr(layer, weight.replace("weight", "bias"), None)
+        result = F.linear(_heard(x, -1), getattr(layer, weight), bias)
+        return self._silent(result, f"{self.paths[-1]}.{weight}", 0, -1)
+
     def _made(self, result: Tensor, weight: Tensor, dim: int) -> Tensor:
-        name, first = self._layer(weight)
+        return self._silent(result, *self._layer(weight), dim)
+
+    def _silent(self, result: Tensor, name: str, first: int, dim: int) -> Tensor:
+        """The outputs of what cuts call `name`, of which the result has those from `first` on."""
         for silent, value in ((self.made, torch.nan), (self.never, -torch.inf)):
             channels = [c - first for c in silent.get(name, ()) if 0 <= c - first < result.shape[dim]]
             if channels:

@@ -76,6 +76,17 @@ class Normalisation:
         return self.module or self.operation
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A number of a site's units, or of their channels, that a forward pass reads: where it lies in a module.
+
+    `path` is an attribute, or one of the module's configuration: its name, then an index of a list or none.
+    """
+
+    module: str
+    path: tuple[str | int, ...]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Site:
     """Coupled units that are pruned together.
@@ -92,6 +103,8 @@ class Site:
     of those that are left. Everything else is as if those that went were silent."""
     blocks: tuple[str, ...] = ()
     """Of a site of blocks, the names of the modules that are its units; nothing of them is cut, they go whole."""
+    written: tuple[Written, ...] = ()
+    """What must be told how many units are left, for the forward pass to go on."""
 
     @property
     def coupled(self) -> tuple[str, ...]:

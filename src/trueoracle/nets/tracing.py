@@ -18,6 +18,7 @@ from trueoracle.nets.flow import Flow
 from trueoracle.nets.layer_functions import LayerFunctions
 from trueoracle.nets.operations import Operations
 from trueoracle.nets.probe import logits_of_noise
+from trueoracle.nets.recurrent import is_recurrent
 from trueoracle.nets.sites import Cut, Kind, Normalisation, Role, Site, Sites
 from trueoracle.nets.ties import Numbers, Side, Ties
 from trueoracle.words.errors import ModelError
@@ -41,6 +42,10 @@ class Tracing:
         """The sites, in the order of the network's modules."""
         return _sites(self.net, self.ties, self.others)
 
+    def parts(self) -> list[Site]:
+        """Parts of layers' outputs whose units lie alike: no sites, but they may go in step with some."""
+        return _units(self.net, self.ties, self.others).parts()
+
     def alternatives(self, sites: Sites) -> Iterator[Sites]:
         """Other ways to cut, where layers were refused that a finer look may save: with larger units.
 
@@ -63,12 +68,16 @@ class Tracing:
 
 
 def _sites(net: nn.Module, ties: Ties, others: Sites) -> Sites:
+    return _units(net, ties, others).sites()
+
+
+def _units(net: nn.Module, ties: Ties, others: Sites) -> "_Units":
     ties = deepcopy(ties)
     for _ in range(_ROUNDS):
         units = _Units(net, ties, others)
         if not _tie_parts(units, ties):
             break
-    return units.sites()
+    return units
 
 
 def _with_splits(ties: Ties, sites: Sites, split: Callable[[Ties, Numbers], None]) -> Ties | None:
@@ -208,14 +217,20 @@ class _Units:
                 if name not in held and isinstance(self.modules[name], _ConvNd | nn.Linear):
                     refused[name] = _unseen(self.modules[name])
                 continue
+            shown = self._shown(name)
             made = self._site(name, of_layer[name].roots, parted)
             if isinstance(made, str):
-                refused[name] = made
+                refused[shown] = made
                 continue
-            found[name] = made
-            twins = (cut.layer for cut in made.cuts if cut.role is Role.PRODUCER and cut.layer != name)
-            refused |= dict.fromkeys(twins, f"its units are those of the site `{name}`")
+            found[shown] = made
+            twins = (cut.layer for cut in made.cuts if cut.role is Role.PRODUCER and cut.layer not in (name, shown))
+            refused |= dict.fromkeys(twins, f"its units are those of the site `{shown}`")
         return Sites(found, refused)
+
+    def _shown(self, name: str) -> str:
+        """What a layer is called: the hidden units of a recurrent layer after itself, not after the first of its weights."""
+        owner, _, weight = name.rpartition(".")
+        return owner if weight.startswith("weight_ih") and is_recurrent(self.modules.get(owner)) else name
 
     def _site(self, name: str, outputs: Numbers, parted: Mapping[int, str]) -> Site | str:
         """The site of a layer's outputs, or why it is none."""
@@ -224,12 +239,25 @@ class _Units:
             return reason
         if (layer := next((parted[root] for root in units if root in parted), None)) is not None:
             return f"its units are tied to only a part of the outputs of `{layer}`, or to unequal parts of them"
-        places = [places for places in self.places if units[0] in self.held[places.side]]
-        if not any(each.side.role is Role.CONSUMER for each in places):
+        made = self._made(name, units)
+        if not any(cut.role is Role.CONSUMER for cut in made.cuts):
             return "no layer sums over its units: they lead nowhere, or out of PyTorch on the way"
+        return made
+
+    def parts(self) -> list[Site]:
+        """Of layers whose outputs do not all lie alike, those that do and may go, a site each; named after the layer."""
+        found: dict[tuple[int, ...], Site] = {}
+        for side, groups in self.parted():
+            for group in groups:
+                if not any(root in self.reasons for root in group):
+                    found.setdefault(tuple(sorted(group)), self._made(side.layer, group))
+        return [site for site in found.values() if site.units > 1]
+
+    def _made(self, name: str, units: list[int]) -> Site:
+        places = [places for places in self.places if units[0] in self.held[places.side]]
         cuts = tuple(_cut(each, units) for each in places)
         return Site(
-            name=name,
+            name=self._shown(name),
             kind=self._kind(name),
             units=len(units),
             cuts=tuple(sorted(cuts, key=lambda cut: (cut.role is Role.CONSUMER, self._place(cut.layer)))),

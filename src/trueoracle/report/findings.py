@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from trueoracle.analysis import Absent, CellAnalysis, CellMasks, Options, PooledCell, pool
+from trueoracle.analysis import Absent, CellAnalysis, CellMasks, Leaderboard, Options, PooledCell, compare, pool
 from trueoracle.analysis.analyze import analyze_cells
 from trueoracle.analysis.cells import X, Y, random_sample, study_masks
 from trueoracle.analysis.regret import better_than
@@ -102,7 +102,10 @@ class CellFindings:
 class Findings:
     """A study: its cells with trials in order, its base networks, its runs; `waiting` are the cells without trials.
 
-    `pooled` says of each cell what holds over several base networks; it is empty where there is one.
+    `left_out` says of cells by name why they cannot be analysed, as yet or at all.
+
+    `pooled` says of each cell what holds over several base networks; it is empty where there is one. `board` ranks the predictors,
+    where there are several.
     """
 
     record: StudyRecord
@@ -110,7 +113,9 @@ class Findings:
     bases: tuple[BaseRecord, ...]
     cells: tuple[CellFindings, ...]
     waiting: tuple[CellRecord, ...]
+    left_out: Mapping[str, str]
     pooled: tuple[PooledCell, ...]
+    board: Leaderboard | Absent
     runs: tuple[RunRecord, ...]
     status: Status
     x: str
@@ -131,7 +136,8 @@ def find(
     if trials.empty:
         raise TableError(f"study `{study}` has no trials yet: run it first")
     bases = _bases(store, record.digest, records)
-    masks = study_masks(store, record.digest, [x], y)
+    left_out: dict[str, str] = {}
+    masks = study_masks(store, record.digest, [x], y, left_out=left_out)
     analyses = analyze_cells(masks, [x], options, progress)
     begun = {record.name: record for record in records}
     cells = []
@@ -140,19 +146,29 @@ def find(
             of_cell, _ = random_sample(trials[trials["cell"] == cell.group])
             cells.append(_cell(store, record.digest, spec, begun[cell.group], bases, cell, analysis, of_cell))
             advance(1)
-    shown = {cell.record.index for cell in cells}
+    shown = {cell.record.name for cell in cells} | left_out.keys()
     return Findings(
         record=record,
         spec=spec,
         bases=tuple(bases.values()),
         cells=tuple(cells),
-        waiting=tuple(cell for cell in records if cell.index not in shown),
+        waiting=tuple(cell for cell in records if cell.name not in shown),
+        left_out=left_out,
         pooled=tuple(pool(analyses, records)),
+        board=_board(store, record.digest, y, progress),
         runs=tuple(store.runs(record.digest)),
         status=store.status(record.digest, spec.repeats * sum(cell.masks for cell in records)),
         x=x,
         y=y,
     )
+
+
+def _board(store: Store, digest: str, y: str, progress: Progress) -> Leaderboard | Absent:
+    try:
+        board = compare(store, [digest], y=y, progress=progress)
+    except TableError as error:
+        return Absent(why=str(error))
+    return board if len(board.rows) > 1 else Absent(why="there is one predictor only")
 
 
 def _bases(store: Store, digest: str, cells: list[CellRecord]) -> dict[int, BaseRecord]:

@@ -23,6 +23,7 @@ from trueoracle.report.findings import CellFindings, Findings, find
 from trueoracle.report.forest import Line, forest
 from trueoracle.report.grid import grids
 from trueoracle.report.nulls import null_picture
+from trueoracle.report.ranking import ranking
 from trueoracle.report.scatter import noise_halfwidth, scatter
 from trueoracle.store import CellRecord, RunRecord, Store
 from trueoracle.words.errors import ReportError
@@ -33,7 +34,10 @@ from trueoracle.words.trial import FinalProtocol
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What the page shows of one cell; `null`, `components` and `ranking` are empty where there is nothing to draw."""
+    """What the page shows of one cell; `null`, `components` and `ranking` are empty where there is nothing to draw.
+
+    `data` lets one walk through the masks; it is empty where they are `binned`.
+    """
 
     cell: CellFindings
     anchor: str
@@ -47,6 +51,7 @@ class Section:
     tables: list[tuple[str, list[Fact]]]
     noise: str
     data: Markup
+    binned: bool
 
 
 def write_report(
@@ -85,12 +90,17 @@ def environment(*others: str) -> Environment:
     return found
 
 
-def context(study: Findings, progress: Progress, href: Callable[[CellRecord], str]) -> dict[str, Any]:
-    """What the templates of the page's parts speak of; `href` says where a cell is shown."""
+def context(
+    study: Findings, progress: Progress, href: Callable[[CellRecord], str], most_points: int | None = None
+) -> dict[str, Any]:
+    """What the templates of the page's parts speak of; `href` says where a cell is shown.
+
+    A cell of more than `most_points` masks is drawn by how many lie in a place, and cannot be walked through.
+    """
     with progress.task("drawing", len(study.cells), "cells") as advance:
         sections = []
         for cell in study.cells:
-            sections.append(_section(study, cell))
+            sections.append(_section(study, cell, most_points))
             advance(1)
     return {
         "study": study,
@@ -99,6 +109,7 @@ def context(study: Findings, progress: Progress, href: Callable[[CellRecord], st
         "verdicts": _verdicts(study),
         "caveats": _caveats(study),
         "grids": grids(study.cells),
+        "ranking": "" if isinstance(study.board, Absent) else ranking(study.board),
         "overview": _overview(study) if len(study.cells) > 1 else "",
         "runs": [_run(run) for run in study.runs],
         "spec": yaml.safe_dump(study.spec.facts(), sort_keys=False),
@@ -123,6 +134,7 @@ _FILTERS = (
     "probability",
     "share",
     "difference",
+    "differences",
     "result",
     "images",
     "column",
@@ -141,8 +153,9 @@ def _own(name: str) -> str:
     return (files("trueoracle.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _section(study: Findings, cell: CellFindings) -> Section:
-    drawn, (loss, accuracy) = scatter(study, cell), curves(cell)
+def _section(study: Findings, cell: CellFindings, most_points: int | None) -> Section:
+    binned = most_points is not None and len(cell.x) > most_points
+    drawn, (loss, accuracy) = scatter(study, cell, binned=binned), curves(cell)
     null, half = cell.analysis.null, noise_halfwidth(cell)
     return Section(
         cell=cell,
@@ -156,7 +169,8 @@ def _section(study: Findings, cell: CellFindings) -> Section:
         ranking=_ranking(cell.analysis) if len(cell.analysis.predictors) > 1 else Markup(""),
         tables=tables(cell),
         noise="" if half is None else wording.difference(half, cell.analysis.y_metric),
-        data=Markup(masks_json(cell, len(study.cells), drawn, loss, accuracy)),
+        data=Markup("" if binned else masks_json(cell, len(study.cells), drawn, loss, accuracy)),
+        binned=binned,
     )
 
 

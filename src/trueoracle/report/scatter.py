@@ -14,6 +14,7 @@ from trueoracle.report.wording import column, signed, y_title
 
 WIDTH, HEIGHT = 640, 500
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 568, 92, 450
+_PLACE = 9  # pixels of a square that holds binned masks
 _MARGINAL = 44  # pixels that the highest bar of a marginal takes
 
 
@@ -26,8 +27,8 @@ class Scatter:
     y: Scale
 
 
-def scatter(study: Findings, cell: CellFindings) -> Scatter:
-    """A point a mask: circles, diamonds for the anomalies, a star for the oracle mask.
+def scatter(study: Findings, cell: CellFindings, *, binned: bool = False) -> Scatter:
+    """A point a mask: circles, diamonds for the anomalies, a star for the oracle mask; `binned`, how many lie in a place.
 
     A line marks chance, ln(classes); a band what cannot be told from the oracle mask, given how repeats differ. At the
     edges stand the marginal distributions.
@@ -41,7 +42,7 @@ def scatter(study: Findings, cell: CellFindings) -> Scatter:
             y, _LEFT, y_title(cell.analysis.y, study.spec.final, study.spec.repeats), right=_RIGHT, rise=_TOP - 22
         ),
         *_chance_line(cell, x),
-        *_points(cell, x, y),
+        *_points(cell, x, y, binned=binned),
         _marginals(cell, x, y),
     ]
     return Scatter(svg=drawing.picture(WIDTH, HEIGHT, describe(cell), parts, kind="scatter"), x=x, y=y)
@@ -114,14 +115,24 @@ def _noise_band(cell: CellFindings, y: Scale) -> list[Markup]:
     return [drawing.box(_LEFT, y.at(high), _RIGHT - _LEFT, y.at(low) - y.at(high), "noise")]
 
 
-def _points(cell: CellFindings, x: Scale, y: Scale) -> list[Markup]:
+def _points(cell: CellFindings, x: Scale, y: Scale, *, binned: bool) -> list[Markup]:
     star = np.arange(len(cell.x)) == cell.oracle
     others, better = ~cell.anomalies & ~star, cell.anomalies & ~star
     px, py = x(cell.x), y(cell.y)
     size = "dense" if len(cell.x) > 3000 else "sparse"
+    marks = (
+        [
+            drawing.density(px[others], py[others], "masks binned", _PLACE),
+            drawing.density(px[better], py[better], "anomalies binned", _PLACE),
+        ]
+        if binned
+        else [
+            drawing.dots(px[others], py[others], f"masks {size}"),
+            drawing.diamonds(px[better], py[better], f"anomalies {size}", 2.6 if size == "dense" else 4),
+        ]
+    )
     return [
-        drawing.dots(px[others], py[others], f"masks {size}"),
-        drawing.diamonds(px[better], py[better], f"anomalies {size}", 2.6 if size == "dense" else 4),
+        *marks,
         drawing.star(float(px[cell.oracle]), float(py[cell.oracle]), 12, "oracle"),
         Markup('<circle class="chosen" r="8" hidden/>'),
     ]

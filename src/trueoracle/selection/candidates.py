@@ -51,7 +51,9 @@ class Sources:
     executor: Executor
     progress: Progress
 
-    def candidates(self, cell: PlannedCell, wanted: int, draws: frozenset[int], evaluations: int, seed: int) -> Candidates:
+    def candidates(
+        self, cell: PlannedCell, wanted: int, draws: frozenset[int], evaluations: int, seed: int
+    ) -> Candidates:
         """So many masks of the cell, `draws` among them; fewer where the sources name no more."""
         best_by = {name: best_mask_of(cell.space, units) for name, units in self._importances(cell).items()}
         found = self._found(cell.space, evaluations, seed)
@@ -73,9 +75,7 @@ class Sources:
 
     def _found(self, space: MaskSpace, evaluations: int, seed: int) -> list[int]:
         """The masks of lowest pruned train loss that a search comes to, the lowest first."""
-        question = question_of(
-            self.base, space, self.data, self.progress, images=self.images, removal=self.removal
-        )
+        question = question_of(self.base, space, self.data, self.progress, images=self.images, removal=self.removal)
         if question.evaluator.path.startswith("exact"):
             evaluations = max(evaluations, EXACT_EVALUATIONS)
         hunt = Hunt(method="swaps", budget=Budget(evaluations=evaluations), seed=seed)

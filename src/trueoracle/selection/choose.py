@@ -27,7 +27,7 @@ from trueoracle.study.survey import part_of
 from trueoracle.words.errors import SpecError
 from trueoracle.words.progress import Progress
 from trueoracle.words.selection import Candidate, Rival, Rung, Selected
-from trueoracle.words.spec import CellSpec, StudySpec
+from trueoracle.words.spec import StudySpec
 from trueoracle.words.trial import FinalProtocol
 
 _EVALUATIONS_AN_EPOCH = 3  # a training epoch is a forward and a backward pass, about three evaluations
@@ -91,7 +91,9 @@ def check_template(template: StudySpec) -> None:
         template.retrain.keep,
         template.train.keep if template.train else "",
     ):
-        raise SpecError("a selection must not look at test images: take `last` or `best_on_validation`, not `best_on_test`")
+        raise SpecError(
+            "a selection must not look at test images: take `last` or `best_on_validation`, not `best_on_test`"
+        )
     if template.base_networks != 1:
         raise SpecError(f"a selection is of one network, but `base_networks` is {template.base_networks}")
 
@@ -186,9 +188,7 @@ def _loaded(planned: Plan, record: BaseRecord, data: Dataset) -> nn.Module:
     return net.to(data.device).eval()
 
 
-def _candidates(
-    planned: Plan, base: nn.Module, waves: Waves, purse: Purse, place: Workplace
-) -> list[Candidates]:
+def _candidates(planned: Plan, base: nn.Module, waves: Waves, purse: Purse, place: Workplace) -> list[Candidates]:
     """Of every cell, as many as the budget lets begin, or as an earlier run began with."""
     spec, kept = planned.spec, waves.stored(1)
     epochs = purse.total
@@ -236,7 +236,9 @@ def _draws(space: int, masks: float) -> int:
 def _pace(planned: Plan, base: nn.Module, epochs: int, place: Workplace) -> float:
     """Seconds of this machine a model-epoch, of a fleet that is trained for one and forgotten."""
     cell = planned.cells[0]
-    recipe = shortened(planned.spec.retrain, epochs).model_copy(update={"epochs": 1, "schedule": "constant", "milestones": (), "warmup_epochs": 0})
+    recipe = shortened(planned.spec.retrain, epochs).model_copy(
+        update={"epochs": 1, "schedule": "constant", "milestones": (), "warmup_epochs": 0}
+    )
     assignment = assignment_for(cell, recipe, planned, [base], place.data, place.backend)
     net = remove(base, cell.example, planned.sites, planned.spec.removal)
     for _ in range(2):  # the first compiles

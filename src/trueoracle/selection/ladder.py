@@ -80,9 +80,7 @@ class Ladder:
     `first_masks`). `losses` has the pruned train loss of every mask that it is told of.
     """
 
-    def __init__(
-        self, lengths: Sequence[int], losses: Mapping[Key, float], purse: Purse, seed: int
-    ) -> None:
+    def __init__(self, lengths: Sequence[int], losses: Mapping[Key, float], purse: Purse, seed: int) -> None:
         self.lengths, self._losses, self._purse, self._seed = tuple(lengths), losses, purse, seed
         self._trials: list[dict[Key, list[Trial]]] = [defaultdict(list) for _ in lengths]
         self.reason = "the budget was spent"
@@ -123,9 +121,7 @@ class Ladder:
             for at, key in enumerate(keys)
         ]
         first = standings[chosen]
-        rest = sorted(
-            (one for one in standings if one is not first), key=lambda one: (-one.rung, -one.worth, one.mask)
-        )
+        rest = sorted((one for one in standings if one is not first), key=lambda one: (-one.rung, -one.worth, one.mask))
         return Choice(
             chosen=first,
             regret=float(regrets.mean()),

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from trueoracle.criteria import l1
 from trueoracle.fleet import train_alone
 from trueoracle.selection.candidates import Candidates
-from trueoracle.selection.ladder import DRAWS, Choice, Key, on_test
+from trueoracle.selection.judging import DRAWS
+from trueoracle.selection.ladder import Choice, Key, on_test
 from trueoracle.selection.waves import Waves
 from trueoracle.space import MaskSpace
 from trueoracle.study import Plan
@@ -97,8 +98,9 @@ def best_masks(space: MaskSpace, importance: Mapping[str, Tensor]) -> Iterator[i
     Every mask but the best is one step from a mask that keeps no less: a unit it keeps given up for the next better one.
     So the masks reached from the best, the most important first, come in order (as k-best sums do).
     """
-    orders = [sorted(range(one.units), key=lambda u, i=importance[one.site]: -float(i[u])) for one in space.sites]
-    values = [[float(importance[one.site][unit]) for unit in order] for one, order in zip(space.sites, orders, strict=True)]
+    units = [importance[one.site].tolist() for one in space.sites]
+    orders = [sorted(range(len(of_site)), key=of_site.__getitem__, reverse=True) for of_site in units]
+    values = [[of_site[unit] for unit in order] for of_site, order in zip(units, orders, strict=True)]
     first = tuple(tuple(range(one.units - one.pruned)) for one in space.sites)
     worth = sum(values[site][place] for site, kept in enumerate(first) for place in kept)
     heap, seen = [(-worth, first)], {first}

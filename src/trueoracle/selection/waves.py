@@ -71,7 +71,9 @@ class Waves:
 
     def opening(self, draws: Sequence[int]) -> StudySpec:
         """The lowest rung with nothing but its random masks: it says which they are."""
-        cells = [replace_masks(cell, (), draw=drawn or None) for cell, drawn in zip(self.template.cells, draws, strict=True)]
+        cells = [
+            replace_masks(cell, (), draw=drawn or None) for cell, drawn in zip(self.template.cells, draws, strict=True)
+        ]
         return self._spec(1, 0, cells, 1)
 
     def rivals(self, masks: Sequence[Key], repeats: int) -> Told:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from trueoracle.serve.analyst import Analyst
 from trueoracle.serve.guard import Access, Guard
 from trueoracle.serve.live import Watch, events
 from trueoracle.serve.pages import Pages
@@ -30,7 +31,7 @@ class Application:
 
 def application(url: str, access: Access) -> Application:
     """All pages over the store at `url`, for those who have `access`; `StoreError` where there is none to read."""
-    pages = Pages(Store.for_reading(url, SECONDS))
+    pages = Pages(Store.for_reading(url, SECONDS), Analyst(url))
     watch = Watch(pages.stamp)
 
     def problem(_: Request, error: Exception) -> Response:
@@ -46,6 +47,7 @@ def application(url: str, access: Access) -> Application:
             Route("/", pages.studies),
             Route("/studies/{study}", pages.study),
             Route("/studies/{study}/trials", pages.trials),
+            Route("/studies/{study}/cells/{cell:int}", pages.cell),
             Route("/studies/{study}/cells/{cell:int}/masks/{mask}", pages.mask),
             Route("/events", live),
             Route("/static/{name}", pages.static),

@@ -1,6 +1,8 @@
 """Each page: what is asked of the store, and the template that shows it."""
 
-import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
@@ -10,12 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from trueoracle.analysis import CellAnalysis
 from trueoracle.report.page import environment
+from trueoracle.serve.analyst import Analyst, State
 from trueoracle.serve.mask_page import mask_facts
 from trueoracle.serve.query import AddressError, trials_query
-from trueoracle.serve.summary import Summaries, Summary
-from trueoracle.store import Store
-from trueoracle.store.browse import count_trials, page_of_trials, stamp
+from trueoracle.serve.summary import CellProgress, Summaries, Summary
+from trueoracle.store import Store, StudyRecord
+from trueoracle.store.browse import count_trials, page_of_trials
 from trueoracle.words.errors import TrueOracleError
 from trueoracle.words.trial import Outcome
 
@@ -31,17 +35,23 @@ _STATIC = {
 class Pages:
     """The pages over a store that is only read."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, analyst: Analyst) -> None:
         self._store = store
+        self._analyst = analyst
         self._summaries = Summaries(store)
         self._templates = _environment()
 
     def stamp(self, of: str) -> str:
         """Another one as soon as a page would look different: that of a study, or of the list of all where `of` is empty."""
-        if of:
-            return stamp(self._store, self._store.find(of).digest)
-        parts = "".join(record.digest + stamp(self._store, record.digest) for record in self._store.studies())
-        return sha256(parts.encode()).hexdigest()[:16]
+        records = [self._store.find(of)] if of else self._store.studies()
+        return _short(map(self._stamp, records))
+
+    def _stamp(self, record: StudyRecord) -> str:
+        try:
+            summary = self._summaries.of(record)
+        except TrueOracleError as error:
+            return str(error)
+        return _stamp(summary, self._analyst.of(summary))
 
     def studies(self, _: Request) -> Response:
         """Every study of the store, the one that stored last first."""
@@ -54,12 +64,20 @@ class Pages:
             except TrueOracleError as error:
                 unreadable.append((record, str(error)))
         found.sort(key=lambda summary: (-(summary.last or 0), summary.record.name))
-        return self._page("studies.html", stamp=now, studies=found, unreadable=unreadable, url=self._store.url)
+        shown = [(summary, self._analyst.of(summary)) for summary in found]
+        return self._page("studies.html", stamp=now, studies=shown, unreadable=unreadable, url=self._store.url)
 
     def study(self, request: Request) -> Response:
         """How far one study is."""
         summary = self._summary(request)
-        return self._page("study.html", of=summary.key, stamp=summary.stamp, summary=summary)
+        return self._of_study(
+            "study.html", summary, numbers={cell.record.name: cell.record.index for cell in summary.cells}
+        )
+
+    def cell(self, request: Request) -> Response:
+        """One cell: the report's pictures and tables of it."""
+        summary = self._summary(request)
+        return self._of_study("cell_page.html", summary, progress=_cell_of(summary, request))
 
     def trials(self, request: Request) -> Response:
         """The trials of a study that the address asks for."""
@@ -71,22 +89,19 @@ class Pages:
         )
         names = {cell.record.index: cell.record.name for cell in summary.cells}
         validation = any(row.final_validation_accuracy is not None for row in rows)
-        return self._page(
-            "trials.html", of=summary.key, stamp=summary.stamp, summary=summary, query=query, count=count, rows=rows,
+        return self._of_study(
+            "trials.html", summary, query=query, count=count, rows=rows,
             names=names, pages=max(1, -(-count // query.rows)), outcomes=Outcome, columns=_columns(validation=validation),
         )  # fmt: skip
 
     def mask(self, request: Request) -> Response:
         """One mask of a cell: which units it prunes, its repeats and their learning curves."""
         summary = self._summary(request)
-        index, text = request.path_params["cell"], request.path_params["mask"]
-        cell = next((cell.record for cell in summary.cells if cell.record.index == index), None)
-        if cell is None:
-            raise HTTPException(404, f"`{summary.record.name}` has no cell number {index}")
+        cell, text = _cell_of(summary, request).record, request.path_params["mask"]
         if not (text.isascii() and text.isdecimal()):
             raise AddressError(f"a mask is named by its rank, such as 17, but got `{text[:50]}`")
         facts = mask_facts(self._store, summary, cell, int(text))
-        return self._page("mask.html", of=summary.key, stamp=summary.stamp, summary=summary, cell=cell, **facts)
+        return self._of_study("mask.html", summary, cell=cell, **facts)
 
     def static(self, request: Request) -> Response:
         """A style or script, of those there are."""
@@ -103,9 +118,31 @@ class Pages:
     def _summary(self, request: Request) -> Summary:
         return self._summaries.of(self._store.find(request.path_params["study"]))
 
+    def _of_study(self, template: str, summary: Summary, **facts: Any) -> Response:
+        """A page that is told when anything of the study is new: than what is shown, so that nothing is missed."""
+        state = self._analyst.of(summary)
+        stamp = _short([_stamp(summary, state)])
+        return self._page(template, of=summary.key, stamp=stamp, summary=summary, state=state, **facts)
+
     def _page(self, template: str, status: int = 200, of: str = "", **facts: Any) -> Response:
         shown = self._templates.get_template(template).render(of=of, status=status, **facts)
         return HTMLResponse(shown, status)
+
+
+def _stamp(summary: Summary, state: State) -> str:
+    return summary.record.digest + summary.stamp + state.stamp
+
+
+def _short(stamps: Iterable[str]) -> str:
+    return sha256("".join(stamps).encode()).hexdigest()[:16]
+
+
+def _cell_of(summary: Summary, request: Request) -> CellProgress:
+    index = request.path_params["cell"]
+    for cell in summary.cells:
+        if cell.record.index == index:
+            return cell
+    raise HTTPException(404, f"`{summary.record.name}` has no cell number {index}")
 
 
 def _columns(*, validation: bool) -> list[tuple[str, str]]:
@@ -120,7 +157,14 @@ def _columns(*, validation: bool) -> list[tuple[str, str]]:
     return [*found, ("final_validation_accuracy", "final validation accuracy")] if validation else found
 
 
+def _verdicts(analyses: Sequence[CellAnalysis]) -> str:
+    """The first words of each verdict, and how many cells have it where there are several."""
+    counts = Counter(one.verdict.value.partition(":")[0] for one in analyses)
+    return ", ".join(f"{words} ({count})" if len(analyses) > 1 else words for words, count in counts.most_common())
+
+
 def _environment() -> Environment:
     found = environment("trueoracle.serve")
-    found.filters["json"] = json.loads
+    found.filters["verdicts"] = _verdicts
+    found.filters["clock"] = lambda seconds: datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S")
     return found

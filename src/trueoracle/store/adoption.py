@@ -58,7 +58,12 @@ def _copy_masks(connection: Connection, to: Source, source: Source, ranks: Seque
     for part in _parts(new):
         rows = [row._asdict() for row in connection.execute(_of(masks, source).where(masks.c.rank.in_(part)))]
         chosen = [
-            {**row, "study": to[0], "cell": to[1], "scores": json.dumps({**json.loads(row["scores"]), "searched": True})}
+            {
+                **row,
+                "study": to[0],
+                "cell": to[1],
+                "scores": json.dumps({**json.loads(row["scores"]), "searched": True}),
+            }
             for row in rows
         ]
         if chosen:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
 
-VERSION = 3
+VERSION = 4
 APPLICATION = "trueoracle"
 
 metadata = MetaData()
@@ -42,6 +42,15 @@ studies = Table(
     Column("digest", String, primary_key=True),
     Column("name", String, nullable=False, index=True),
     Column("spec", Text, nullable=False),
+)
+
+costs = Table(
+    "costs",
+    metadata,
+    Column("study", ForeignKey("studies.digest"), primary_key=True),
+    Column("cell", Integer, primary_key=True),
+    Column("score", String, primary_key=True),
+    Column("seconds", Float, nullable=False),
 )
 
 bases = Table(

@@ -34,7 +34,19 @@ from trueoracle.store.answers import cell_answers
 from trueoracle.store.migrate import OLDEST, migrate
 from trueoracle.store.read_only import TOO_LONG, read_only_engine
 from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord, Tally
-from trueoracle.store.schema import answers, base_answers, bases, cells, curves, masks, meta, runs, studies, trials
+from trueoracle.store.schema import (
+    answers,
+    base_answers,
+    bases,
+    cells,
+    costs,
+    curves,
+    masks,
+    meta,
+    runs,
+    studies,
+    trials,
+)
 from trueoracle.store.url import DEFAULT_URL
 from trueoracle.store.whole_trials import whole_trials
 from trueoracle.words.errors import StoreError, unknown
@@ -210,6 +222,21 @@ class Store:
                 known = json.loads(connection.execute(select(masks.c.scores).where(key)).scalar_one())
                 text = json.dumps({**known, score: value})
                 connection.execute(update(masks).where(key).values(scores=text))
+
+    def put_cost(self, study: str, cell: int, score: str, seconds: float) -> None:
+        """Keep what it costs to score one mask of a cell alone, in core-seconds; nothing happens if that is kept already."""
+        key = (costs.c.study == study) & (costs.c.cell == cell) & (costs.c.score == score)
+        with self._transaction() as connection:
+            if connection.execute(select(costs.c.seconds).where(key)).first() is None:
+                connection.execute(insert(costs).values(study=study, cell=cell, score=score, seconds=seconds))
+
+    def costs(self, study: str) -> dict[str, dict[int, float]]:
+        """Score -> cell -> core-seconds that one mask alone takes, as far as it was measured."""
+        found: dict[str, dict[int, float]] = {}
+        with self._transaction() as connection:
+            for row in connection.execute(select(costs).where(costs.c.study == study)):
+                found.setdefault(row.score, {})[row.cell] = row.seconds
+        return found
 
     def settled(self, study: str) -> set[tuple[int, int, int]]:
         """(cell, rank, repeat) of every trial that finished or diverged: these never change."""

@@ -190,7 +190,9 @@ def _searched(
             )
         importance = importances(base, {choice.site: plan.sites[choice.site] for choice in cell.space.sites})
         best = found.only(sorted(places, key=found.ranks.__getitem__))
-        store.put_masks(plan.digest, _mask_records(cell, best.ranks, best, importance, chosen={*best.ranks}), cell.digits)
+        store.put_masks(
+            plan.digest, _mask_records(cell, best.ranks, best, importance, chosen={*best.ranks}), cell.digits
+        )
         kept = list(best.ranks)
     return replace(cell, found=tuple(kept))
 

@@ -35,7 +35,9 @@ def reuse(plan: Plan, data: Dataset, store: Store, base: BaseRecord | None = Non
             return 0
         store.put_base(plan.digest, own)
     store.put_cells(plan.digest, cell_records(plan))
-    cells = {tuple(record.sites.items()): cell for record, cell in zip(store.cells(plan.digest), plan.cells, strict=True)}
+    cells = {
+        tuple(record.sites.items()): cell for record, cell in zip(store.cells(plan.digest), plan.cells, strict=True)
+    }
     copied = 0
     for record, _ in _others(plan, store, _OF_NO_TRIAL):
         theirs = store.base(record.digest)

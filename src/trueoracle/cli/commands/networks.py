@@ -97,4 +97,3 @@ def _hunt(
 def _removal(name: str) -> Any:
     check_removal(name)
     return name
-

@@ -55,4 +55,3 @@ def run(
         show.pooled(wanted.pooled())
     except TableError as problem:  # a tiny study's masks may all end alike; that the study ran is not changed by it
         show.say(f"the trials are kept, but cannot be analysed: {problem}")
-

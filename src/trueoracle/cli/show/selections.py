@@ -12,7 +12,9 @@ def selected(found: Selected) -> None:
     """The choice in a few lines, the rungs, the foremost candidates, and the rivals."""
     chosen = found.chosen
     state = "best so far" if found.stopped else "chosen"
-    say(f"{state}: mask {chosen.mask} of {chosen.cell} ({chosen.origin}), retrained {chosen.repeats} x {chosen.epochs} epochs")
+    say(
+        f"{state}: mask {chosen.mask} of {chosen.cell} ({chosen.origin}), retrained {chosen.repeats} x {chosen.epochs} epochs"
+    )
     for site, units in found.pruned.items():
         say(f"  {site}: without {', '.join(map(str, units))}")
     say(f"test accuracy {_measured(found.test)} on {found.test.images} images, which chose nothing")
@@ -21,8 +23,12 @@ def selected(found: Selected) -> None:
         f"{found.regret_high:.2%}); the chosen one is the best with probability {chosen.best:.2f}"
     )
     (whole, left), (macs, macs_left) = found.parameters, found.macs
-    say(f"parameters {whole:,} to {left:,} ({left / whole:.1%}), operations {macs:,} to {macs_left:,} ({macs_left / macs:.1%})")
-    say(f"cost: {found.spent:,.0f} model-epochs, {found.seconds:.1f} s of training, of {found.budget}; it ended because {found.reason}")
+    say(
+        f"parameters {whole:,} to {left:,} ({left / whole:.1%}), operations {macs:,} to {macs_left:,} ({macs_left / macs:.1%})"
+    )
+    say(
+        f"cost: {found.spent:,.0f} model-epochs, {found.seconds:.1f} s of training, of {found.budget}; it ended because {found.reason}"
+    )
     print_table(_rungs(found))
     print_table(_candidates(found))
     if found.rivals:

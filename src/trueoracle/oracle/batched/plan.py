@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from math import prod
 
 from torch import fx, nn
+from torch.nn.modules.conv import _ConvNd
 
 from trueoracle.nets import Kind, Removal, Role, Site, Sites, l1_kept
+from trueoracle.nets.weight_norm import parts_of
 from trueoracle.oracle.batched.graph import Traced, name_of
 from trueoracle.oracle.batched.refusal import CannotBatch
 from trueoracle.oracle.batched.rules import is_depthwise, keeps_apart, may_overwrite
@@ -83,12 +85,17 @@ def couplings(known: Sites, space: MaskSpace, net: nn.Module, removal: Removal) 
     `CannotBatch` for heads, experts and blocks: they lie in no dimension by themselves.
     """
     found = []
+    modules = dict(net.named_modules())
     for choice in space.sites:
         site = known.named(choice.site)
         if site.units != choice.units:
             raise ModelError(f"`{choice.site}` has {site.units} units, but its masks {choice.units}")
         if site.kind not in (Kind.FILTER, Kind.NEURON):
             raise CannotBatch(f"the units of `{site.name}` are no filters or neurons, but {site.kind}s")
+        made_by = modules.get(site.name)
+        if not isinstance(made_by, _ConvNd | nn.Linear):
+            what = "a parameter" if made_by is None else f"a {type(made_by).__name__}"
+            raise CannotBatch(f"the units of `{site.name}` are made by {what}, not by a convolution or linear layer")
         kept = l1_kept(net, site, choice.units - choice.pruned) if removal == "released" else None
         found.append(_coupling(site, kept))
     return tuple(found)
@@ -134,6 +141,9 @@ def _step(traced: Traced, node: fx.Node, sites: tuple[Coupling, ...], steps: dic
     inputs = [steps[part] for part in node.all_input_nodes]
     bound = tuple(sorted({site for part in inputs for site in part.bound}))
     if node not in traced.row_shapes:  # a size, a constant
+        apart = next((part.apart for part in inputs if part.apart is not None), None)
+        if apart is not None and traced.called(node) is not None:
+            raise CannotBatch(f"`{name_of(node)}` makes of the units of `{sites[apart].name}` more than one tensor")
         return Step(node=node, bound=bound)
     for part in inputs:
         if part.bound != bound and part.bound and part.node not in traced.row_shapes:
@@ -171,7 +181,8 @@ def _at_units(
     layer = traced.called(node)
     if keeps_apart(traced, node, [part.node for part in inputs]):
         return number, None
-    if type(layer) in (nn.Conv2d, nn.Linear) and name_of(node) in sites[number].consumers:
+    given = layer is not None and type(layer) in (nn.Conv2d, nn.Linear) and parts_of(layer) is None
+    if given and name_of(node) in sites[number].consumers:
         _check_consumer(traced, node, layer, sites[number])
         return None, number
     what = type(layer).__name__ if layer is not None else str(getattr(node.target, "__name__", node.target))

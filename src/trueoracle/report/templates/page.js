@@ -46,6 +46,7 @@ function explore(article) {
   const svg = figure.querySelector("svg.scatter");
   const ring = svg.querySelector(".chosen");
   const slider = figure.querySelector("input");
+  if (!slider) return; // there are too many masks to walk through
   const output = figure.querySelector("output");
   const paths = article.querySelectorAll(".chosen-curve");
   const names = document.body.dataset;
@@ -115,6 +116,7 @@ function explore(article) {
 }
 
 document.querySelectorAll("article.cell").forEach(explore);
+document.addEventListener("replaced", (event) => event.target.querySelectorAll("article.cell").forEach(explore));
 document.addEventListener("keydown", (event) => event.key === "Escape" && (tip.hidden = true));
 
 // --- Filter -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """`model.pt2`: the traced program that `torch.export.load` reads; it needs torch and nothing else."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 def write(net: nn.Module, images_BCHW: Tensor, path: Path) -> None:
     """Trace `net` with a batch of any size and write the program."""
     batch = {0: torch.export.Dim("batch")}
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # Of every recurrent layer, whose list of its own weights is made anew while they are traced.
+        warnings.filterwarnings("ignore", r"The tensor attributes? .*\._flat_weights\[")
         program = torch.export.export(net, (images_BCHW,), dynamic_shapes=(batch,))
     torch.export.save(program, path)
 
