@@ -558,8 +558,8 @@ def _bring_forward(connection: Connection, url: str, found: int) -> None:
         if "readonly" not in str(error.orig):
             raise
         raise StoreError(
-            f"the store {url} has schema {found}, which must be brought to {schema.VERSION}, but it is read-only: copy it "
-            "to where it can be written"
+            f"the store {url} has schema {found}, which must be brought to {schema.VERSION}, but it is only read here: "
+            "`trueoracle status STUDY --store` does it where the file can be written"
         ) from None
 
 
