@@ -4,7 +4,7 @@ Every method is one transaction: after a kill at any moment, what it wrote is wh
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +29,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from trueoracle.store import schema
+from trueoracle.store.adoption import Source, adopt
 from trueoracle.store.answers import cell_answers
 from trueoracle.store.migrate import OLDEST, migrate
 from trueoracle.store.read_only import TOO_LONG, read_only_engine
@@ -47,6 +48,7 @@ from trueoracle.store.schema import (
     trials,
 )
 from trueoracle.store.url import DEFAULT_URL
+from trueoracle.store.whole_trials import whole_trials
 from trueoracle.words.errors import StoreError, unknown
 from trueoracle.words.trial import Figures, Outcome, SplitAnswers, Trial
 
@@ -277,6 +279,19 @@ class Store:
                     connection.execute(insert(table), more)
             count = runs.c.trials + len(fleet)
             connection.execute(update(runs).where(runs.c.id == run).values(last=time(), trials=count))
+
+    def whole_trials(self, study: str, cell: int) -> list[Trial]:
+        """The trials of a cell, by its index, with their curves and answers, by mask and repeat."""
+        with self._transaction() as connection:
+            return whole_trials(connection, study, cell)
+
+    def adopt(self, study: str, cell: int, source: Source, ranks: Collection[int], repeats: int, digits: int) -> int:
+        """Copy what another study found of the same masks by the same seeds, unless it is known: masks, settled trials.
+
+        Returns how many trials were copied.
+        """
+        with self._transaction() as connection:
+            return adopt(connection, (study, cell), source, [_text(rank, digits) for rank in ranks], repeats)
 
     def begin_run(self, study: str, threads: int, versions: dict[str, str]) -> int:
         """Note that retraining begins now; the number identifies this run."""
