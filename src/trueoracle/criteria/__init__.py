@@ -9,10 +9,15 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from trueoracle.criteria.collect import collect
+from trueoracle.criteria.criterion import Needs, UnitCriterion
 from trueoracle.criteria.masks import mask_predictors
 from trueoracle.criteria.predictor import MaskPredictor
-from trueoracle.criteria.pruned import CannotJudge, Dense, Pruned
+from trueoracle.criteria.pruned import Dense, Pruned
+from trueoracle.criteria.refusal import CannotJudge
+from trueoracle.criteria.units import unit_criteria
 from trueoracle.nets import Role, Site, unit_weights
+from trueoracle.words.examples import Examples
 from trueoracle.words.mask import Mask
 from trueoracle.words.plugins import with_plugins
 from trueoracle.words.seeding import derive_seed
@@ -23,10 +28,15 @@ __all__ = [
     "Criterion",
     "Dense",
     "MaskPredictor",
+    "Needs",
     "Pruned",
+    "UnitCriterion",
+    "collect",
     "importances",
+    "judged",
     "mask_predictors",
     "score",
+    "unit_criteria",
 ]
 
 Criterion = Callable[[nn.Module, Site], Tensor | None]
@@ -75,6 +85,27 @@ def importances(net: nn.Module, sites: Mapping[str, Site]) -> dict[str, dict[str
             if len(known) == len(judged):
                 found[name] = known
     return found
+
+
+def judged(
+    net: nn.Module, sites: Mapping[str, Site], examples: Examples | None, criteria: Mapping[str, UnitCriterion]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
+    """What these criteria say of these sites, gathered once for all of them: importances, as of `importances`, and refusals.
+
+    A criterion that cannot judge one of the sites is in the refusals, with the reason.
+    """
+    needs = Needs.WEIGHTS
+    for criterion in criteria.values():
+        needs |= criterion.needs
+    collected = collect(net, sites, examples, needs)
+    found: dict[str, dict[str, Tensor]] = {}
+    refused: dict[str, str] = {}
+    for name, criterion in criteria.items():
+        try:
+            found[name] = {site: criterion.importance(of) for site, of in collected.items()}
+        except CannotJudge as why:
+            refused[name] = str(why)
+    return found, refused
 
 
 def score(mask: Mask, importance: Mapping[str, Tensor]) -> float:

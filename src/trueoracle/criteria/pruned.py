@@ -10,18 +10,13 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from trueoracle.criteria.refusal import CannotJudge
 from trueoracle.data import Split, StoredSplit, images_of
 from trueoracle.nets import Sites, remove
-from trueoracle.words.errors import ModelError
 from trueoracle.words.examples import Classified, Examples, Foretold, Judged
 from trueoracle.words.known import Removal
 from trueoracle.words.mask import Mask
 from trueoracle.words.shape import Shape
-
-
-class CannotJudge(ModelError):
-    """A predictor or criterion has nothing to say of this network, site or task; the message says why."""
-
 
 CURVED = 128
 """So many of the examples, the first, are looked at for gradient and curvature: each costs a few forward passes."""

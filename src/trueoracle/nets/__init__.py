@@ -8,13 +8,14 @@ if TYPE_CHECKING:
     from trueoracle.nets.cost import Cost, cost, unit_costs
     from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
     from trueoracle.nets.finding import copied, find_sites
+    from trueoracle.nets.hearing import Input, gated_blocks, heard
     from trueoracle.nets.language import save_language_model
     from trueoracle.nets.models import MODELS, build, check_forward, classes_of, has_weights, usual_shape
     from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
     from trueoracle.nets.removal import l1_kept, remove
     from trueoracle.nets.silence import silenced, unnormalised
     from trueoracle.nets.sites import HEADS, Cut, Kind, Normalisation, Role, Site, Sites
-    from trueoracle.nets.weighing import unit_weights
+    from trueoracle.nets.weighing import channel_weights, unit_weights
     from trueoracle.nets.weights import load_weights, state_bytes, weights_from_bytes
     from trueoracle.words.known import REMOVALS, Removal, check_removal
 
@@ -25,6 +26,7 @@ __all__ = [
     "Cost",
     "Cut",
     "Evaluation",
+    "Input",
     "Kind",
     "Normalisation",
     "Removal",
@@ -32,6 +34,7 @@ __all__ = [
     "Site",
     "Sites",
     "build",
+    "channel_weights",
     "channels_last",
     "check_forward",
     "check_removal",
@@ -40,8 +43,10 @@ __all__ = [
     "cost",
     "evaluate",
     "find_sites",
+    "gated_blocks",
     "has_batchnorm",
     "has_weights",
+    "heard",
     "l1_kept",
     "load_weights",
     "recalibrate",

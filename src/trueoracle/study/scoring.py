@@ -1,4 +1,4 @@
-"""What mask predictors say of the masks of a stored study, measured afterwards.
+"""What criteria and mask predictors say of the masks of a stored study, measured afterwards.
 
 Nothing of it changes a trial: scores are columns beside the pruned train loss, for the analysis to hold against what
 retraining made of the masks.
@@ -11,7 +11,16 @@ from time import thread_time
 import torch
 from torch import nn
 
-from trueoracle.criteria import CannotJudge, Dense, MaskPredictor, mask_predictors
+from trueoracle.criteria import (
+    CannotJudge,
+    Dense,
+    MaskPredictor,
+    UnitCriterion,
+    judged,
+    mask_predictors,
+    score,
+    unit_criteria,
+)
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor, Stop
 from trueoracle.nets import weights_from_bytes
@@ -29,7 +38,7 @@ _KEPT_AT_ONCE = 32  # masks between two writes: so many are lost by a kill
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """Measures predictors of the masks of one stored study, those that the store does not have yet.
+    """Measures criteria and predictors of the masks of one stored study, those that the store does not have yet.
 
     `images` train examples are looked at, or all where there are fewer; of each base network the same for every mask.
     """
@@ -42,20 +51,22 @@ class Scoring:
     images: int = IMAGES
 
     def measure(self, names: Sequence[str] | None = None) -> dict[str, str]:
-        """Score every mask by these predictors, None for all; returns of those that have nothing to say why.
+        """Score every mask by these criteria and predictors, None for all; returns of those that have nothing to say why.
 
         `SpecError` for an unknown name or no images, `StoreError` where the study has no base network yet.
         """
         torch.set_num_threads(1)
-        known = mask_predictors()
-        asked = {name: look_up("predictor", name, known, SpecError) for name in (known if names is None else names)}
+        known: dict[str, MaskPredictor | UnitCriterion] = {**mask_predictors(), **unit_criteria()}
+        asked = {n: look_up("predictor", n, known, SpecError) for n in (known if names is None else names)}
+        predictors = {name: one for name, one in asked.items() if isinstance(one, MaskPredictor)}
+        criteria = {name: one for name, one in asked.items() if isinstance(one, UnitCriterion)}
         if self.images < 1:
             raise SpecError(f"`images` must be at least 1, but got {self.images}")
         refused: dict[str, str] = {}
         for base in range(len(self.plan.nets)):
             dense = self._dense(base)
             for cell in self.plan.cells_of(base):
-                refused |= self._cell(cell, dense, asked)
+                refused |= self._cell(cell, dense, predictors) | self._by_units(cell, dense, criteria)
         return refused
 
     def _dense(self, base: int) -> Dense:
@@ -76,6 +87,24 @@ class Scoring:
             lr=self.plan.spec.retrain.lr,
             removal=self.plan.spec.removal,
         )
+
+    def _by_units(self, cell: PlannedCell, dense: Dense, asked: Mapping[str, UnitCriterion]) -> dict[str, str]:
+        """Score the cell's masks by the importance that they throw away; returns the refusals.
+
+        They are gathered for together, so that no one of them has a cost of its own.
+        """
+        ranks = {name: self.store.unscored(self.plan.digest, cell.index, column(name, self.images)) for name in asked}
+        left = {name: asked[name] for name, unscored in ranks.items() if unscored}
+        if not left:
+            return {}
+        sites = {choice.site: self.plan.sites[choice.site] for choice in cell.space.sites}
+        with self.progress.task(f"criteria, {cell.name}", len(left), "criteria") as advance:
+            importance, refused = judged(dense.net, sites, dense.examples, left)
+            for name, units in importance.items():
+                values = {rank: score(cell.space.unrank(rank), units) for rank in ranks[name]}
+                self.store.add_scores(self.plan.digest, cell.index, column(name, self.images), values, cell.digits)
+                advance(1)
+        return refused
 
     def _cell(self, cell: PlannedCell, dense: Dense, asked: Mapping[str, MaskPredictor]) -> dict[str, str]:
         """Score the cell's masks; returns the refusals, which are a network's and so the same for all of them."""

@@ -8,7 +8,8 @@ al., arXiv 2101.08134). Taken on the first `IMAGES` images of the sample.
 import torch
 
 from trueoracle.criteria.predictor import MaskPredictor
-from trueoracle.criteria.pruned import CannotJudge, Pruned
+from trueoracle.criteria.pruned import Pruned
+from trueoracle.criteria.refusal import CannotJudge
 
 IMAGES = 64
 K = 1e-5

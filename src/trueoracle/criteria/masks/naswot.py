@@ -1,7 +1,6 @@
 """How many images a network tells apart by which of its ReLUs are on: log |det K_H|.
 
-K_H[i, j] is the number of ReLU outputs that are on for both images or off for both (Mellor et al., arXiv 2006.04647,
-section 3). Taken on the first `IMAGES` images of the sample.
+K_H[i, j] is the number of ReLU outputs that are on for both images or off for both (Mellor et al., arXiv 2006.04647). Taken on the first `IMAGES` images of the sample.
 """
 
 import math
@@ -12,7 +11,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from trueoracle.criteria.predictor import MaskPredictor
-from trueoracle.criteria.pruned import CannotJudge, Pruned
+from trueoracle.criteria.pruned import Pruned
+from trueoracle.criteria.refusal import CannotJudge
 
 IMAGES = 64
 

@@ -7,7 +7,8 @@ statistics that no longer fitted.
 from copy import deepcopy
 
 from trueoracle.criteria.predictor import MaskPredictor
-from trueoracle.criteria.pruned import CannotJudge, Pruned
+from trueoracle.criteria.pruned import Pruned
+from trueoracle.criteria.refusal import CannotJudge
 from trueoracle.nets import evaluate, has_batchnorm, recalibrate
 
 

@@ -1,4 +1,4 @@
-"""What the next layers' outputs lose with the pruned units: ThiNet's error (Luo et al., arXiv 1707.06342, equation 6).
+"""What the next layers' outputs lose with the pruned units: ThiNet's error (Luo et al., arXiv 1707.06342).
 
 The mean over examples of || sum over the pruned units u of y_u ||^2, where y_u is what unit u adds to the output of the
 layer that sums over the units (of several layers, all of theirs; of several sites, their sum), in the whole network. It
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.criteria.predictor import MaskPredictor
-from trueoracle.criteria.pruned import CannotJudge, Dense, Pruned
+from trueoracle.criteria.pruned import Dense, Pruned
+from trueoracle.criteria.refusal import CannotJudge
 from trueoracle.nets import Cut, Role, Site
 
 _NUMBERS_AT_ONCE = 2**26
