@@ -34,27 +34,24 @@ def _table(board: Leaderboard) -> Table:
     found = Table(
         title=f"predictors of {board.y}",
         caption=f"{len(board.blocks)} cells of {board.networks} base network{'s' * (board.networks > 1)}. Rank and tau: means over "
-        "cells, positive tau where the predictor is right; of ceiling: tau over that of one who knows other images; regret: what the best mask ends "
+        "cells, positive tau where the predictor is right; ceiling: tau over that of one who knows other images; regret: what the best mask ends "
         f"better by than the mask chosen, on images that did not pick it; top {board.k}: share of its {board.k} masks that are among the {board.k} best"
         + ("" if isinstance(board.chance, Absent) else f" (by chance {board.chance:.0%})")
-        + "; core-s: core-seconds a mask, where measured; 95%: over base networks (Student)",
+        + "; core-s: core-seconds a mask, where measured; below: 95% over base networks (Student)",
         caption_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    found.add_column("predictor", overflow="fold")
-    for heading in ("rank", "95%", "tau", "95%", "of ceiling", "regret", "95%", f"top {board.k}", "core-s"):
+    found.add_column("predictor", overflow="fold", min_width=14)  # a name may be broken, never left out
+    for heading in ("rank", "tau", "ceiling", "regret", f"top {board.k}", "core-s"):
         found.add_column(heading, justify="right", no_wrap=True)
     for row in board.rows:
         found.add_row(
             row.x,
-            f"{row.mean_rank.mean:.2f}",
-            _interval(row.mean_rank, ".1f"),
-            f"{row.agreement.mean:.2f}",
-            _interval(row.agreement, ".2f"),
+            f"{row.mean_rank.mean:.2f}\n{_interval(row.mean_rank, '.1f')}",
+            f"{row.agreement.mean:.2f}\n{_interval(row.agreement, '.2f')}",
             "-" if isinstance(row.relative, Absent) else f"{row.relative.mean:.0%}",
-            f"{row.regret.mean:.4f}",
-            _interval(row.regret, ".4f"),
+            f"{row.regret.mean:.4f}\n{_interval(row.regret, '.3f')}",
             "-" if isinstance(row.hit, Absent) else f"{row.hit.mean:.0%}",
             "-" if isinstance(row.seconds, Absent) else f"{row.seconds:.2g}",
         )
