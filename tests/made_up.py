@@ -1,14 +1,16 @@
 """Studies that nobody ran: as many masks and trials as a test needs, in a moment."""
 
 import json
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Store, StudyRecord
 from trueoracle.words.spec import CellSpec, Recipe, StudySpec
-from trueoracle.words.trial import Figures, FinalProtocol, Outcome, Trial
+from trueoracle.words.trial import Figures, FinalProtocol, Outcome, SplitAnswers, Trial
 
 UNITS = 64
 
@@ -77,3 +79,74 @@ def _trial(cell: int, rank: int, loss: float, accuracy: float, *, curves: bool) 
                   for epoch in range(1, 6))  # fmt: skip
     return Trial(cell=cell, mask=rank, repeat=0, seed=0, outcome=Outcome.FINISHED, curve=curve if curves else (),
                  final=curve[-1], seconds=0.1)  # fmt: skip
+
+
+def graded_study(
+    store: Store,
+    *,
+    name: str = "graded",
+    networks: int = 3,
+    seed: int = 0,
+    lr: float = 0.1,
+    validation: bool = True,
+    diverged: int = 0,
+    searched: int = 0,
+    scores: Mapping[str, Callable[[np.random.Generator, float], float]] | None = None,
+) -> StudyRecord:
+    """Cells `conv1-0.5`, whose masks differ in worth, and `conv2-0.5`, whose masks do not; all 20 masks of each, two repeats, answers.
+
+    `scores` say of a mask's worth what a criterion gives it (lower is better). The first `diverged` trials of every cell diverge,
+    and the last `searched` masks are marked as found by a search. Studies of one seed share
+    their base networks; `lr` is that of retraining.
+    """
+    recipe = Recipe(optimiser="sgd", lr=0.1, epochs=1, batch_size=128)
+    cells = (CellSpec(prune={"conv1": 0.5}), CellSpec(prune={"conv2": 0.5}))
+    spec = StudySpec(name=name, model="lenet5-mini", data="digits", train=recipe, retrain=recipe.model_copy(update={"lr": lr}), cells=cells, repeats=2,
+                     base_networks=networks, final=FinalProtocol.LAST, validation_images=100 if validation else None)  # fmt: skip
+    study = store.add_study(StudyRecord(digest=spec.digest(), name=name, spec=json.dumps(spec.facts())))
+    run, space = store.begin_run(study.digest, 1, {}), MaskSpace((SiteChoice(site="conv1", units=6, pruned=3),))
+    spaces = [space, MaskSpace((SiteChoice(site="conv2", units=6, pruned=3),))]
+    records = [CellRecord(index=2 * base + number, base=base, name=f"{cell.name}, base {base}" if networks > 1 else cell.name,
+                          sites={spaces[number].sites[0].site: (6, 3)}, space=20, masks=20, parameters=500, macs=2000)
+               for base in range(networks) for number, cell in enumerate(cells)]  # fmt: skip
+    for base in range(networks):
+        weights = f"{seed} {base}".encode()
+        store.put_base(study.digest, BaseRecord(base=base, weights=weights, train_loss=0.01, train_accuracy=1.0, test_loss=0.3, test_accuracy=0.9,
+                                                parameters=1000, macs=5000, classes=10, data_fingerprint="", seconds=1.0))  # fmt: skip
+    store.put_cells(study.digest, records)
+    for record in records:
+        rng = np.random.default_rng([seed, record.index])
+        worth = 0.3 * rng.normal(size=6) if record.index % 2 == 0 else np.zeros(6)
+        masks = [spaces[record.index % 2].unrank(rank) for rank in range(20)]
+        kept_worth = {mask.rank: float(worth.sum() - worth[list(mask.sites[0].pruned)].sum()) for mask in masks}
+        store.put_masks(study.digest, [
+            MaskRecord(cell=record.index, rank=mask.rank, pruned=mask.pruned_json, loss=1 - kept_worth[mask.rank] + 0.1 * rng.random(),
+                       accuracy=0.5, standard_error=0.0, searched=mask.rank >= 20 - searched,
+                       scores={x: score(rng, kept_worth[mask.rank]) for x, score in (scores or {}).items()})
+            for mask in masks
+        ], 2)  # fmt: skip
+        splits = {"test": 300, **({"validation": 100} if validation else {})}
+        hardness = {split: rng.normal(size=images) - 1 for split, images in splits.items()}
+        trials = []
+        for mask in masks:
+            of_mask = {split: kept_worth[mask.rank] + 0.2 * rng.normal(size=n) for split, n in splits.items()}
+            for repeat in range(2):
+                right = {
+                    split: of_mask[split] + 0.2 * rng.normal(size=n) > hardness[split] for split, n in splits.items()
+                }
+                trials.append(_answered(record.index, mask.rank, repeat, right, finishes=len(trials) >= diverged))
+        store.put_trials(study.digest, trials, 2, run)
+    return study
+
+
+def _answered(cell: int, rank: int, repeat: int, right: Mapping[str, NDArray[np.bool_]], *, finishes: bool) -> Trial:
+    if not finishes:
+        return Trial(
+            cell=cell, mask=rank, repeat=repeat, seed=0, outcome=Outcome.DIVERGED, curve=(), final=None, seconds=0.1
+        )
+    accuracy = {split: float(right_I.mean()) for split, right_I in right.items()}
+    loss = {"validation_loss": 0.5} if "validation" in right else {}
+    figures = Figures(train_loss=0.1, train_accuracy=0.9, test_loss=0.5, test_accuracy=accuracy["test"],
+                      validation_accuracy=accuracy.get("validation"), **loss)  # fmt: skip
+    return Trial(cell=cell, mask=rank, repeat=repeat, seed=0, outcome=Outcome.FINISHED, curve=(figures,), final=figures, seconds=0.1,
+                 answers={split: SplitAnswers.of(right_I) for split, right_I in right.items()})  # fmt: skip

@@ -385,6 +385,56 @@ class Started(nn.Module):
         return self.head(self.second(x + cells[0][:, None].tanh(), self.between.expand(-1, len(x), -1))[0].amax(1))  # type: ignore[no-any-return]
 
 
+class Tokens(nn.Module):
+    """The pixels of a convolution as tokens, behind one that is learned, through layers of attention."""
+
+    def __init__(self, layers: nn.Module, *, batch_first: bool = True) -> None:
+        super().__init__()
+        self.stem, self.first, self.layers = nn.Conv2d(3, 8, 8, stride=8), nn.Parameter(torch.randn(1, 1, 8)), layers
+        self.batch_first, self.head = batch_first, nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).mT
+        x = torch.cat([self.first.expand(len(x), -1, -1), x], 1)
+        if isinstance(self.layers, nn.TransformerDecoderLayer):
+            return self.head(self.layers(x[:, :1], x[:, 1:])[:, 0])  # type: ignore[no-any-return]
+        x = self.layers(x) if self.batch_first else self.layers(x.transpose(0, 1)).transpose(0, 1)
+        return self.head(x[:, 0])  # type: ignore[no-any-return]
+
+
+class Asked(nn.Module):
+    """Learned questions to the pixels, by torch's attention, whose answers are of another width than what goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.attention = nn.Conv2d(3, 8, 8, stride=8), nn.MultiheadAttention(8, 4, bias=False)
+        self.questions, self.hidden, self.head = nn.Parameter(torch.randn(3, 1, 8)), nn.Linear(24, 9), nn.Linear(9, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).permute(2, 0, 1)
+        answers, _ = self.attention(self.questions.expand(-1, x.shape[1], -1), x, x.tanh(), need_weights=False)
+        return self.head(F.gelu(self.hidden(answers.transpose(0, 1).flatten(1))))  # type: ignore[no-any-return]
+
+
+class Normed(nn.Module):
+    """Weights that are a direction times a magnitude: of a convolution in groups, a transposed one, linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        normed = nn.utils.parametrizations.weight_norm
+        self.stem, self.depthwise = normed(nn.Conv2d(3, 6, 3)), normed(nn.Conv2d(6, 6, 3, groups=6))
+        self.up, self.norm = normed(nn.ConvTranspose2d(6, 8, 2)), nn.BatchNorm2d(8)
+        self.one, self.two, self.head = (
+            normed(nn.Linear(8, 7), dim=None),
+            normed(nn.Linear(7, 9), dim=1),
+            normed(nn.Linear(9, 5)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.up(self.depthwise(self.stem(x).relu()))).relu().mean((2, 3))
+        return self.head(self.two(self.one(x).relu()).relu())  # type: ignore[no-any-return]
+
+
 class Padded(nn.Module):
     """A shortcut that pads channels."""
 
@@ -440,6 +490,10 @@ class Attention(nn.Module):
         weights = torch.einsum("bct,bcs->bts", query, key).softmax(2)
         x = x + self.out((value @ weights.mT).unflatten(2, x.shape[2:]))
         return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def encoder_layer(**more: Any) -> nn.TransformerEncoderLayer:
+    return nn.TransformerEncoderLayer(8, 2, 12, **{"activation": "gelu", "batch_first": True, **more})
 
 
 def around(between: Callable[[Tensor], Tensor], width: int = 8, inputs: int = 8) -> Callable[[], nn.Module]:
@@ -509,6 +563,13 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "GRU cell": lambda: Cell(nn.GRUCell(6, 8, bias=False), 8),
     "RNN cell": lambda: Cell(nn.RNNCell(6, 8), 8),
     "recurrent, started": Started,
+    "layers of attention": lambda: Tokens(
+        nn.TransformerEncoder(encoder_layer(norm_first=True), 2, nn.LayerNorm(8), False)
+    ),
+    "layers of attention, pixels first": lambda: Tokens(encoder_layer(batch_first=False), batch_first=False),
+    "decoder layer": lambda: Tokens(nn.TransformerDecoderLayer(8, 2, 12, batch_first=True)),
+    "asked": Asked,
+    "weights normalised": Normed,
     "padded shortcut": Padded,
     "Mixer": Mixer,
     "attention": Attention,

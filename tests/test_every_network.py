@@ -5,6 +5,7 @@ same units silent where they are made. Where a site says that something is norma
 both.
 """
 
+from collections.abc import Iterator
 from copy import deepcopy
 
 import pytest
@@ -44,7 +45,7 @@ def promised(net: nn.Module, mask: Mask, sites: Sites) -> int:
     for part in mask.sites:
         for cut in sites[part.site].cuts:
             module, channels = modules.get(cut.layer), cut.channels(part.pruned)
-            for name, dim in _cut_dims(module, cut.layer, cut.role, cut.dim):
+            for name, dim in _stored(modules, _cut_dims(module, cut.layer, cut.role, cut.dim)):
                 each = 1  # outputs to a row of the weight: of transposed convolutions in groups, rows are inputs
                 if cut.role is Role.FOLLOWER and getattr(module, "transposed", False) and name.endswith("weight"):
                     each = module.out_channels // module.in_channels or 1  # type: ignore[union-attr, operator]
@@ -59,7 +60,9 @@ def promised(net: nn.Module, mask: Mask, sites: Sites) -> int:
         sizes = list(parameter.shape)
         for dim in range(parameter.ndim):
             gone = lost.get((name, dim), set())
-            owner = modules[name.rpartition(".")[0]]
+            if name.endswith("original0") and sizes[dim] == 1:  # a magnitude, that is one number over this dimension
+                continue
+            owner = modules[name.rpartition(".")[0].removesuffix(".parametrizations.weight")]
             groups = getattr(owner, "groups", 1) if dim == 1 else 1
             sizes[dim] -= len(gone) // groups
         count = 1
@@ -67,6 +70,16 @@ def promised(net: nn.Module, mask: Mask, sites: Sites) -> int:
             count *= size
         left += count
     return left
+
+
+def _stored(modules: dict[str, nn.Module], dims: list[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    """Where a weight is computed of a magnitude and a direction, these."""
+    for name, dim in dims:
+        layer, _, last = name.rpartition(".")
+        if last == "weight" and f"{layer}.parametrizations.weight" in modules:
+            yield from ((f"{layer}.parametrizations.weight.original{part}", dim) for part in (0, 1))
+        else:
+            yield name, dim
 
 
 def _cut_dims(module: nn.Module | None, layer: str, role: Role, dim: int) -> list[tuple[str, int]]:
@@ -78,7 +91,7 @@ def _cut_dims(module: nn.Module | None, layer: str, role: Role, dim: int) -> lis
     if role is Role.PRODUCER:
         first = 1 if transposed or isinstance(module, nn.Embedding) else 0
         return [(f"{layer}.weight", first), (f"{layer}.bias", 0)]
-    return [(f"{layer}.{name}", dim) for name, _ in module.named_parameters(recurse=False)]
+    return [(f"{layer}.{name}", dim) for name in ("weight", "bias") if getattr(module, name, None) is not None]
 
 
 @pytest.mark.parametrize(

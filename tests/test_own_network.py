@@ -248,18 +248,26 @@ class Between(nn.Module):
         x = self.conv(x)
         if isinstance(self.between, nn.MultiheadAttention):
             tokens = x.flatten(2).mT
-            x = self.between(tokens, tokens, tokens)[0].mT.reshape(x.shape)
+            x = self.between(tokens, tokens, tokens)[0].mT.unflatten(2, x.shape[2:])
         else:
             x = self.between(x)
         return self.head(self.last(x).mean((2, 3)))  # type: ignore[no-any-return]
 
 
-def test_what_feeds_attention_makes_no_site_but_its_heads_do() -> None:
-    sites = find_sites(Between(nn.MultiheadAttention(6, 2, batch_first=True)), GREY)
-    assert [(site.name, site.kind) for site in sites.values()] == [("between", "head"), ("last", "filter")]
-    assert (
-        sites.refused["conv"] == "its units are tied to `between`, and the inputs of a MultiheadAttention are not cut"
-    )
+def test_what_feeds_attention_its_heads_and_what_it_gives_are_sites() -> None:
+    torch.manual_seed(0)
+    net = Between(nn.MultiheadAttention(6, 2, batch_first=True))
+    sites = find_sites(net, GREY)
+    assert list(sites) == ["conv", "between", "between.out_proj", "last"]
+    parts = [("conv", 6, (1, 2, 4)), ("between", 2, (1,)), ("between.out_proj", 6, (0, 5))]
+    mask = Mask(rank=0, sites=tuple(SiteMask(site=site, units=units, kept=kept) for site, units, kept in parts))
+    attention = remove(net, mask, sites).get_submodule("between")
+    assert isinstance(attention, nn.MultiheadAttention)
+    assert (attention.embed_dim, attention.num_heads, attention.head_dim) == (3, 1, 3)
+    rows = [3, 4, 5, 9, 10, 11, 15, 16, 17]  # the second head's queries, keys and values
+    whole = net.get_submodule("between")
+    assert torch.equal(attention.in_proj_weight, whole.in_proj_weight[rows][:, [1, 2, 4]])  # type: ignore[index]
+    assert torch.equal(attention.out_proj.weight, whole.out_proj.weight[[0, 5]][:, [3, 4, 5]])  # type: ignore[index, union-attr]
 
 
 @pytest.mark.parametrize(
@@ -306,7 +314,7 @@ def test_masked_and_computed_weights_are_refused_with_what_to_do() -> None:
         trueoracle.pruned_losses(net, None, "digits", {"first": 0.5}, progress=Quiet())
     torch.nn.utils.prune.remove(net.first, "weight")  # type: ignore[arg-type, no-untyped-call]
     assert "first" in find_sites(net, GREY)
-    nn.utils.parametrizations.weight_norm(net.second)  # type: ignore[arg-type]
+    nn.utils.parametrizations.spectral_norm(net.second)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="make it permanent .torch.nn.utils.parametrize.remove_parametrizations"):
         find_sites(net, GREY)
 

@@ -7,7 +7,7 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.analysis import CellAnalysis, analyze_table
-    from trueoracle.api import Study, doctor, pruned_losses, sites, studies
+    from trueoracle.api import Study, doctor, leaderboard, pruned_losses, sites, studies
     from trueoracle.select import load
     from trueoracle.words.errors import TrueOracleError
     from trueoracle.words.spec import StudySpec
@@ -23,6 +23,7 @@ __all__ = [
     "TrueOracleError",
     "analyze_table",
     "doctor",
+    "leaderboard",
     "load",
     "pruned_losses",
     "sites",

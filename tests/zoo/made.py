@@ -32,7 +32,7 @@ def made(factory: Callable[[], nn.Module]) -> nn.Module:
             for name, parameter in net.named_parameters():
                 if parameter.ndim == 1:
                     parameter.copy_(torch.randn_like(parameter) / 2 + name.endswith("weight"))
-                elif parameter.numel() and float(parameter.std()) < 0.1:
+                elif parameter.numel() > 1 and float(parameter.std()) < 0.1:
                     parameter.copy_(torch.randn_like(parameter) / 5)
             for module in net.modules():
                 if isinstance(module, _BatchNorm):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from trueoracle.analysis.cells import analyze_study, trial_seconds
     from trueoracle.analysis.claim import Claim
     from trueoracle.analysis.export import as_latex, as_table
+    from trueoracle.analysis.leaderboard import Leaderboard, compare
     from trueoracle.analysis.masks import CellMasks
     from trueoracle.analysis.metric import Better, Metric, directions
     from trueoracle.analysis.null import LossFunction
@@ -30,6 +31,7 @@ __all__ = [
     "CellMasks",
     "Claim",
     "Interval",
+    "Leaderboard",
     "LossFunction",
     "Metric",
     "Need",
@@ -41,6 +43,7 @@ __all__ = [
     "analyze_table",
     "as_latex",
     "as_table",
+    "compare",
     "directions",
     "from_pilot",
     "needs",

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from trueoracle.analysis.analyze import Options, analyze_cells
-from trueoracle.analysis.masks import Answers, CellMasks
-from trueoracle.analysis.metric import Better, known
+from trueoracle.analysis.masks import Answers, CellMasks, Values
+from trueoracle.analysis.metric import Better, Metric, known, metric
 from trueoracle.analysis.result import CellAnalysis
 from trueoracle.store import TRIAL_COLUMNS, CellRecord, Store
 from trueoracle.words.errors import TableError, unknown
@@ -54,18 +54,23 @@ def study_masks(
     digest = store.find(study).digest
     records = {record.name: record for record in store.cells(digest)}
     trials = scored_trials(store, study)
-    ranked = list(dict.fromkeys([*xs, *(_criteria(trials) if len(xs) == 1 else ())]))
-    thrown_away = {name: Better.LOWER for name in _criteria(trials) if known(name) is None}
-    cells = trial_masks(trials, xs, y, ranked, {**thrown_away, **(better or {})}, left_out)
-    return [_known(cell, records[cell.group], store, digest) for cell in cells]
+    ranked = list(dict.fromkeys([*xs, *(predictors_of(trials) if len(xs) == 1 else ())]))
+    cells = trial_masks(trials, xs, y, ranked, {**thrown_away(trials), **(better or {})}, left_out)
+    return [with_store(cell, records[cell.group], store, digest) for cell in cells]
 
 
-def _criteria(trials: pd.DataFrame) -> list[str]:
+def predictors_of(trials: pd.DataFrame) -> list[str]:
     """The pruned train loss and the columns of criteria."""
     return [X, *(str(column) for column in trials.columns if column not in (*TRIAL_COLUMNS, "searched"))]
 
 
-def _known(cell: CellMasks, record: CellRecord, store: Store, digest: str) -> CellMasks:
+def thrown_away(trials: pd.DataFrame) -> Mapping[str, Better]:
+    """Of criteria lower is better: they say what a mask throws away."""
+    return {name: Better.LOWER for name in predictors_of(trials) if known(name) is None}
+
+
+def with_store(cell: CellMasks, record: CellRecord, store: Store, digest: str) -> CellMasks:
+    """The cell with what the store knows beyond its trial table."""
     base = store.base(digest, record.base)
     cell = replace(
         cell,
@@ -164,7 +169,7 @@ def _masks(
     columns = {x: firsts[x].to_numpy(float) for x in ranked}
     return CellMasks(
         group=cell,
-        x={x: values for x, values in columns.items() if x in xs or (np.isfinite(values).all() and np.ptp(values) > 0)},
+        x={x: values for x, values in columns.items() if x in xs or _tells(values, metric(x, better.get(x)))},
         y_name=y,
         better=better,
         y_nR=repeats.to_numpy(float) if len(repeats) else np.empty((0, 1)),
@@ -173,6 +178,11 @@ def _masks(
         pruned=tuple(firsts["pruned"]) if "pruned" in firsts else None,
         loss=firsts[X].to_numpy(float) if X in firsts else None,
     )
+
+
+def _tells(values: Values, column: Metric) -> bool:
+    """Whether a predictor tells masks apart, as measured."""
+    return bool(np.isfinite(values).all() and np.ptp(column.measured(values)) > 0)
 
 
 def trial_seconds(store: Store, study: str) -> dict[str, float]:

@@ -33,10 +33,10 @@ OTHER_IMAGES = 5_000
 LEAST_IMAGES = 60
 SCORED = "final_test_accuracy"  # the result that answers are the single images of
 _GROUPS, _SPLITS = 20, 12
-_SURE = 0.05
+SURE = 0.05
 _ROUNDING = 1e-5  # accuracies are kept in single precision in places
 _GRID = np.linspace(-1.0, 1.0, 801)
-_T = float(stats.t.ppf(0.975, _GROUPS - 1))
+T = float(stats.t.ppf(0.975, _GROUPS - 1))
 
 Right = NDArray[np.bool_]
 
@@ -176,7 +176,7 @@ class OtherImages:
         """What Kendall's tau of predictor k will be: the estimate and its 95% interval."""
         estimate = float(back(greiner(self.found.tau_VK[0, k]) * self._factors[0]))
         gap, deviation = self._gaps(k, _GRID)
-        inside = _GRID[np.abs(gap) <= _T * deviation]
+        inside = _GRID[np.abs(gap) <= T * deviation]
         low, high = back(inside[[0, -1]]) if len(inside) else (estimate, estimate)
         return estimate, Interval(low=float(min(low, estimate)), high=float(max(high, estimate)))
 
@@ -204,31 +204,31 @@ class OtherImages:
         agreement_VK = self.sign_K * back(greiner(self.found.tau_VK) * self._factors[:, None])
         difference_V = agreement_VK[:, k] - agreement_VK[:, other]
         luck = 1 + self.found.images / self.number
-        half = _T * float(np.sqrt(luck * self.found.variance(difference_V) + self.retraining_K[[k, other]].sum()))
+        half = T * float(np.sqrt(luck * self.found.variance(difference_V) + self.retraining_K[[k, other]].sum()))
         middle = float(difference_V[0])
         return Interval(low=max(-2.0, middle - half), high=min(2.0, middle + half))
 
     def ceiling(self) -> tuple[float, Interval]:
         """The tau with these results of one who knows each mask's accuracy on the other images, whatever the retraining."""
         found = self.found
-        spread = _T * np.sqrt(found.variance(found.half_V) * (1 + found.images / self.number))
+        spread = T * np.sqrt(found.variance(found.half_V) * (1 + found.images / self.number))
         ends = np.clip(found.half_V[0] + np.array([0, -spread, spread]), -1.0, 1.0)
         middle, low, high = self._reached(ends).tolist()
         # How the noise of these results falls on so many masks; they share units, so they count for half as many.
-        fall = _T * np.sqrt(2) * tau_deviation(min(middle, 0.999), self.found.masks)
+        fall = T * np.sqrt(2) * tau_deviation(min(middle, 0.999), self.found.masks)
         low, high = middle - np.hypot(middle - low, fall), middle + np.hypot(high - middle, fall)
         return middle, Interval(low=max(0.0, float(low)), high=min(1.0, float(high)))
 
     def relative(self, k: int) -> tuple[float, Interval] | Absent:
         """Agreement over the ceiling, where the ceiling is surely above nothing."""
         middle, interval = self.ceiling()
-        if interval.low <= _SURE:
-            return Absent(why=f"what one who knows other images would reach is not surely above {_SURE}")
+        if interval.low <= SURE:
+            return Absent(why=f"what one who knows other images would reach is not surely above {SURE}")
         agreement_V = self.sign_K[k] * self.found.tau_VK[:, k]
         grid = 2 * _GRID
         gap = agreement_V[:, None] - grid * self._reached(self.found.half_V)[:, None]
         deviation = np.sqrt(self.found.variance(gap) + self.retraining_K[k])
-        inside, estimate = grid[np.abs(gap[0]) <= _T * deviation], float(agreement_V[0] / middle)
+        inside, estimate = grid[np.abs(gap[0]) <= T * deviation], float(agreement_V[0] / middle)
         low, high = inside[[0, -1]] if len(inside) else (estimate, estimate)
         return estimate, Interval(low=float(min(low, estimate)), high=float(max(high, estimate)))
 

@@ -55,14 +55,14 @@ def _pooled(group: str, cases: Sequence[CellAnalysis]) -> PooledCell:
         y=cases[0].y,
         taus=taus,
         mean_tau=math.fsum(taus) / len(taus),
-        interval=_interval(taus),
+        interval=over_networks(taus, -1.0, 1.0),
     )
 
 
-def _interval(taus: Sequence[float]) -> Interval | Absent:
-    """Student's interval of the mean, cut at -1 and 1."""
-    if len(taus) < 2:
+def over_networks(values: Sequence[float], low: float = -math.inf, high: float = math.inf) -> Interval | Absent:
+    """Student's interval of the mean of one value a base network, cut at `low` and `high`."""
+    if len(values) < 2:
         return Absent(why="an interval over base networks needs at least two that are analysed")
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(taus) - 1)) * float(np.std(taus, ddof=1)) / math.sqrt(len(taus))
-    mean = math.fsum(taus) / len(taus)
-    return Interval(low=max(-1.0, mean - half), high=min(1.0, mean + half), level=LEVEL)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    mean = math.fsum(values) / len(values)
+    return Interval(low=max(low, mean - half), high=min(high, mean + half), level=LEVEL)

@@ -23,10 +23,10 @@ def choice(cell: CellMasks, x: str, number: int, seed: int, other_images: int | 
     """The figures of choosing by `x`; the interval of the tenth's tau from `number` resamples."""
     promise, goodness = cell.promise(x), cell.goodness
     sign = cell.y_metric.sign
-    oracles: list[int] = np.flatnonzero(promise == promise.max()).tolist()
+    oracles = chosen(promise)
     named = oracles[0] if cell.mask is None else min(oracles, key=lambda row: cell.mask[row] if cell.mask else row)
     better = np.array([better_than(sign * cell.raw_y, oracle).sum() for oracle in oracles])
-    regret, interval_, basis = _regret(cell, x, oracles, seed, other_images)
+    regret, interval_, basis = regret_of(cell, x, seed, other_images)
     deviation = _repeat_deviation(cell)
     tenth = np.flatnonzero(promise >= np.sort(promise)[::-1][-(-cell.n // 10) - 1])
     tenth_tau, tenth_interval = _within(
@@ -53,10 +53,17 @@ def choice(cell: CellMasks, x: str, number: int, seed: int, other_images: int | 
     )
 
 
-def _regret(
-    cell: CellMasks, x: str, oracles: list[int], seed: int, other_images: int | None
+def chosen(promise: Values) -> list[int]:
+    """The rows of highest promise: several where they tie."""
+    found: list[int] = np.flatnonzero(promise == promise.max()).tolist()
+    return found
+
+
+def regret_of(
+    cell: CellMasks, x: str, seed: int, other_images: int | None = None
 ) -> tuple[float, Interval | Absent, RegretBasis]:
-    """Regret and its interval on other images, by the best way that the cell's answers or repeats allow."""
+    """Regret of choosing by `x` and its interval on other images, by the best way that the cell's answers or repeats allow."""
+    oracles = chosen(cell.promise(x))
     answers = answers_of(cell)
     if not isinstance(answers, Absent):
         number = other_images or others(answers.images)

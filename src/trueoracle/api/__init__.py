@@ -9,11 +9,19 @@ if TYPE_CHECKING:
     from trueoracle.api.environment import default_data_dir, doctor, find_device, threads_or_all
     from trueoracle.api.networks import ask_oracle, pruned_losses, search_masks, sites
     from trueoracle.api.relabelled import RelabelledLosses
-    from trueoracle.api.study import Study, studies
-    from trueoracle.api.tables import ANALYSIS_ENDINGS, check_table_path, write_analyses, write_table
+    from trueoracle.api.study import Study, leaderboard, studies
+    from trueoracle.api.tables import (
+        ANALYSIS_ENDINGS,
+        BOARD_ENDINGS,
+        check_table_path,
+        write_analyses,
+        write_board,
+        write_table,
+    )
 
 __all__ = [
     "ANALYSIS_ENDINGS",
+    "BOARD_ENDINGS",
     "RelabelledLosses",
     "Study",
     "ask_oracle",
@@ -21,6 +29,7 @@ __all__ = [
     "default_data_dir",
     "doctor",
     "find_device",
+    "leaderboard",
     "plan_claim",
     "pruned_losses",
     "search_masks",
@@ -28,6 +37,7 @@ __all__ = [
     "studies",
     "threads_or_all",
     "write_analyses",
+    "write_board",
     "write_table",
 ]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from trueoracle.analysis import CellAnalysis, LossFunction, Options, PooledCell
+    from trueoracle.analysis import CellAnalysis, Leaderboard, LossFunction, Options, PooledCell
     from trueoracle.data import Dataset
     from trueoracle.select import Exported
     from trueoracle.store import Answers, Status
@@ -31,6 +31,21 @@ if TYPE_CHECKING:
 def studies() -> dict[str, StudySpec]:
     """The built-in studies by name."""
     return builtin_studies()
+
+
+def leaderboard(
+    names: Sequence[str],
+    x: Sequence[str] | None = None,
+    y: str = "final_test_accuracy",
+    *,
+    k: int = 5,
+    store: str = DEFAULT_URL,
+) -> "Leaderboard":
+    """Criteria and predictors `x` (None for all that are stored) ranked over stored studies: see `Leaderboard`.
+
+    `names` are studies, or the beginnings of their digests; `k` is how many of the best masks a predictor should name.
+    """
+    return analysis.compare(Store(store), names, x, y, k)
 
 
 class Study:
@@ -194,6 +209,12 @@ class Study:
     def pooled(self, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> "list[PooledCell]":
         """Each cell over all base networks of the study; empty where there is one."""
         return analysis.pool(self.analyze(x, y), self._store.cells(self.plan.digest))
+
+    def criteria(
+        self, x: "Sequence[str] | None" = None, y: str = "final_test_accuracy", *, k: int = 5
+    ) -> "Leaderboard":
+        """As `leaderboard`, of this study alone."""
+        return analysis.compare(self._store, [self.plan.digest], x, y, k)
 
     def report(self, path: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> None:
         """Write the report, one HTML file: the predictor `x` judged against `y`, all others ranked."""

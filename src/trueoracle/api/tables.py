@@ -1,5 +1,6 @@
 """Tables that a user asked for: trials and analyses, as files."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +12,10 @@ from trueoracle.words.files import write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-    from trueoracle.analysis import CellAnalysis
+    from trueoracle.analysis import CellAnalysis, Leaderboard
 
 TABLE_ENDINGS = (".parquet", ".csv")
+BOARD_ENDINGS = (".csv", ".parquet", ".json")
 ANALYSIS_ENDINGS = (".csv", ".parquet", ".tex")
 
 
@@ -31,6 +33,15 @@ def write_analyses(found: "Sequence[CellAnalysis]", path: Path) -> None:
     if path.suffix != ".tex":
         return write_table(analysis.as_table(found), path)
     return write_whole(path, lambda partial: partial.write_text(analysis.as_latex(found)), TableError)
+
+
+def write_board(board: "Leaderboard", path: Path) -> None:
+    """Write a leaderboard: a row a predictor as CSV or Parquet, or everything as JSON, by the file's ending."""
+    check_table_path(path, BOARD_ENDINGS)
+    if path.suffix != ".json":
+        return write_table(board.table(), path)
+    text = json.dumps(board.as_dict(), indent=2) + "\n"
+    return write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"), TableError)
 
 
 def write_table(table: "pd.DataFrame", path: Path) -> None:

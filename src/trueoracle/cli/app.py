@@ -6,6 +6,7 @@ import typer
 
 from trueoracle.cli import show
 from trueoracle.cli.commands.analyze import analyze
+from trueoracle.cli.commands.criteria import criteria
 from trueoracle.cli.commands.doctor import doctor
 from trueoracle.cli.commands.export import export
 from trueoracle.cli.commands.networks import oracle, sites
@@ -34,6 +35,7 @@ for command in (
     sites,
     oracle,
     analyze,
+    criteria,
     plan,
     report,
     figures,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from trueoracle.nets.fewer_heads import has_more
 from trueoracle.nets.linear import inputs, is_linear, outputs
 from trueoracle.nets.sites import Cut, Kind, Role, Site
 from trueoracle.words.errors import ModelError
@@ -47,10 +48,11 @@ def heads(net: nn.Module, name: str) -> Found:
 def _torchs_own(_net: nn.Module, name: str, module: nn.Module) -> Found:
     if not isinstance(module, nn.MultiheadAttention):
         return None
-    if module.in_proj_weight is None or module.bias_k is not None or module.add_zero_attn:
+    if has_more(module):
         return "its keys and values are of another size than its queries, or it adds some of its own"
-    rows = _blocks(module.embed_dim, module.num_heads)
-    three = np.concatenate([rows, rows + module.embed_dim, rows + 2 * module.embed_dim], axis=1)
+    width = module.num_heads * module.head_dim
+    rows = _blocks(width, module.num_heads)
+    three = np.concatenate([rows, rows + width, rows + 2 * width], axis=1)
     cuts = [Cut(layer=f"{name}.in_proj_weight", role=Role.PRODUCER, channels_UC=three, dim=0)]
     if module.in_proj_bias is not None:
         cuts.append(Cut(layer=f"{name}.in_proj_bias", role=Role.FOLLOWER, channels_UC=three, dim=0))

@@ -8,8 +8,10 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from trueoracle.nets.experts import is_stack, tell_neurons
+from trueoracle.nets.fewer_heads import tell_width
 from trueoracle.nets.recurrent import is_recurrent, tell_sizes
 from trueoracle.nets.sites import Role
+from trueoracle.nets.weight_norm import Parts, parts_of, without
 
 Tied = dict[tuple[int, int, tuple[int, ...]], tuple[Tensor, Tensor]]
 """Tensors that were cut, old and new by what was cut of them: what two layers share, they go on sharing. What was cut is
@@ -24,6 +26,8 @@ def cut_layer(net: nn.Module, name: str, role: Role, dim: int, channels: list[in
     if isinstance(layer, Tensor):
         _cut(parent, last, dim, channels, tied)
         _describe(parent)
+        if isinstance(parent, nn.MultiheadAttention):
+            tell_width(parent)
         if is_recurrent(parent):
             tell_sizes(parent, net.get_submodule(parent_name.rpartition(".")[0]))
         if is_stack(parent):
@@ -32,23 +36,44 @@ def cut_layer(net: nn.Module, name: str, role: Role, dim: int, channels: list[in
         _cut_convolution(layer, role, channels, tied)
     elif isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D":
         _cut_linear(layer, role, channels, tied)
+        if isinstance(parent, nn.MultiheadAttention):
+            tell_width(parent)
     else:
         _cut_unit_by_unit(layer, dim, channels, tied)
 
 
 def _cut(owner: nn.Module, name: str, dim: int, channels: list[int], tied: Tied) -> None:
+    if name == "weight" and (parts := parts_of(owner)) is not None:
+        _cut_normed(parts, dim, channels, tied)
+        return
     old = getattr(owner, name, None)
     if not isinstance(old, Tensor):
         return
     key = (id(old), dim, tuple(channels))
     if key not in tied:
-        gone = set(channels)
-        kept = torch.tensor([at for at in range(old.shape[dim]) if at not in gone], device=old.device, dtype=torch.long)
-        new = old.detach().index_select(dim, kept)
-        made = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
-        tied[key] = (old, made)
-        tied[id(made), dim, tuple(channels)] = (made, made)
+        _note(tied, dim, channels, old, old.detach().index_select(dim, _kept(old, dim, channels)))
     setattr(owner, name, tied[key][1])
+
+
+def _cut_normed(parts: Parts, dim: int, channels: list[int], tied: Tied) -> None:
+    olds = parts.values
+    keys = [(id(old), dim, tuple(channels)) for old in olds]
+    if keys[1] not in tied:
+        for old, new in zip(olds, without(parts, dim, _kept(olds[1], dim, channels)), strict=True):
+            _note(tied, dim, channels, old, new)
+    for key, name in zip(keys, (parts.magnitude, parts.direction), strict=True):
+        setattr(parts.owner, name, tied[key][1])
+
+
+def _kept(old: Tensor, dim: int, channels: list[int]) -> Tensor:
+    gone = set(channels)
+    return torch.tensor([at for at in range(old.shape[dim]) if at not in gone], device=old.device, dtype=torch.long)
+
+
+def _note(tied: Tied, dim: int, channels: list[int], old: Tensor, new: Tensor) -> None:
+    made = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+    tied[id(old), dim, tuple(channels)] = (old, made)
+    tied[id(made), dim, tuple(channels)] = (made, made)
 
 
 def _cut_convolution(layer: _ConvNd, role: Role, channels: list[int], tied: Tied) -> None:

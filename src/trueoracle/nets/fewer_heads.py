@@ -66,6 +66,17 @@ def _free_of_width(attention: nn.MultiheadAttention, part: SiteMask) -> None:
     attention.num_heads = attention.num_heads // part.units * len(part.kept)
 
 
+def has_more(attention: nn.MultiheadAttention) -> bool:
+    """Whether its keys and values are of another size than its queries, or it adds some of its own."""
+    return attention.in_proj_weight is None or attention.bias_k is not None or attention.add_zero_attn
+
+
+def tell_width(attention: nn.MultiheadAttention) -> None:
+    """Tell the module that its tokens are as wide as its weights say; its heads keep their number and size."""
+    free_of_width(attention)
+    attention.embed_dim = attention.kdim = attention.vdim = attention.in_proj_weight.shape[1]
+
+
 def free_of_width(attention: nn.MultiheadAttention) -> None:
     """Make it a `FewerHeads` with the same weights, which computes the same."""
     attention.__class__ = FewerHeads

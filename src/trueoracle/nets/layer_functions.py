@@ -14,18 +14,20 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
 from trueoracle.nets import recurrent
+from trueoracle.nets.fewer_heads import has_more
 from trueoracle.nets.flow import Flow, Weight, present, spread, varying
 from trueoracle.nets.sites import Normalisation, Role
 from trueoracle.nets.ties import Side
+from trueoracle.nets.weight_norm import parts_of
 
 _OPAQUE = {
-    "multi_head_attention_forward": "MultiheadAttention", "bilinear": "Bilinear",
+    "bilinear": "Bilinear",
     **dict.fromkeys(recurrent.FUNCTIONS, "recurrent layer on packed sequences or with computed weights"),
 }  # fmt: skip
 
 
 Given = dict[str, Any]
-Rule = Callable[[Flow, Tensor, Given], None]
+Rule = Callable[[Flow, Any, Given], None]
 
 
 class LayerFunctions(TorchFunctionMode):
@@ -177,6 +179,18 @@ def _attention(flow: Flow, result: Tensor, given: Given) -> None:
     flow.put(result, numbers.narrow(-2, 0, 1).expand(result.shape))
 
 
+def _multihead(flow: Flow, result: tuple[Tensor, ...], given: Given) -> None:
+    """The width of the tokens comes in by one weight for queries, keys and values; heads lie between, and are no neurons."""
+    layer, incoming = flow.module, Side(f"{flow.path}.in_proj_weight", Role.CONSUMER, 1)
+    tokens = given["query"], given["key"], given["value"]
+    if not isinstance(layer, nn.MultiheadAttention) or has_more(layer):
+        flow.hold(tokens, f"its units are tied to `{flow.path}`, whose keys and values are of another size or more")
+        return
+    for x in tokens:
+        flow.through(x, -1, incoming)
+    spread(flow, result[0], -1, flow.ties.side(Side(f"{flow.path}.out_proj", Role.PRODUCER), result[0].shape[-1]))
+
+
 def _sides(flow: Flow, x: Tensor, weight: Tensor, dims: tuple[int, int], groups: int = 1) -> tuple[Side, Side] | None:
     """Inputs and outputs of the layer whose weight it is, or whose own weight it was computed from, or of the parameter
     itself, where no layer holds it that is known, of these `dims`. Without any, nothing there is cut.
@@ -193,6 +207,8 @@ def _sides(flow: Flow, x: Tensor, weight: Tensor, dims: tuple[int, int], groups:
             for side, dim in zip(sides, own, strict=True):
                 flow.ties.side(side, found.whole.shape[dim], found.whole, dim)
         return sides[0], sides[1]
+    if parts_of(flow.module) is not None and flow.module.weight.shape == weight.shape:
+        return Side(flow.path, Role.CONSUMER), Side(flow.path, Role.PRODUCER)
     if (layer := flow.of_computed_weight(weight)) is not None:
         if (rows := flow.rows(x, 1 - weight.ndim)) is not None:
             flow.ties.normalised.append((present(rows), Normalisation(layer, "weight")))
@@ -201,7 +217,7 @@ def _sides(flow: Flow, x: Tensor, weight: Tensor, dims: tuple[int, int], groups:
     flow.hold(
         x,
         f"its units are tied to {where}, whose weights are computed from other parameters; where that is a "
-        "parametrization, as weight_norm, make it permanent (torch.nn.utils.parametrize.remove_parametrizations)",
+        "parametrization other than weight_norm, make it permanent (torch.nn.utils.parametrize.remove_parametrizations)",
     )
     return None
 
@@ -240,5 +256,6 @@ _RULES: Mapping[str, tuple[Rule, tuple[str, ...]]] = {
     "group_norm": (_group_norm, ("input", "num_groups", "weight", "bias")),
     "embedding": (_embedding, ("input", "weight")),
     "scaled_dot_product_attention": (_attention, ("query", "key", "value")),
+    "multi_head_attention_forward": (_multihead, ("query", "key", "value")),
 }
 _PRODUCTS = ("matmul", "__matmul__", "mm", "addmm")

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map_only
 from trueoracle.nets import recurrent
 from trueoracle.nets.flow import memory
 from trueoracle.nets.operations import JOINT, reduced_dims
-from trueoracle.nets.sites import Kind, Normalisation, Role, Sites
+from trueoracle.nets.sites import HEADS, Kind, Normalisation, Role, Sites
 from trueoracle.words.mask import Mask
 
 _SUMMING = {"linear": -1, "conv1d": -2, "conv2d": -3, "conv3d": -4,
@@ -33,14 +33,33 @@ def silenced(net: nn.Module, mask: Mask, sites: Sites) -> Iterator[None]:
     """While it lasts, `net` runs with the units that `mask` prunes silent."""
     made: dict[str, list[int]] = {}
     never: dict[str, list[int]] = {}
+    given: list[tuple[Tensor, int, list[int]]] = []
+    bare = dict([*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)])
     for part in mask.sites:
         site = sites.named(part.site)
         for cut in site.cuts:
             if cut.role is Role.PRODUCER:
                 silent = never if site.kind is Kind.EXPERT else made
                 silent.setdefault(cut.layer, []).extend(cut.channels(part.pruned))
-    with _passed_by(net, mask, sites), _where(net) as paths, _Silence(net, paths, made, never):
+            elif cut.role is Role.FOLLOWER and cut.layer in bare and site.kind not in HEADS:
+                given.append((bare[cut.layer], cut.dim, cut.channels(part.pruned)))
+    with _passed_by(net, mask, sites), _not_given(given), _where(net) as paths, _Silence(net, paths, made, never):
         yield
+
+
+@contextmanager
+def _not_given(places: list[tuple[Tensor, int, list[int]]]) -> Iterator[None]:
+    """While it lasts, parameters are NaN in these places of a dimension: they may be all that there is of a unit."""
+    whole = [(tensor, tensor.detach().clone()) for tensor, _, _ in places]
+    with torch.no_grad():
+        for tensor, dim, channels in places:
+            tensor.index_fill_(dim, torch.tensor(channels, device=tensor.device), torch.nan)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, values in reversed(whole):
+                tensor.copy_(values)
 
 
 @contextmanager

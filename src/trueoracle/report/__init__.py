@@ -7,7 +7,8 @@ from trueoracle.words.rooms import on_demand
 if TYPE_CHECKING:
     from trueoracle.report.figures import write_figures
     from trueoracle.report.page import write_report
+    from trueoracle.report.ranking import check_ranking_path, write_ranking
 
-__all__ = ["write_figures", "write_report"]
+__all__ = ["check_ranking_path", "write_figures", "write_ranking", "write_report"]
 
 on_demand(__name__)

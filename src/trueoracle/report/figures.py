@@ -31,11 +31,11 @@ from trueoracle.words.progress import Progress, Quiet
 COLUMN, BOTH = 3.35, 6.9
 
 # Okabe and Ito's palette, safe for the colour-blind.
-_BLUE, _ORANGE, _GREEN, _GREY, _BLACK = "#0072B2", "#D55E00", "#009E73", "#777777", "#000000"
-_WRONG_TO_RIGHT = LinearSegmentedColormap.from_list("wrong to right", [_ORANGE, "#FFFFFF", _BLUE])
+BLUE, _ORANGE, _GREEN, _GREY, BLACK = "#0072B2", "#D55E00", "#009E73", "#777777", "#000000"
+_WRONG_TO_RIGHT = LinearSegmentedColormap.from_list("wrong to right", [_ORANGE, "#FFFFFF", BLUE])
 
 # Matplotlib's own Times-like font comes with it, so that every machine draws the same; PDF embeds it, SVG holds outlines.
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",
     "font.size": 8,
@@ -76,12 +76,12 @@ def write_figures(
         raise ReportError(f"the folder `{folder}` cannot be made: {error.strerror}") from None
     written = []
     with (
-        mpl.rc_context({**mpl.rcParamsDefault, **_STYLE}),
+        mpl.rc_context({**mpl.rcParamsDefault, **STYLE}),
         progress.task("drawing", len(drawings), "figures") as advance,
     ):
         for name, draw in drawings:
             figure = draw()
-            written += [_save(figure, folder / f"{name}.{kind}") for kind in ("pdf", "svg")]
+            written += [save(figure, folder / f"{name}.{kind}") for kind in ("pdf", "svg")]
             advance(1)
     return written
 
@@ -102,7 +102,7 @@ def _drawings(study: Findings) -> Iterator[tuple[str, Callable[[], Figure]]]:
 
 def draw_scatter(study: Findings, cell: CellFindings) -> Figure:
     """Before against after retraining, one column wide: anomalies, oracle mask, chance line, noise band."""
-    figure, (axes,) = _figure(COLUMN, 2.6, 1)
+    figure, (axes,) = figure_of(COLUMN, 2.6, 1)
     star = np.arange(len(cell.x)) == cell.oracle
     half, chance = noise_halfwidth(cell), chance_loss(cell)
     if half is not None:
@@ -110,15 +110,15 @@ def draw_scatter(study: Findings, cell: CellFindings) -> Figure:
         axes.axhspan(middle - half, middle + half, color=_GREY, alpha=0.18, linewidth=0, label="noise band")
     size = 2.6 if len(cell.x) <= 3000 else 1.2
     for chosen, marker, colour, label in (
-        (~cell.anomalies & ~star, "o", _BLUE, "other masks"),
+        (~cell.anomalies & ~star, "o", BLUE, "other masks"),
         (cell.anomalies & ~star, "D", _ORANGE, "anomalies"),
     ):
         axes.plot(cell.x[chosen], cell.y[chosen], marker, color=colour, markersize=size, markeredgewidth=0, alpha=0.6,
                   label=f"{label} ({chosen.sum():,})", zorder=2)  # fmt: skip
-    axes.plot(cell.x[star], cell.y[star], "*", color=_BLACK, markersize=9, markeredgecolor="white", markeredgewidth=0.6,
+    axes.plot(cell.x[star], cell.y[star], "*", color=BLACK, markersize=9, markeredgecolor="white", markeredgewidth=0.6,
               label=f"{'exact' if cell.exact else 'approximate'} oracle mask", zorder=3)  # fmt: skip
     if chance is not None and axes.get_xlim()[0] <= chance <= axes.get_xlim()[1]:
-        axes.axvline(chance, color=_BLACK, linestyle=":", linewidth=0.9, label=f"chance, ln({cell.base.classes})")
+        axes.axvline(chance, color=BLACK, linestyle=":", linewidth=0.9, label=f"chance, ln({cell.base.classes})")
     axes.set_xlabel(column(cell.analysis.x))
     axes.set_ylabel(y_title(cell.analysis.y, study.spec.final, study.spec.repeats))
     axes.set_title(_headline(cell))
@@ -129,7 +129,7 @@ def draw_scatter(study: Findings, cell: CellFindings) -> Figure:
 def draw_grid(study: Findings, grid: Grid) -> Figure:
     """The results grid: a row a set of sites, a column a ratio; blue where the predictor is right, orange where wrong."""
     rows, columns = len(grid.rows), len(grid.columns)
-    figure, (axes,) = _figure(min(BOTH, 1.4 + 0.62 * columns), 0.7 + 0.36 * rows, 1)
+    figure, (axes,) = figure_of(min(BOTH, 1.4 + 0.62 * columns), 0.7 + 0.36 * rows, 1)
     agreement = np.full((rows, columns), np.nan)
     for (sites, ratio), cell in grid.cells.items():
         row, place = grid.rows.index(sites), grid.columns.index(ratio)
@@ -150,7 +150,7 @@ def draw_grid(study: Findings, grid: Grid) -> Figure:
 
 def draw_curves(cell: CellFindings) -> Figure:
     """Learning curves, both columns wide: bands of 50% and 90% of the masks, their median, the oracle mask's repeats."""
-    figure, (left, right) = _figure(BOTH, 2.2, 2)
+    figure, (left, right) = figure_of(BOTH, 2.2, 2)
     found = cell.curves
     _draw_bands(left, found.train_loss_nE1, found.oracle_train_loss_RE1, first=0)
     _draw_bands(right, found.test_accuracy_nE, found.oracle_test_accuracy_RE, first=1)
@@ -165,14 +165,14 @@ def draw_null(cell: CellFindings) -> Figure:
     """The null distribution of τ, one column wide, with the measured τ and the noise ceiling marked."""
     null, ceiling, tau = cell.analysis.null, cell.analysis.reachable, cell.analysis.kendall_tau
     assert not isinstance(null, Absent)
-    figure, (axes,) = _figure(COLUMN, 2.0, 1)
+    figure, (axes,) = figure_of(COLUMN, 2.0, 1)
     axes.hist(null.taus, bins=50, density=True, color=_GREY, alpha=0.6, label="units relabelled")
     top = axes.get_ylim()[1]
     deviation, ends = naive_deviation(cell.analysis.n), axes.get_xlim()
     grid = np.linspace(*ends, 400)
     naive = np.exp(-0.5 * (grid / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
-    axes.plot(grid, naive, "--", color=_BLACK, linewidth=0.8, label="masks independent (naive)")
-    axes.axvline(tau, color=_BLUE, linewidth=1.4, label=f"measured, {signed(tau)}")
+    axes.plot(grid, naive, "--", color=BLACK, linewidth=0.8, label="masks independent (naive)")
+    axes.axvline(tau, color=BLUE, linewidth=1.4, label=f"measured, {signed(tau)}")
     if not isinstance(ceiling, Absent):
         at = float(np.copysign(ceiling, tau))
         axes.axvline(at, color=_GREEN, linewidth=1.4, linestyle="-.", label=f"noise ceiling, {signed(at)}")
@@ -188,11 +188,11 @@ def draw_null(cell: CellFindings) -> Figure:
 def _draw_bands(axes: Axes, values_nE: NDArray[np.float64], oracle_RE: NDArray[np.float64], first: int) -> None:
     epochs = np.arange(first, first + values_nE.shape[1])
     low5, low25, median, high75, high95 = np.quantile(values_nE, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
-    axes.fill_between(epochs, low5, high95, color=_BLUE, alpha=0.15, linewidth=0, label="90% of the masks")
-    axes.fill_between(epochs, low25, high75, color=_BLUE, alpha=0.3, linewidth=0, label="50%")
-    axes.plot(epochs, median, color=_BLUE, linewidth=0.9, label="median")
+    axes.fill_between(epochs, low5, high95, color=BLUE, alpha=0.15, linewidth=0, label="90% of the masks")
+    axes.fill_between(epochs, low25, high75, color=BLUE, alpha=0.3, linewidth=0, label="50%")
+    axes.plot(epochs, median, color=BLUE, linewidth=0.9, label="median")
     for repeat, curve in enumerate(oracle_RE):
-        axes.plot(epochs, curve, color=_BLACK, linewidth=1.2, label="oracle mask" if repeat == 0 else None)
+        axes.plot(epochs, curve, color=BLACK, linewidth=1.2, label="oracle mask" if repeat == 0 else None)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch of retraining")
 
@@ -201,15 +201,16 @@ def _headline(cell: CellFindings) -> str:
     return f"{cell.analysis.group}: τ = {signed(cell.analysis.kendall_tau)}, {cell.analysis.n:,} masks"
 
 
-def _figure(width: float, height: float, panels: int) -> tuple[Figure, list[Axes]]:
+def figure_of(width: float, height: float, panels: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many inches with panels side by side."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, [figure.add_subplot(1, panels, place + 1) for place in range(panels)]
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
     """The file, without a date, so that the same figure is the same bytes."""
     buffer = BytesIO()
-    nothing = {"CreationDate": None} if path.suffix == ".pdf" else {"Date": None}
-    figure.savefig(buffer, format=path.suffix[1:], metadata=nothing)
+    dates = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    figure.savefig(buffer, format=path.suffix[1:], metadata=dates.get(path.suffix), dpi=600)
     write_whole(path, lambda partial: partial.write_bytes(buffer.getvalue()), ReportError)
     return path

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from trueoracle.analysis import Absent, CellAnalysis, CellMasks, Options, PooledCell, pool
+from trueoracle.analysis import Absent, CellAnalysis, CellMasks, Leaderboard, Options, PooledCell, compare, pool
 from trueoracle.analysis.analyze import analyze_cells
 from trueoracle.analysis.cells import X, Y, random_sample, study_masks
 from trueoracle.analysis.regret import better_than
@@ -104,7 +104,8 @@ class Findings:
 
     `left_out` says of cells by name why they cannot be analysed, as yet or at all.
 
-    `pooled` says of each cell what holds over several base networks; it is empty where there is one.
+    `pooled` says of each cell what holds over several base networks; it is empty where there is one. `board` ranks the predictors,
+    where there are several.
     """
 
     record: StudyRecord
@@ -114,6 +115,7 @@ class Findings:
     waiting: tuple[CellRecord, ...]
     left_out: Mapping[str, str]
     pooled: tuple[PooledCell, ...]
+    board: Leaderboard | Absent
     runs: tuple[RunRecord, ...]
     status: Status
     x: str
@@ -153,11 +155,20 @@ def find(
         waiting=tuple(cell for cell in records if cell.name not in shown),
         left_out=left_out,
         pooled=tuple(pool(analyses, records)),
+        board=_board(store, record.digest, y, progress),
         runs=tuple(store.runs(record.digest)),
         status=store.status(record.digest, spec.repeats * sum(cell.masks for cell in records)),
         x=x,
         y=y,
     )
+
+
+def _board(store: Store, digest: str, y: str, progress: Progress) -> Leaderboard | Absent:
+    try:
+        board = compare(store, [digest], y=y, progress=progress)
+    except TableError as error:
+        return Absent(why=str(error))
+    return board if len(board.rows) > 1 else Absent(why="there is one predictor only")
 
 
 def _bases(store: Store, digest: str, cells: list[CellRecord]) -> dict[int, BaseRecord]:

@@ -23,6 +23,7 @@ from trueoracle.report.findings import CellFindings, Findings, find
 from trueoracle.report.forest import Line, forest
 from trueoracle.report.grid import grids
 from trueoracle.report.nulls import null_picture
+from trueoracle.report.ranking import ranking
 from trueoracle.report.scatter import noise_halfwidth, scatter
 from trueoracle.store import CellRecord, RunRecord, Store
 from trueoracle.words.errors import ReportError
@@ -108,6 +109,7 @@ def context(
         "verdicts": _verdicts(study),
         "caveats": _caveats(study),
         "grids": grids(study.cells),
+        "ranking": "" if isinstance(study.board, Absent) else ranking(study.board),
         "overview": _overview(study) if len(study.cells) > 1 else "",
         "runs": [_run(run) for run in study.runs],
         "spec": yaml.safe_dump(study.spec.facts(), sort_keys=False),

@@ -6,6 +6,7 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.cli.show.analyses import analyses, needs, pooled
+    from trueoracle.cli.show.boards import leaderboard
     from trueoracle.cli.show.exports import exported
     from trueoracle.cli.show.lines import facts, problem, say
     from trueoracle.cli.show.networks import landscape, sites
@@ -16,6 +17,7 @@ __all__ = [
     "exported",
     "facts",
     "landscape",
+    "leaderboard",
     "needs",
     "pooled",
     "problem",

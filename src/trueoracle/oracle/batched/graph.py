@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.parametrize import is_parametrized
 
 from trueoracle.oracle.batched.refusal import CannotBatch
 from trueoracle.words.shape import InputShape
@@ -91,7 +92,8 @@ def _fold_batch_norms(module: fx.GraphModule, unfolded: Collection[str]) -> None
             continue
         if before.target in unfolded:
             continue
-        if isinstance(conv := module.get_submodule(before.target), nn.Conv2d):
+        conv = module.get_submodule(before.target)
+        if isinstance(conv, nn.Conv2d) and not is_parametrized(conv):
             module.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))
             node.replace_all_uses_with(before)
             module.graph.erase_node(node)
