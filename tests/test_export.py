@@ -16,7 +16,7 @@ import trueoracle
 from test_cli import call
 from trueoracle import Study
 from trueoracle.nets import build, find_sites, remove
-from trueoracle.select import Exported, Subject, export
+from trueoracle.selection import Exported, Subject, export
 from trueoracle.words.errors import ModelError, SpecError
 from trueoracle.words.mask import Mask, SiteMask
 from trueoracle.words.shape import InputShape
@@ -231,7 +231,7 @@ def test_what_is_no_mask_is_refused(finished: Study, tmp_path: Path, how: dict[s
 def test_a_missing_package_is_said_before_the_work(
     finished: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trueoracle.select.formats.find_spec", lambda _package: None)
+    monkeypatch.setattr("trueoracle.selection.formats.find_spec", lambda _package: None)
     why = r"the format `onnx` needs the package `onnxscript`: .*, or leave it out: --format pt2"
     with pytest.raises(ModelError, match=why):
         finished.export(tmp_path / "net", cell="no such cell")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from trueoracle.nets import Kind, build, cost, find_sites, remove, state_bytes
+from trueoracle.nets import Kind, Role, build, cost, find_sites, remove, state_bytes
 from trueoracle.nets.vgg import CifarVGG
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.words.errors import ModelError
@@ -68,11 +68,17 @@ def test_state_names_are_those_of_public_checkpoints() -> None:
     assert "features.0.bias" not in vgg
 
 
-def test_sites_of_a_resnet_are_the_first_convolutions_of_its_blocks() -> None:
-    # The others feed the residual stream, whose padding shortcuts tie channels of three widths together.
+def test_sites_of_a_resnet_are_the_first_convolutions_of_its_blocks_and_one_stream() -> None:
+    # The others feed the residual streams, whose shortcuts pad the 16 channels of the first with those of the wider ones.
     sites = find_sites(build("resnet56", SHAPE), SHAPE)
     filters = [name for name, site in sites.items() if site.kind is Kind.FILTER]
-    assert filters == [f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in range(9)]
+    assert filters == ["conv1", *(f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in range(9))]
+    stream = {cut.layer: cut.channels_UC[:, 0].tolist() for cut in sites["conv1"].cuts if cut.role is Role.PRODUCER}
+    assert stream["layer1.8.conv2"] == list(range(16))
+    assert stream["layer2.0.conv2"] == list(range(8, 24))
+    assert stream["layer3.8.conv2"] == list(range(24, 40))
+    with pytest.raises(ModelError, match="`layer2.0.conv2` is no site: its units are those of the site `conv1`"):
+        sites.named("layer2.0.conv2")
     blocks = {name: site.units for name, site in sites.items() if site.kind is Kind.BLOCK}
     assert blocks == {"layer1": 9, "layer2": 8, "layer3": 8}  # all but those that change the number of filters
     assert [sites[f"layer{stage}.4.conv1"].units for stage in (1, 2, 3)] == [16, 32, 64]

@@ -14,7 +14,7 @@ from odd_networks import NETWORKS, Sequence
 from trueoracle.nets import Role, cost, find_sites, remove
 from trueoracle.nets.recurrent import step_by_step
 from trueoracle.oracle.paths import evaluator
-from trueoracle.select.export import Subject, export
+from trueoracle.selection.export import Subject, export
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.words.errors import ModelError
 from trueoracle.words.mask import Mask, SiteMask

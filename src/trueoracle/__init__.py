@@ -7,8 +7,8 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.analysis import CellAnalysis, analyze_table
-    from trueoracle.api import Study, doctor, leaderboard, pruned_losses, sites, studies
-    from trueoracle.select import load
+    from trueoracle.api import Study, doctor, leaderboard, pruned_losses, select, sites, studies
+    from trueoracle.selection import load
     from trueoracle.words.errors import TrueOracleError
     from trueoracle.words.spec import StudySpec
 
@@ -26,6 +26,7 @@ __all__ = [
     "leaderboard",
     "load",
     "pruned_losses",
+    "select",
     "sites",
     "studies",
 ]

@@ -71,7 +71,7 @@ LANGUAGE: dict[str, Callable[[], nn.Module]] = {
         "GPTJForCausalLM", "GPTJConfig", **_ENDS, n_embd=32, n_layer=2, n_head=4, n_positions=64, rotary_dim=4
     ),
     "CodeGen": _of(
-        "CodeGenForCausalLM", "CodeGenConfig", **_ENDS, n_embd=32, n_layer=2, n_head=4, n_positions=64, rotary_dim=4
+        "CodeGenForCausalLM", "CodeGenConfig", **_ENDS, n_embd=32, n_layer=2, n_head=8, n_positions=64, rotary_dim=4
     ),
     "MPT": _of("MptForCausalLM", "MptConfig", vocab_size=40, d_model=32, n_layers=2, n_heads=4, max_seq_len=64),
     "OLMo 2": _of("Olmo2ForCausalLM", "Olmo2Config", **_SHARED),

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from trueoracle.api.environment import default_data_dir, doctor, find_device, threads_or_all
     from trueoracle.api.networks import ask_oracle, pruned_losses, search_masks, sites
     from trueoracle.api.relabelled import RelabelledLosses
+    from trueoracle.api.selection import Selection, check_new_folder, select
     from trueoracle.api.study import Study, leaderboard, studies
     from trueoracle.api.tables import (
         ANALYSIS_ENDINGS,
@@ -23,8 +24,10 @@ __all__ = [
     "ANALYSIS_ENDINGS",
     "BOARD_ENDINGS",
     "RelabelledLosses",
+    "Selection",
     "Study",
     "ask_oracle",
+    "check_new_folder",
     "check_table_path",
     "default_data_dir",
     "doctor",
@@ -33,6 +36,7 @@ __all__ = [
     "plan_claim",
     "pruned_losses",
     "search_masks",
+    "select",
     "sites",
     "studies",
     "threads_or_all",

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
+    from torch import nn
 
     from trueoracle.analysis import CellAnalysis, Leaderboard, LossFunction, Options, PooledCell
     from trueoracle.data import Dataset
     from trueoracle.report.shown import Shown
-    from trueoracle.select import Exported
+    from trueoracle.selection import Exported
     from trueoracle.store import Answers, Status
     from trueoracle.study import PlannedCell
 
@@ -54,7 +55,8 @@ class Study:
     """A study: run it, look at it, report on it.
 
     `source` is a built-in name, a path of a YAML file or a `StudySpec`; `scale` (tiny, small or paper) shrinks it as its
-    file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes`, `stacked` or `loop`. Raises `SpecError` and its kin, before anything is written, for bad input.
+    file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes`, `stacked` or `loop`. `net` is the network where it is at
+    hand, and is copied; else it is built by the name in the study. Raises `SpecError` and its kin, before anything is written, for bad input.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Study:
         threads: int | None = None,
         backend: str = "auto",
         progress: Progress | None = None,
+        net: "nn.Module | None" = None,
     ) -> None:
         changes = dict(set or {})
         if base_weights is not None:
@@ -78,7 +81,8 @@ class Study:
             self.spec = changed(at_scale(source.facts(), scale, source.name), changes, source.name)
         else:
             self.spec = load_spec(source, changes, scale)
-        check_model(self.spec.model)
+        if net is None:
+            check_model(self.spec.model)
         check_dataset(self.spec.data)
         check_device(device)
         self._threads = threads_or_all(threads)
@@ -87,7 +91,7 @@ class Study:
         self._device = device
         self._progress = progress or bars()
         self._backend = find_backend(backend)
-        self.plan = study.plan(self.spec)
+        self.plan = study.plan(self.spec, net)
 
     @classmethod
     def stored(
@@ -98,6 +102,7 @@ class Study:
         data_dir: str | Path | None = None,
         device: str = "cpu",
         threads: int | None = None,
+        net: "nn.Module | None" = None,
     ) -> "Study":
         """A study that the store keeps, by its name or the beginning of its digest, whatever it was changed to."""
         record = Store(store).find(name)
@@ -107,6 +112,7 @@ class Study:
             data_dir=data_dir,
             device=device,
             threads=threads,
+            net=net,
         )
 
     def run(self) -> "Status":
@@ -120,7 +126,7 @@ class Study:
         status = self.stored_status()
         if status is not None and not status.left:
             return status
-        data = self._data()
+        data = self.data()
         store = Store(self.store_url, create=True)
         return conduct(self.plan, data, store, Threads(self._threads), self._progress, self._backend)
 
@@ -242,7 +248,7 @@ class Study:
 
         return Scoring(
             plan=self.plan,
-            data=self._data(),
+            data=self.data(),
             store=self._store,
             executor=Threads(self._threads),
             progress=self._progress,
@@ -289,16 +295,16 @@ class Study:
         repeat: int = 0,
         formats: Sequence[str] | None = None,
     ) -> "Exported":
-        """Write the retrained network of a mask to a new folder, checked: see `trueoracle.select.export`.
+        """Write the retrained network of a mask to a new folder, checked: see `trueoracle.selection.export`.
 
         `mask` is a rank, or `best`: the one whose repeats end best on average, on validation images where the study
         has some. The network is retrained from the seed of its trial. `formats` are onnx and pt2, both if not given and
         none for text; the weights are always written. Raises `SpecError`, `StoreError` or `ModelError`, and then
         writes nothing.
         """
-        from trueoracle.select import FORMATS, export, stored_subject
-        from trueoracle.select.export import check_export
-        from trueoracle.select.stored import differs, planned_cell
+        from trueoracle.selection import FORMATS, export, stored_subject
+        from trueoracle.selection.export import check_export
+        from trueoracle.selection.stored import differs, planned_cell
         from trueoracle.words.shape import InputShape
 
         if formats is None:
@@ -308,7 +314,7 @@ class Study:
         trials = self.trials()
         rank = mask if isinstance(mask, int) else _rank(mask, lambda: self._best(trials, own))
         subject, final = stored_subject(
-            self.plan, own, rank, repeat, self._store, self._data(), self._progress, self._backend
+            self.plan, own, rank, repeat, self._store, self.data(), self._progress, self._backend
         )
         if (difference := differs(trials, own, rank, repeat, final)) is not None:
             self._progress.say(difference)
@@ -316,14 +322,14 @@ class Study:
 
     def _best(self, trials: "pd.DataFrame", cell: "PlannedCell") -> int:
         """The best mask; said where the images that choose it are those that its figures are of."""
-        from trueoracle.select import best_mask
+        from trueoracle.selection import best_mask
 
         rank, column = best_mask(trials, cell)
         if column == "final_test_accuracy":
             self._progress.say("the study has no validation images: the test images choose the mask and flatter it")
         return rank
 
-    def _data(self) -> "Dataset":
+    def data(self) -> "Dataset":
         """What the study is about, read."""
         from trueoracle.data import load_dataset
         from trueoracle.study import drawn_questions, study_data

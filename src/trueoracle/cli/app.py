@@ -13,6 +13,7 @@ from trueoracle.cli.commands.networks import oracle, sites
 from trueoracle.cli.commands.plan import plan
 from trueoracle.cli.commands.report import figures, report
 from trueoracle.cli.commands.run import run
+from trueoracle.cli.commands.select import select
 from trueoracle.cli.commands.serve import serve
 from trueoracle.cli.commands.stored import base, status, trials
 from trueoracle.cli.commands.studies import studies
@@ -40,6 +41,7 @@ for command in (
     report,
     figures,
     serve,
+    select,
     export,
     doctor,
 ):

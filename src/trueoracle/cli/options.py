@@ -1,12 +1,36 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options that several commands have, and what their values mean."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from trueoracle.words.errors import SpecError
 
 StudyName = Annotated[str, typer.Argument(help="A stored study, by name or by the beginning of its digest.")]
 StoreUrl = Annotated[str, typer.Option("--store", help="Database URL of the store.")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the datasets; else TRUEORACLE_DATA.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(help="At work at a time; as many as there are cores if not given.")]
+
+
+def change(text: str) -> tuple[str, Any]:
+    """What `--set` says: a path in a study's tree, and its new value."""
+    import yaml
+
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise SpecError(f"`--set` takes path=value, but got `{text}`")
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise SpecError(f"`--set {path}`: the value `{value}` is no YAML") from None
+
+
+def ratio_of_site(text: str) -> tuple[str, float]:
+    """What `--prune` says: a site, by name or glob, and its ratio."""
+    site, _, ratio = text.partition("=")
+    try:
+        return site, float(ratio)
+    except ValueError:
+        raise SpecError(f"`--prune` takes SITE=RATIO such as conv1=0.5, but got `{text}`") from None

@@ -29,7 +29,8 @@ _OUTPUT_BESIDE = "output.dense"  # of the module around, in BERT and its like
 _HEAD_SIZES = ("head_dim", "attention_head_size", "head_size")
 _HEADS = ("num_heads", "num_attention_heads", "n_heads")
 # Tensors with a number for each head along a dimension.
-_A_NUMBER_A_HEAD = {"relative_position_bias_table": 1, "logit_scale": 0, "attention_biases": 0}
+_A_NUMBER_A_HEAD = {"relative_position_bias_table": 1, "logit_scale": 0, "attention_biases": 0, "sinks": 0}
+_LOTS = 4
 
 Found = Site | str | None
 """The site, or why the attention module is none, or None where it is no attention."""
@@ -85,8 +86,8 @@ def _apart(net: nn.Module, name: str, module: nn.Module) -> Found:
 
 
 def _in_a_row(net: nn.Module, name: str, module: nn.Module) -> Found:
-    """All queries, then all keys, then all values, in one layer: GPT-2, Phi-3."""
-    for packed, out in (("c_attn", "c_proj"), ("qkv_proj", "o_proj")):
+    """All queries, then all keys, then all values, in one layer: GPT-2, Phi-3, MPT, ModernBERT."""
+    for packed, out in (("c_attn", "c_proj"), ("qkv_proj", "o_proj"), ("Wqkv", "out_proj"), ("Wqkv", "Wo")):
         if not (hasattr(module, packed) and hasattr(module, out)):
             continue
         width, rows = inputs(getattr(module, out)), outputs(getattr(module, packed))
@@ -100,6 +101,38 @@ def _in_a_row(net: nn.Module, name: str, module: nn.Module) -> Found:
     return None
 
 
+def _in_lots(net: nn.Module, name: str, module: nn.Module) -> Found:
+    """In one layer four lots, as of four machines, each with queries, values and keys of its heads: CodeGen.
+
+    The lots stay of one size, so a unit is a head of each.
+    """
+    if not (hasattr(module, "qkv_proj") and hasattr(module, "out_proj")):
+        return None
+    width, head_dim = inputs(module.out_proj), _head_size(module)  # type: ignore[arg-type]
+    if head_dim is None or width % (_LOTS * head_dim) or outputs(module.qkv_proj) != 3 * width:  # type: ignore[arg-type]
+        return f"its packed projection is not {_LOTS} lots of queries, values and keys"
+    units = width // (_LOTS * head_dim)
+    made_UC = (
+        _blocks(3 * width, _LOTS * 3 * units).reshape(_LOTS * 3, units, head_dim).swapaxes(0, 1).reshape(units, -1)
+    )
+    out_UC = _blocks(width, _LOTS * units).reshape(_LOTS, units, head_dim).swapaxes(0, 1).reshape(units, -1)
+    return _site(net, name, [(f"{name}.qkv_proj", made_UC)], (f"{name}.out_proj", out_UC))
+
+
+def _latent(net: nn.Module, name: str, module: nn.Module) -> Found:
+    """Keys and values of all heads from one latent vector, queries too or from the tokens: DeepSeek."""
+    query = next((part for part in ("q_b_proj", "q_proj") if is_linear(getattr(module, part, None))), None)
+    if query is None or not (hasattr(module, "kv_b_proj") and hasattr(module, "o_proj")):
+        return None
+    count = getattr(module, "num_heads", None)
+    layers = [f"{name}.{part}" for part in (query, "kv_b_proj")]
+    sizes = [*(outputs(net.get_submodule(layer)) for layer in layers), inputs(module.o_proj)]  # type: ignore[arg-type]
+    if not isinstance(count, int) or any(size % count for size in sizes):
+        return "it says no number of heads that divides its projections"
+    made = [(layer, _blocks(size, count)) for layer, size in zip(layers, sizes, strict=False)]
+    return _site(net, name, made, (f"{name}.o_proj", _blocks(sizes[-1], count)))
+
+
 def _by_head(net: nn.Module, name: str, module: nn.Module) -> Found:
     """Queries, keys and values of one head after those of the other, in one layer: GPT-NeoX, BLOOM, Falcon."""
     if not (hasattr(module, "query_key_value") and hasattr(module, "dense")):
@@ -109,8 +142,6 @@ def _by_head(net: nn.Module, name: str, module: nn.Module) -> Found:
     if head_dim is None or width % head_dim:
         return "it says no size of a head"
     count = width // head_dim
-    if getattr(getattr(module, "config", None), "alibi", False):  # Falcon
-        return "its biases of position are made for all heads outside of it"
     if rows == width + 2 * head_dim and count > 1:  # one key/value head for all, which stays
         queries_UC = _blocks(width, count)
         return _site(net, name, [(f"{name}.query_key_value", queries_UC)], (f"{name}.dense", queries_UC))
@@ -139,7 +170,7 @@ def _levit(net: nn.Module, name: str, module: nn.Module) -> Found:
 
 
 _LAYOUTS: tuple[Callable[[nn.Module, str, nn.Module], Found], ...] = (
-    *(_torchs_own, _apart, _in_a_row, _by_head, _levit),
+    *(_torchs_own, _apart, _in_a_row, _in_lots, _latent, _by_head, _levit),
 )
 
 

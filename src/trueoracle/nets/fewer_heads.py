@@ -3,7 +3,9 @@
 Letters: B examples, T tokens, S tokens that are looked at, H heads.
 """
 
+import inspect
 from copy import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +20,9 @@ _HEAD_COUNTS = (
     *("split_size", "embed_dim", "out_dim_projection", "out_dim_keys_values"),
 )
 
+# What biases of position are called, one for each head, and whether they are laid out example by example.
+_BIASES = {"alibi": True, "position_bias": False}
+
 
 def tell_heads(attention: Any, part: SiteMask) -> None:
     """Tell the module which heads, or groups of them, are left of a site of heads."""
@@ -28,36 +33,44 @@ def tell_heads(attention: Any, part: SiteMask) -> None:
         count = getattr(attention, name, None)
         if isinstance(count, int) and count % part.units == 0:
             setattr(attention, name, count // part.units * len(part.kept))
-    if hasattr(attention, "qkv_proj"):  # Phi-3 reads where queries end off the configuration, which all layers share
+    if hasattr(attention, "qkv_proj") and hasattr(
+        attention, "config"
+    ):  # Phi-3 reads where queries end off the configuration, which all layers share
         attention.config = copy(attention.config)
         attention.config.num_attention_heads = attention.config.num_attention_heads // part.units * len(part.kept)
     if hasattr(attention, "attention_bias_cache"):  # LeViT
         attention.attention_bias_cache = {}
-    if makes_alibi(attention):
-        _pick_alibi(attention, part)
+    if (bias := _given_bias(attention)) is not None:
+        _pick_bias(attention, part, bias)
 
 
-def makes_alibi(attention: nn.Module) -> bool:
-    """Whether it is one of BLOOM's, which is given biases of position made for all heads of the whole network."""
-    return type(attention).__name__ == "BloomAttention"
+def _given_bias(attention: nn.Module) -> str | None:
+    """What its forward pass calls biases of position that it is given, made for all heads of the whole network."""
+    words = inspect.signature(attention.forward).parameters
+    return next((word for word in _BIASES if word in words), None)
 
 
-def _pick_alibi(attention: Any, part: SiteMask) -> None:
+def _pick_bias(attention: Any, part: SiteMask, bias: str) -> None:
     """From now on the module picks the biases of the heads that it has; which these are stays in its state."""
     kept = torch.tensor(part.kept)
     if hasattr(attention, "heads_left"):
         attention.heads_left = attention.heads_left[kept]
         return
     attention.register_buffer("heads_left", kept)
-    attention.register_forward_pre_hook(_picked, with_kwargs=True)
+    attention.register_forward_pre_hook(partial(_picked, bias), with_kwargs=True)
 
 
-def _picked(attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
+def _picked(
+    bias: str, attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    given = kwargs.get(bias)
+    if given is None:
+        return args, kwargs
     states_BTC = args[0] if args else kwargs["hidden_states"]
-    alibi = kwargs["alibi"]  # (B x H, 1, S)
-    kept = attention.heads_left.to(alibi.device)
-    picked = alibi.reshape(len(states_BTC), -1, *alibi.shape[1:])[:, kept].flatten(0, 1)
-    return args, {**kwargs, "alibi": picked}
+    examples = len(states_BTC) if _BIASES[bias] else 1
+    kept = attention.heads_left.to(given.device)
+    picked = given.reshape(examples, -1, *given.shape[1:])[:, kept].flatten(0, 1)
+    return args, {**kwargs, bias: picked}
 
 
 def _free_of_width(attention: nn.MultiheadAttention, part: SiteMask) -> None:

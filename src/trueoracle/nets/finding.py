@@ -1,6 +1,7 @@
 """All sites of a network."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,14 +28,12 @@ def find_sites(net: nn.Module, shape: Shape) -> Sites:
     images cannot be traced, or `net` has no site.
     """
     net = copied(net)  # of its own: a network may be at work in another thread
-    if isinstance(shape, InputShape) and not isinstance(_answer(net, shape), Tensor):
-        give_logits(net, shape, type(net).__name__)
     passed = _text_sites(net, shape) if isinstance(shape, TextShape) else _image_sites(net, shape)
     return _in_order(net, passed, passed.refused)
 
 
 @torch.no_grad()
-def _answer(net: nn.Module, shape: Shape) -> object:
+def _answer(net: nn.Module, shape: Shape) -> Any:
     """What it returns; `ModelError` where it takes no images or texts of this shape."""
     try:
         return logits_of_noise(net, shape, 1)
@@ -59,16 +58,24 @@ def copied(net: nn.Module) -> nn.Module:
 
 def _image_sites(net: nn.Module, shape: InputShape) -> Sites:
     """The sites that pass, of the way to cut in which most do."""
+    answer = _answer(net, shape)
+    if not isinstance(answer, Tensor):
+        give_logits(net, shape, type(net).__name__)
+        answer = _answer(net, shape)
     heads = _with_blocks(head_sites(net), net, shape)
-    return _most(net, shape, heads, Tracing(net, shape, heads))
+    return _most(Tracing(net, shape, heads), answer)
 
 
-def _most(net: nn.Module, shape: Shape, known: Sites, tracing: Tracing) -> Sites:
-    """Of the sites that are known and those that are traced, the ones that pass, of the way to cut in which most do."""
+def _most(tracing: Tracing, answer: Tensor) -> Sites:
+    """Of the sites that are known and those that are traced, the ones that pass, of the way to cut in which most do.
+
+    `answer` is what the network answered before.
+    """
+    known = tracing.others
     first = _all(known, tracing.sites())
     if not first:
         return first
-    trial = Trial(net, shape)
+    trial = Trial(tracing.net, tracing.shape, answer)
     best = proved(trial, first, tracing.parts())
     for others in tracing.alternatives(best):
         tried = proved(trial, _all(known, others))
@@ -90,14 +97,14 @@ def _with_blocks(sites: Sites, net: nn.Module, shape: Shape, inside: str = "") -
 def _text_sites(net: nn.Module, shape: TextShape) -> Sites:
     """The sites that pass, as of images; where the forward pass cannot be traced, those that are known by names."""
     known = _known_by_names(net)
-    _answer(net, shape)
+    answer = _answer(net, shape)
     known = _with_blocks(known, net, shape, decoder(net))
     try:
         tracing = Tracing(seen_through(net), shape, known)
     except ModelError as error:
         untraced = Sites(known.found, {**known.refused, _embedding(net): f"its units cannot be followed: {error}"})
-        return proved(Trial(net, shape), untraced) if untraced else untraced
-    return _most(net, shape, known, tracing)
+        return proved(Trial(net, shape, answer), untraced) if untraced else untraced
+    return _most(tracing, answer)
 
 
 def language_sites(net: nn.Module) -> Sites:
@@ -105,7 +112,8 @@ def language_sites(net: nn.Module) -> Sites:
     net = seen_through(copied(net))
     known = _known_by_names(net)
     try:
-        return _all(known, Tracing(net, TextShape(), known).sites())
+        tracing = Tracing(net, TextShape(), known)
+        return _all(tracing.others, tracing.sites())
     except ModelError:  # as when its sites were found
         return known
 

@@ -18,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from trueoracle.nets.experts import is_stack
 from trueoracle.nets.sites import Normalisation, Role
 from trueoracle.nets.ties import Numbers, Side, Ties
 
@@ -42,6 +43,7 @@ class Flow:
         self.net = net
         self._modules: dict[str, nn.Module] = dict(net.named_modules())
         self._of: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._casts: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._bare: list[Numbers] = []
         self._paths: list[str] = [""]
         self._owners: dict[int, list[tuple[str, str]]] = {}
@@ -83,6 +85,9 @@ class Flow:
             return None
         places = self.ties.side(Side(owner[1], Role.FOLLOWER, bare=True), tensor.numel())
         self._bare.append(places)
+        if tensor.ndim == 2 and is_stack(module):  # a bias of each expert, of which a text may not ask all
+            rows = places.reshape(tensor.shape)
+            self.ties.tie(np.broadcast_to(rows[:1], rows.shape), rows)
         self._of[tensor] = torch.from_numpy(places).view(tensor.shape)
         return self._of[tensor]  # type: ignore[no-any-return]
 
@@ -126,6 +131,7 @@ class Flow:
 
     def weight(self, tensor: Tensor) -> Weight | None:
         """The parameter or buffer that a tensor is, or of which it is a view that has the whole of its own dimensions."""
+        tensor = self._casts.get(tensor, tensor)  # type: ignore[no-untyped-call]
         if (owner := self._owner(tensor)) is not None:
             return Weight(owner[1], tensor, tuple(range(tensor.ndim)))
         wholes = self._wholes.get(memory(tensor), [])
@@ -160,6 +166,11 @@ class Flow:
         """The name of the module that one of these tensors is a parameter or buffer of."""
         owners = (self._owner(weight) for weight in weights if isinstance(weight, Tensor))
         return next((owner[0] for owner in owners if owner is not None), None)
+
+    def cast(self, tensor: Tensor, source: Tensor) -> None:
+        """A tensor is `source` in another precision."""
+        if (whole := self.whole(source)) is not None:
+            self._casts[tensor] = whole
 
     def _owner(self, tensor: Tensor) -> tuple[str, str] | None:
         """Module and name of a parameter or buffer; of one that several modules have, that which runs, or the first."""

@@ -94,19 +94,27 @@ def _changed(value: Any, path: Sequence[str | int], units: int, kept: int) -> An
     return changed
 
 
-def in_step(net: nn.Module, fault: Fault, sites: Sequence[Site]) -> Iterator[list[Site]]:
-    """The sites that pass when they go in step, lot by lot; the first of a lot is the site of all, the others are its parts."""
-    for lot in _lots(sites):
-        yield from _passing(net, fault, lot)
+def in_step(net: nn.Module, fault: Fault, sites: Sequence[Site], parts: Sequence[Site]) -> Iterator[list[Site]]:
+    """The sites that pass when they go in step, lot by lot; the first of a lot is the site of all, the others are in it.
+
+    `sites` fail alone. `parts` of layers' outputs may go by themselves where the rest of their layer stays.
+    """
+    for lot in _lots([*sites, *parts]):
+        if len(lot) > 1:
+            yield from _passing(net, fault, lot)
+        elif any(lot[0] is part for part in parts) and (passed := _passed(net, fault, lot[0])) is not None:
+            yield [passed]
+
+
+def _passed(net: nn.Module, fault: Fault, site: Site) -> Site | None:
+    return site if fault([site]) is None else told(net, fault, site)
 
 
 def _passing(net: nn.Module, fault: Fault, lot: list[Site]) -> Iterator[list[Site]]:
     """The lot as one site, or as two that pass each."""
     if len(lot) < 2:
         return
-    joined = _joined(lot)
-    whole = joined if fault([joined]) is None else told(net, fault, joined)
-    if whole is None:
+    if (whole := _passed(net, fault, _joined(lot))) is None:
         return
     for at in range(2, len(lot) - 1) if len(lot) <= _MOST_SPLIT else ():
         halves = [list(_passing(net, fault, half)) for half in (lot[:at], lot[at:])]

@@ -37,6 +37,8 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
+        if func.overloadpacket.__name__ == "_to_copy":
+            self.flow.cast(result, args[0])
         if func.overloadpacket.__name__ not in _FACTORIES:
             self._follow(func, args, kwargs, result)
         elif isinstance(result, Tensor) and result.is_floating_point():

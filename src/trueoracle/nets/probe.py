@@ -3,16 +3,29 @@
 Letters: B examples, C channels, H x W pixels, T tokens.
 """
 
+from contextlib import nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trueoracle.nets.text import vocabulary
 from trueoracle.words.shape import Shape, TextShape
 
 
 def logits_of_noise(net: nn.Module, shape: Shape, examples: int, tokens: int = 8) -> Tensor:
-    """What `net` answers to random images, or to random texts of so many tokens; always the same ones."""
+    """What `net` answers to random images, or to random texts of so many tokens; always the same ones.
+
+    A network in float64 answers in float64 throughout, also where it rounds to float32 on its way.
+    """
     weight = next(net.parameters())
+    doubles = _InDoubles() if weight.dtype == torch.float64 else nullcontext()  # type: ignore[no-untyped-call]
+    with doubles:
+        return _logits_of_noise(net, weight, shape, examples, tokens)
+
+
+def _logits_of_noise(net: nn.Module, weight: Tensor, shape: Shape, examples: int, tokens: int) -> Tensor:
     chance = torch.Generator().manual_seed(0)
     if isinstance(shape, TextShape):
         tokens_BT = torch.randint(vocabulary(net), (examples, tokens), generator=chance)
@@ -21,3 +34,13 @@ def logits_of_noise(net: nn.Module, shape: Shape, examples: int, tokens: int = 8
     images_BCHW = torch.randn(examples, shape.channels, shape.height, shape.width, generator=chance)
     logits_BK: Tensor = net(images_BCHW.to(weight))
     return logits_BK
+
+
+class _InDoubles(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """What would become float32 becomes float64."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func.overloadpacket.__name__ == "_to_copy" and kwargs.get("dtype") == torch.float32:
+            kwargs = {**kwargs, "dtype": torch.float64}
+        return func(*args, **kwargs)

@@ -41,7 +41,7 @@ def silenced(net: nn.Module, mask: Mask, sites: Sites) -> Iterator[None]:
             if cut.role is Role.PRODUCER:
                 silent = never if site.kind is Kind.EXPERT else made
                 silent.setdefault(cut.layer, []).extend(cut.channels(part.pruned))
-            elif cut.role is Role.FOLLOWER and cut.layer in bare and site.kind not in HEADS:
+            elif cut.role is Role.FOLLOWER and cut.layer in bare and site.kind not in (*HEADS, Kind.EXPERT):
                 given.append((bare[cut.layer], cut.dim, cut.channels(part.pruned)))
     with _passed_by(net, mask, sites), _not_given(given), _where(net) as paths, _Silence(net, paths, made, never):
         yield
@@ -175,6 +175,8 @@ class _Silence(TorchFunctionMode):
         name, whole = self.bare.get(memory(weight), ("", None))
         if whole is None:  # of a weight that several layers have, the one that runs
             owners, path = self.owners.get(memory(weight), []), self.paths[-1]
+            if not owners and f"{path}.weight" in {name for name, _ in self.bare.values()}:  # in another precision
+                return f"{path}.weight", 0
             return path if path in owners or not owners else owners[0], 0
         return name, weight.storage_offset() // weight.stride(0) if weight.ndim == whole.ndim else 0
 

@@ -19,7 +19,7 @@ from trueoracle.nets.layer_functions import LayerFunctions
 from trueoracle.nets.operations import Operations
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.recurrent import is_recurrent
-from trueoracle.nets.sites import Cut, Kind, Normalisation, Role, Site, Sites
+from trueoracle.nets.sites import HEADS, Cut, Kind, Normalisation, Role, Site, Sites
 from trueoracle.nets.ties import Numbers, Side, Ties
 from trueoracle.words.errors import ModelError
 from trueoracle.words.shape import Shape
@@ -35,8 +35,12 @@ class Tracing:
     """
 
     def __init__(self, net: nn.Module, shape: Shape, others: Sites, in_step: Collection[str] = ()) -> None:
-        self.net, self.shape, self.others, self.in_step = net, shape, others, in_step
+        self.net, self.shape, self.in_step = net, shape, in_step
         self.ties = _ties(net, shape, in_step)
+        self.others = Sites(
+            {name: _followed(net, self.ties, site) if site.kind in HEADS else site for name, site in others.items()},
+            others.refused,
+        )
 
     def sites(self) -> Sites:
         """The sites, in the order of the network's modules."""
@@ -137,6 +141,39 @@ class _Places:
 
     side: Side
     roots: Numbers
+
+
+def _followed(net: nn.Module, ties: Ties, site: Site) -> Site:
+    """A site of heads with what follows its projections number by number, as a normalisation of all queries does."""
+    unit_of: dict[int, int] = {}
+    for cut in site.cuts:
+        numbers = ties.sides.get(Side(cut.layer, cut.role, cut.dim)) if cut.role is Role.PRODUCER else None
+        for unit, roots in enumerate([] if numbers is None else ties.roots(numbers)[cut.channels_UC].tolist()):
+            for root in roots:
+                unit_of[root] = unit if unit_of.get(root, unit) == unit else -1
+    known = {cut.layer for cut in site.cuts}
+    cuts = []
+    for side, numbers in ties.sides.items():
+        if side.role is not Role.FOLLOWER or side.layer in known or (side.bare and _dims(net, side.layer) > 1):
+            continue
+        units = np.asarray([unit_of.get(root, -1) for root in ties.roots(numbers).tolist()])
+        counts = np.bincount(units[units >= 0], minlength=site.units)
+        if (units >= 0).all() and len(set(counts.tolist())) == 1:
+            channels_UC = np.argsort(units, kind="stable").reshape(site.units, -1)
+            cuts.append(Cut(layer=side.layer, role=Role.FOLLOWER, channels_UC=channels_UC, dim=side.dim))
+    normalised_by = [
+        by
+        for numbers, by in ties.normalised
+        if len({unit_of.get(root, -1) for root in ties.roots(numbers).tolist()} - {-1}) > 1
+    ]
+    return replace(
+        site, cuts=(*site.cuts[:-1], *cuts, site.cuts[-1]), normalised_by=tuple(dict.fromkeys(normalised_by))
+    )
+
+
+def _dims(net: nn.Module, parameter: str) -> int:
+    owner, _, name = parameter.rpartition(".")
+    return int(getattr(net.get_submodule(owner), name).ndim)
 
 
 class _Units:
@@ -245,13 +282,15 @@ class _Units:
         return made
 
     def parts(self) -> list[Site]:
-        """Of layers whose outputs do not all lie alike, those that do and may go, a site each; named after the layer."""
+        """Of layers whose outputs do not all lie alike, those that do and may go, a site each."""
         found: dict[tuple[int, ...], Site] = {}
         for side, groups in self.parted():
             for group in groups:
-                if not any(root in self.reasons for root in group):
-                    found.setdefault(tuple(sorted(group)), self._made(side.layer, group))
-        return [site for site in found.values() if site.units > 1]
+                if len(group) > 1 and not any(root in self.reasons for root in group):
+                    site = self._made(side.layer, group)
+                    first = next(cut.layer for cut in site.cuts if cut.role is Role.PRODUCER)
+                    found.setdefault(tuple(sorted(group)), replace(site, name=self._shown(first)))
+        return list(found.values())
 
     def _made(self, name: str, units: list[int]) -> Site:
         places = [places for places in self.places if units[0] in self.held[places.side]]
@@ -290,7 +329,10 @@ def _taken(ties: Ties, others: Sites) -> Iterator[tuple[Numbers, str]]:
     owners = {
         (cut.layer, cut.role is Role.CONSUMER, cut.dim): site.name for site in others.values() for cut in site.cuts
     }
-    bare = {cut.layer: site.name for site in others.values() for cut in site.cuts}
+    whole = (
+        site for site in others.values() if site.kind is not Kind.EXPERT
+    )  # of which each is an entry of all it cuts
+    bare = {cut.layer: site.name for site in whole for cut in site.cuts}
     for side, numbers in ties.sides.items():
         place = (side.layer, side.role is Role.CONSUMER, side.dim)
         if (owner := bare.get(side.layer) if side.bare else owners.get(place)) is not None:

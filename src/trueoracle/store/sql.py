@@ -4,7 +4,7 @@ Every method is one transaction: after a kill at any moment, what it wrote is wh
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, Row, Select, func, insert, inspect, s
 from sqlalchemy.exc import DBAPIError
 
 from trueoracle.store import schema
+from trueoracle.store.adoption import Source, adopt
 from trueoracle.store.answers import cell_answers
 from trueoracle.store.checksums import stamped, verified
 from trueoracle.store.claims import (
@@ -49,6 +50,7 @@ from trueoracle.store.schema import base_answers, bases, cells, costs, masks, me
 from trueoracle.store.tables import ROWS_AT_ONCE, SEARCHED, curve_parts, largest_rank, mask_table, trial_parts
 from trueoracle.store.trials import forget_failed, keep_trials
 from trueoracle.store.url import DEFAULT_URL
+from trueoracle.store.whole_trials import whole_trials
 from trueoracle.words.errors import StoreError, unknown
 from trueoracle.words.trial import Outcome, SplitAnswers, Trial
 
@@ -292,6 +294,19 @@ class Store:
                 forget_failed(connection, keys)
                 keep_trials(connection, study, fleet, keys, run)
         return True
+
+    def whole_trials(self, study: str, cell: int) -> list[Trial]:
+        """The trials of a cell, by its index, with their curves and answers, by mask and repeat."""
+        with self._reading() as connection:
+            return whole_trials(connection, study, cell)
+
+    def adopt(self, study: str, cell: int, source: Source, ranks: Collection[int], repeats: int, digits: int) -> int:
+        """Copy what another study found of the same masks by the same seeds, unless it is known: masks, settled trials.
+
+        Returns how many trials were copied.
+        """
+        with self._writing() as connection:
+            return adopt(connection, (study, cell), source, [_text(rank, digits) for rank in ranks], repeats)
 
     def begin_run(self, study: str, threads: int, versions: dict[str, str]) -> int:
         """Note that retraining begins now; the number identifies this run."""

@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from time import monotonic
@@ -42,13 +43,13 @@ def conduct(
     """
     torch.set_num_threads(1)
     forget_abandoned(checkpoint_folder())
-    record = StudyRecord(digest=plan.digest, name=plan.spec.name, spec=json.dumps(plan.spec.facts()))
+    record = record_of(plan)
     kept = store.add_study(record)
     if kept.name != record.name:
         progress.say(f"this study is kept already under the name `{kept.name}`")
     try:
         if store.status(plan.digest, plan.trials).left:
-            store.put_cells(plan.digest, _cell_records(plan))
+            store.put_cells(plan.digest, cell_records(plan))
             bases = [_base(plan, number, store, data, backend, progress) for number in range(plan.spec.base_networks)]
             made = [assignment_for(cell, plan.spec.retrain, plan, bases, data, backend) for cell in plan.cells]
             predictors = Predictors(
@@ -65,11 +66,16 @@ def conduct(
     return store.status(plan.digest, plan.trials)
 
 
+def record_of(plan: Plan) -> StudyRecord:
+    """The study as the store keeps it."""
+    return StudyRecord(digest=plan.digest, name=plan.spec.name, spec=json.dumps(plan.spec.facts()))
+
+
 def _base(plan: Plan, number: int, store: Store, data: Dataset, backend: Backend, progress: Progress) -> nn.Module:
     """A base network: from the store, else given weights, else trained as a fleet of one."""
     record = store.base(plan.digest, number)
     if record is None:
-        record = _make_base(plan, number, data, backend, progress)
+        record = make_base(plan, number, data, backend, progress)
         store.put_base(plan.digest, record)
     if record.data_fingerprint != data.fingerprint:
         raise StoreError(
@@ -81,7 +87,8 @@ def _base(plan: Plan, number: int, store: Store, data: Dataset, backend: Backend
     return net.to(data.device)
 
 
-def _make_base(plan: Plan, number: int, data: Dataset, backend: Backend, progress: Progress) -> BaseRecord:
+def make_base(plan: Plan, number: int, data: Dataset, backend: Backend, progress: Progress) -> BaseRecord:
+    """A base network trained, or with the weights that are given, evaluated; nothing is stored."""
     begin = monotonic()
     net = plan.nets[number].to(data.device)
     recipe = plan.spec.train
@@ -110,7 +117,8 @@ def _make_base(plan: Plan, number: int, data: Dataset, backend: Backend, progres
     )
 
 
-def _cell_records(plan: Plan) -> Iterator[CellRecord]:
+def cell_records(plan: Plan) -> Iterator[CellRecord]:
+    """The cells of all base networks, with what a pruned network of each costs."""
     for cell in plan.cells:
         costs = cost(remove(plan.nets[cell.base], cell.example, plan.sites), plan.shape)
         yield CellRecord(
@@ -146,7 +154,7 @@ def _evaluate_masks(
     path = evaluator(base, cell.space, plan.shape, plan.spec.removal, progress=progress)
     images = part_of(data.train, plan.spec.oracle_images, plan.seed("oracle images", cell.base))
     for found in survey(path, left, images, executor, progress, what=cell.name, population=len(data.train)):
-        records = _mask_records(cell, found.ranks, found, importance, searched=False)
+        records = _mask_records(cell, found.ranks, found, importance, chosen=cell.named)
         store.put_masks(plan.digest, records, cell.digits)
     return [path.path]
 
@@ -182,7 +190,9 @@ def _searched(
             )
         importance = importances(base, {choice.site: plan.sites[choice.site] for choice in cell.space.sites})
         best = found.only(sorted(places, key=found.ranks.__getitem__))
-        store.put_masks(plan.digest, _mask_records(cell, best.ranks, best, importance, searched=True), cell.digits)
+        store.put_masks(
+            plan.digest, _mask_records(cell, best.ranks, best, importance, chosen={*best.ranks}), cell.digits
+        )
         kept = list(best.ranks)
     return replace(cell, found=tuple(kept))
 
@@ -193,8 +203,9 @@ def _mask_records(
     losses: PrunedLosses | Found,
     importance: Mapping[str, dict[str, Tensor]],
     *,
-    searched: bool,
+    chosen: AbstractSet[int],
 ) -> list[MaskRecord]:
+    """`chosen` masks, by rank, are none of a random sample."""
     rows = zip(ranks, losses.loss_M, losses.accuracy_M, losses.standard_error_M, strict=True)
     return [
         MaskRecord(
@@ -205,7 +216,7 @@ def _mask_records(
             accuracy=float(accuracy),
             standard_error=float(error),
             scores={name: score(mask, units) for name, units in importance.items()},
-            searched=searched,
+            searched=mask.rank in chosen,
         )
         for mask, loss, accuracy, error in ((cell.space.unrank(rank), *facts) for rank, *facts in rows)
     ]

@@ -7,7 +7,7 @@ from torch import nn
 
 from trueoracle.data import Dataset, Drawn, dataset_shape, held_out, subset
 from trueoracle.fleet import objective
-from trueoracle.nets import Sites, build, find_sites, has_batchnorm, load_weights
+from trueoracle.nets import Sites, build, check_forward, copied, find_sites, has_batchnorm, load_weights
 from trueoracle.search import Budget, Hunt, check_search
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.words.errors import SpecError, TrueOracleError
@@ -22,7 +22,8 @@ from trueoracle.words.spec import CellSpec, Recipe, SearchSpec, StudySpec, case_
 class PlannedCell:
     """A cell of one base network with its mask space; `drawn` holds the ranks drawn, None where all masks are in play.
 
-    With `search`, masks that it finds are in play as well: `found`, known once the base network is.
+    With `search`, masks that it finds are in play as well: `found`, known once the base network is. Those that the study
+    names itself are among `drawn`, and `named` says which they are.
     `index` counts the cells of all base networks, as the store does, and `name` is unique among them.
     """
 
@@ -31,6 +32,7 @@ class PlannedCell:
     name: str
     space: MaskSpace
     drawn: tuple[int, ...] | None
+    named: frozenset[int] = frozenset()
     search: SearchSpec | None = None
     found: tuple[int, ...] = ()
 
@@ -89,10 +91,11 @@ class Plan:
         return self.spec.repeats * sum(cell.count for cell in self.cells)
 
 
-def plan(spec: StudySpec) -> Plan:
+def plan(spec: StudySpec, net: nn.Module | None = None) -> Plan:
     """Check `spec` against the networks and datasets there are; the first rule broken is raised.
 
-    With `base_weights` the plan's network already holds them.
+    With `base_weights` the plan's network already holds them. `net` is the network where it is at hand: it is copied
+    instead of built by its name.
     """
     shape = dataset_shape(spec.data)
     _check_recipes(spec, shape)
@@ -102,6 +105,8 @@ def plan(spec: StudySpec) -> Plan:
     as_it_is = spec.train is None and spec.base_weights is None
     nets = tuple(
         build(spec.model, shape, _seed(origin, "initialisation", base), spec.width_factor, trained=as_it_is)
+        if net is None
+        else _at_hand(net, shape, spec.model)
         for base in range(spec.base_networks)
     )
     if spec.base_weights is not None:
@@ -116,6 +121,12 @@ def plan(spec: StudySpec) -> Plan:
         for cell in cells
     )
     return Plan(spec=spec, digest=digest, seed_origin=origin, shape=shape, nets=nets, sites=sites, cells=tuple(of_all))
+
+
+def _at_hand(net: nn.Module, shape: Shape, name: str) -> nn.Module:
+    net = copied(net)
+    check_forward(net, shape, name)
+    return net
 
 
 def _check_recipes(spec: StudySpec, shape: Shape) -> None:
@@ -182,14 +193,26 @@ def _seed(origin: str, purpose: str, base: int, index: int = 0) -> int:
 def _planned(index: int, cell: CellSpec, spec: StudySpec, origin: str, sites: Sites) -> PlannedCell:
     try:
         space = mask_space(cell.prune, sites)
-        drawn: tuple[int, ...] | None = None if cell.search is None else ()
+        drawn: tuple[int, ...] | None = None if cell.search is None and not cell.masks else ()
         if cell.draw is not None:
             drawn = space.draw(cell.draw, derive_seed(origin, "draw", index))
+        named = frozenset(cell.masks)
+        if cell.masks:
+            drawn = _with_named(drawn or (), cell.masks, space)
         if cell.search is not None:
             _check_search(cell.search, space, len(drawn or ()))
     except TrueOracleError as error:
         raise SpecError(f"cell `{cell.name}` of study `{spec.name}`: {error}") from None
-    return PlannedCell(index=index, base=0, name=cell.name, space=space, drawn=drawn, search=cell.search)
+    return PlannedCell(index=index, base=0, name=cell.name, space=space, drawn=drawn, named=named, search=cell.search)
+
+
+def _with_named(drawn: tuple[int, ...], named: tuple[int, ...], space: MaskSpace) -> tuple[int, ...]:
+    """The drawn masks and the named ones, by rank; no mask may be both, for it is a random one or it is not."""
+    if named[-1] >= space.count:
+        raise SpecError(f"`masks` must lie in [0, {space.count}), but got {named[-1]}")
+    if twice := set(drawn) & set(named):
+        raise SpecError(f"`masks` names {min(twice)}, which is drawn as well: leave it out")
+    return tuple(sorted((*drawn, *named)))
 
 
 def _check_search(wanted: SearchSpec, space: MaskSpace, drawn: int) -> None:

@@ -146,14 +146,16 @@ class SearchSpec(_Facts):
 
 
 class CellSpec(_Facts):
-    """One line of the results table: the sites pruned and at which ratio; all masks, or those of `draw` and `search`.
+    """One line of the results table: the sites pruned and at which ratio; all masks, or those of `draw`, `search` and `masks`.
 
-    `draw` masks are drawn at random; `search` adds ones of low loss, which are no random sample: statistics leave them out.
+    `draw` masks are drawn at random; `search` adds ones of low loss, and `masks` those of these ranks. They are no
+    random sample: statistics leave them out.
     """
 
     prune: dict[str, float] = Field(min_length=1)
     draw: Positive | None = None
     search: SearchSpec | None = None
+    masks: tuple[Annotated[int, Field(ge=0)], ...] = ()
 
     @field_validator("prune")
     @classmethod
@@ -162,6 +164,19 @@ class CellSpec(_Facts):
             if not 0 < ratio < 1:
                 raise ValueError(f"the ratio of `{site}` must lie in (0, 1), but got {ratio}")
         return prune
+
+    @field_validator("masks")
+    @classmethod
+    def _rising(cls, masks: tuple[int, ...]) -> tuple[int, ...]:
+        if any(a >= b for a, b in pairwise(masks)):
+            raise ValueError("`masks` must be ranks that rise, each once")
+        return masks
+
+    @model_validator(mode="after")
+    def _one_way_to_choose(self) -> Self:
+        if self.masks and self.search is not None:
+            raise ValueError("`masks` and `search` are two ways to choose masks: give one")
+        return self
 
     @property
     def name(self) -> str:

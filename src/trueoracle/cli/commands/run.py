@@ -2,15 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from trueoracle import api
 from trueoracle.cli import show
-from trueoracle.cli.options import DataDir, Device, StoreUrl, Threads
+from trueoracle.cli.options import DataDir, Device, StoreUrl, Threads, change
 from trueoracle.store import DEFAULT_URL
-from trueoracle.words.errors import SpecError, TableError
+from trueoracle.words.errors import TableError
 
 
 def run(
@@ -30,7 +30,7 @@ def run(
     wanted = api.Study(
         study,
         scale=scale,
-        set=dict(_change(text) for text in changes or []),
+        set=dict(map(change, changes or [])),
         store=store,
         data_dir=data_dir,
         base_weights=base_weights,
@@ -55,15 +55,3 @@ def run(
         show.pooled(wanted.pooled())
     except TableError as problem:  # a tiny study's masks may all end alike; that the study ran is not changed by it
         show.say(f"the trials are kept, but cannot be analysed: {problem}")
-
-
-def _change(text: str) -> tuple[str, Any]:
-    import yaml
-
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        raise SpecError(f"`--set` takes path=value, but got `{text}`")
-    try:
-        return path, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise SpecError(f"`--set {path}`: the value `{value}` is no YAML") from None

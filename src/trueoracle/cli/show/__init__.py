@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from trueoracle.cli.show.exports import exported
     from trueoracle.cli.show.lines import facts, problem, say
     from trueoracle.cli.show.networks import landscape, sites
+    from trueoracle.cli.show.selections import selected
     from trueoracle.cli.show.studies import status, studies, study
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "pooled",
     "problem",
     "say",
+    "selected",
     "sites",
     "status",
     "studies",

@@ -7,7 +7,7 @@ from rich.table import Table
 from trueoracle.cli.show.lines import print_table, say
 
 if TYPE_CHECKING:
-    from trueoracle.select import Exported
+    from trueoracle.selection import Exported
 
 
 def exported(found: "Exported") -> None:

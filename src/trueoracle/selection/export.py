@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from trueoracle.data import Normalisation
 from trueoracle.nets import Cost, cost, state_bytes
 from trueoracle.nets.probe import logits_of_noise
-from trueoracle.select.bundle import WEIGHTS, Figure, Images, Kept, Origin, Pruning, sha256_of, write_facts
-from trueoracle.select.formats import FORMATS
-from trueoracle.select.latency import Latency, latency
-from trueoracle.select.loading import load
+from trueoracle.selection.bundle import WEIGHTS, Figure, Images, Kept, Origin, Pruning, sha256_of, write_facts
+from trueoracle.selection.formats import FORMATS
+from trueoracle.selection.latency import Latency, latency
+from trueoracle.selection.loading import load
 from trueoracle.words.errors import ModelError, unknown
 from trueoracle.words.mask import Mask
 from trueoracle.words.progress import Progress, Quiet

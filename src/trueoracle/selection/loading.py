@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from trueoracle.nets import MODELS, build, find_sites, load_weights, remove
-from trueoracle.select.bundle import FACTS, WEIGHTS, Pruning, check_files, read_facts
+from trueoracle.selection.bundle import FACTS, WEIGHTS, Pruning, check_files, read_facts
 from trueoracle.words.errors import ModelError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from trueoracle.select.formats import onnx, torch_export
+from trueoracle.selection.formats import onnx, torch_export
 
 
 @dataclass(frozen=True, kw_only=True)

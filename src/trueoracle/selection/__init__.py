@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
-    from trueoracle.select.bundle import Figure, Origin, Pruning
-    from trueoracle.select.export import Check, Exported, Subject, export
-    from trueoracle.select.formats import FORMATS
-    from trueoracle.select.latency import Latency
-    from trueoracle.select.loading import load
-    from trueoracle.select.stored import best_mask, stored_subject
+    from trueoracle.selection.bundle import Figure, Origin, Pruning
+    from trueoracle.selection.export import Check, Exported, Subject, export
+    from trueoracle.selection.formats import FORMATS
+    from trueoracle.selection.latency import Latency
+    from trueoracle.selection.loading import load
+    from trueoracle.selection.stored import best_mask, stored_subject
 
 __all__ = [
     "FORMATS",

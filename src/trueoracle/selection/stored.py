@@ -11,8 +11,8 @@ from torch import nn
 from trueoracle.data import Dataset, Split
 from trueoracle.fleet import Backend
 from trueoracle.nets import weights_from_bytes
-from trueoracle.select.bundle import Figure, Origin
-from trueoracle.select.export import Subject
+from trueoracle.selection.bundle import Figure, Origin
+from trueoracle.selection.export import Subject
 from trueoracle.store import Store
 from trueoracle.study import Plan, PlannedCell, retrained
 from trueoracle.words.errors import SpecError, StoreError, unknown

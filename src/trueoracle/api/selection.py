@@ -1,0 +1,208 @@
+"""Choosing a mask from Python: what `trueoracle select` calls."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+from trueoracle.api.environment import default_data_dir, threads_or_all
+from trueoracle.api.study import Study
+from trueoracle.store import DEFAULT_URL, Store
+from trueoracle.study import changed, load_spec
+from trueoracle.words.errors import ReportError, SpecError, unknown
+from trueoracle.words.files import write_whole
+from trueoracle.words.known import check_dataset, check_device, check_model, find_backend
+from trueoracle.words.progress import Bars, Progress
+from trueoracle.words.selection import Selected
+from trueoracle.words.spec import StudySpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trueoracle.selection import Exported
+
+COMPARE = ("none", "one", "same-cost")
+
+RETRAIN: dict[str, Any] = {
+    "optimiser": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005, "batch_size": 64, "epochs": 20,
+    "schedule": "cosine",
+}  # fmt: skip
+"""How masks are retrained where nothing else is said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """A mask that was chosen: `selected` says which, how good it is and how sure that is."""
+
+    selected: Selected
+    store: str
+    data_dir: Path | None
+    device: str
+    net: "nn.Module | None" = None
+
+    def export(self, folder: str | Path, formats: Sequence[str] | None = None) -> "Exported":
+        """The chosen mask's retrained network as a folder: see `Study.export`. `SpecError` where it was interrupted."""
+        if not self.selected.study:
+            raise SpecError(f"the selection `{self.selected.name}` is not finished: run it again to go on")
+        study = Study.stored(
+            self.selected.study, store=self.store, data_dir=self.data_dir, device=self.device, net=self.net
+        )
+        return study.export(folder, self.selected.chosen.mask, formats=formats)
+
+    def write(self, folder: str | Path) -> None:
+        """`selection.json`, all that was found, in a new folder: whole or not at all."""
+        write_selection(self.selected, Path(folder))
+
+
+def check_new_folder(folder: Path) -> None:
+    """`ReportError` where it exists, or the folder that it is to stand in does not."""
+    if folder.exists():
+        raise ReportError(f"`{folder}` exists already: name a folder that does not")
+    if not folder.resolve().parent.is_dir():
+        raise ReportError(f"the folder of `{folder}` does not exist")
+
+
+def write_selection(selected: Selected, folder: Path) -> None:
+    """As `Selection.write`."""
+    import shutil
+
+    check_new_folder(folder)
+    partial = Path(mkdtemp(dir=folder.resolve().parent, prefix=f".{folder.name}."))
+    try:
+        (partial / "selection.json").write_text(json.dumps(asdict(selected), indent=2) + "\n")
+        partial.chmod(0o755)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def select(
+    model: "str | nn.Module | None" = None,
+    data: str | None = None,
+    *,
+    budget: str,
+    prune: Mapping[str, float] | Sequence[Mapping[str, float]] | None = None,
+    study: str | StudySpec | None = None,
+    scale: str = "paper",
+    weights: str | Path | None = None,
+    validation_images: int | float | None = None,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 - the command line's word
+    name: str | None = None,
+    compare: str = "one",
+    store: str = DEFAULT_URL,
+    data_dir: str | Path | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    backend: str = "auto",
+    progress: Progress | None = None,
+) -> Selection:
+    """Spend a retraining budget where it tells masks apart, and keep the mask that wins: see docs/select.md.
+
+    `model` is a name as in a study, or a module with its weights; `data` is named as in a study; `weights` is a
+    safetensors file. A `study` (a built-in name, a YAML file or a `StudySpec`) says all this and the recipes, and what
+    is given beside it counts more. `prune` has a ratio for each site; of several such, all compete. `budget` is like
+    `200-epochs` (model-epochs of retraining) or `30m`. `validation_images` of the train images, a number or a share,
+    are held out to choose on, unless the data has a validation split. `set` changes the recipes by paths such as
+    `{"retrain.epochs": 20}`. `compare` with other rules' masks: none, one of each, or as many as the selection cost.
+
+    The selection is kept in `store` under `name`; asked for again, it goes on where it was left. Raises `SpecError` and
+    its kin before anything is trained for bad input.
+    """
+    from trueoracle.executors import Threads
+    from trueoracle.selection.budget import parse_budget
+    from trueoracle.selection.choose import Request, Workplace, check_request, check_template, choose
+
+    if compare not in COMPARE:
+        raise SpecError(unknown("comparison", compare, COMPARE))
+    allowed = parse_budget(budget)
+    check_device(device)
+    workers, how, shown = threads_or_all(threads), find_backend(backend), progress or Bars()
+    net = None if model is None or isinstance(model, str) else model
+    facts = _facts(model, data, study, scale, weights, validation_images)
+    ways = [prune] if isinstance(prune, Mapping) else list(prune or ())
+    if ways:
+        facts["cells"] = [{"prune": dict(way)} for way in ways]
+    spec = changed(facts, {**(set or {})}, facts["name"])
+    check_template(spec)
+    check_model(spec.model) if net is None else None
+    check_dataset(spec.data)
+    template = _template(spec)
+    found = Study(template, store=store, data_dir=data_dir, device=device, threads=threads, progress=shown, net=net)
+    called = name or f"{spec.name}-selected-{_short(template, budget)}"
+    request, loaded = Request(name=called, template=template, budget=allowed, compare=compare, net=net), found.data()
+    check_request(request, loaded)
+    place = Workplace(
+        data=loaded, store=Store(store, create=True), executor=Threads(workers), progress=shown, backend=how
+    )
+    selected = choose(request, place)
+    folder = Path(data_dir) if data_dir is not None else default_data_dir()
+    return Selection(selected=selected, store=store, data_dir=folder, device=device, net=net)
+
+
+def _facts(
+    model: "str | nn.Module | None",
+    data: str | None,
+    study: str | StudySpec | None,
+    scale: str,
+    weights: str | Path | None,
+    validation_images: int | float | None,
+) -> dict[str, Any]:
+    """What a study of the network says, from a given one or from nothing but what was said."""
+    if study is None:
+        if model is None or data is None:
+            raise SpecError("say what is to be pruned: a study, or a model and its data")
+        facts: dict[str, Any] = {"retrain": RETRAIN, "repeats": 1, "final": "last", "cells": []}
+    else:
+        spec = study if isinstance(study, StudySpec) else load_spec(study, scale=scale)
+        origin = spec.seeds_of or spec.digest()
+        facts = {**spec.facts(), "seeds_of": origin, "base_networks": 1}
+    if model is not None:
+        facts["model"] = model if isinstance(model, str) else f"{type(model).__module__}:{type(model).__qualname__}"
+    if data is not None:
+        facts["data"] = data
+    if model is not None and not isinstance(model, str):
+        weights = _kept_weights(model)
+    if weights is not None:
+        facts["base_weights"] = str(weights)
+    if validation_images is not None:
+        facts["validation_images"] = validation_images
+    if "name" not in facts:
+        facts["name"] = _plain_name(facts["model"])
+    return facts
+
+
+def _kept_weights(net: "nn.Module") -> Path:
+    """A module's weights as a file of the cache, named after what is in it."""
+    from hashlib import sha256
+
+    from trueoracle.nets import state_bytes
+    from trueoracle.words.folders import cache_folder
+
+    content = state_bytes(net)
+    path = cache_folder() / f"given-{sha256(content).hexdigest()[:32]}.safetensors"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda partial: partial.write_bytes(content), ReportError)
+    return path
+
+
+def _plain_name(model: str) -> str:
+    kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in model).strip("-._")
+    return kept or "network"
+
+
+def _template(spec: StudySpec) -> StudySpec:
+    """The study that every wave is one of: whole cells, one repeat, nothing measured but what a selection looks at."""
+    cells = tuple(cell.model_copy(update={"draw": None, "search": None, "masks": ()}) for cell in spec.cells)
+    origin = spec.seeds_of or spec.model_copy(update={"cells": cells}).digest()
+    left_out = {"early": None, "loss_after_steps": None, "recalibration_images": None}
+    return spec.model_copy(update={"cells": cells, "repeats": 1, "seeds_of": origin, "description": "", **left_out})
+
+
+def _short(template: StudySpec, budget: str) -> str:
+    from hashlib import sha256
+
+    return sha256(f"{template.canonical()} {budget}".encode()).hexdigest()[:6]

@@ -1,0 +1,271 @@
+"""A selection from beginning to end: the dense network, candidates, waves of retraining, the choice, what it is held against."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+import torch
+from torch import nn
+
+from trueoracle.data import Dataset
+from trueoracle.executors import Executor
+from trueoracle.fleet import Backend, train_fleet
+from trueoracle.nets import cost, remove, weights_from_bytes
+from trueoracle.selection.budget import Budget, Purse
+from trueoracle.selection.candidates import SHARE_OF_DRAWS, Candidates, Sources
+from trueoracle.selection.ladder import Choice, Key, Ladder, Standing, first_masks
+from trueoracle.selection.rivals import Rivals
+from trueoracle.selection.rungs import rung_epochs, shortened
+from trueoracle.selection.waves import Cut, Told, Waves
+from trueoracle.store import BaseRecord, Store
+from trueoracle.study import Plan, plan
+from trueoracle.study.conduct import make_base
+from trueoracle.study.retrain import assignment_for
+from trueoracle.study.reuse import known_base
+from trueoracle.study.survey import part_of
+from trueoracle.words.errors import SpecError
+from trueoracle.words.progress import Progress
+from trueoracle.words.selection import Candidate, Rival, Rung, Selected
+from trueoracle.words.spec import StudySpec
+from trueoracle.words.trial import FinalProtocol
+
+_EVALUATIONS_AN_EPOCH = 3  # a training epoch is a forward and a backward pass, about three evaluations
+_SHARE_OF_SEARCH = 0.1  # of the budget, where evaluations are not next to free
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be selected. The cells of `template` compete; its `retrain` is the full recipe.
+
+    `compare` says what the choice is held against: nothing, one mask of each rival, or as many as cost the same. `net`
+    is the network where it was given as a module.
+    """
+
+    name: str
+    template: StudySpec
+    budget: Budget
+    compare: str = "one"
+    net: nn.Module | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """What a selection works with."""
+
+    data: Dataset
+    store: Store
+    executor: Executor
+    progress: Progress
+    backend: Backend
+
+
+@dataclass(kw_only=True)
+class _Log:
+    """What was trained so far, for the report."""
+
+    studies: list[str] = field(default_factory=list)
+    trained: dict[int, set[tuple[Key, int]]] = field(default_factory=dict)
+
+    def note(self, told: Told) -> None:
+        """Another wave; what two waves have in common counts once."""
+        self.studies.append(told.study)
+        known = self.trained.setdefault(told.wave.rung, set())
+        known |= {((trial.cell, trial.mask), trial.repeat) for trial in told.trials}
+
+    def rungs(self, lengths: Sequence[int], choice: Choice) -> Iterator[Rung]:
+        """The rungs that were reached, the lowest first."""
+        for rung, known in sorted(self.trained.items()):
+            forecast = choice.forecasts[rung] if rung < len(choice.forecasts) else None
+            yield Rung(
+                epochs=lengths[rung],
+                masks=len({mask for mask, _ in known}),
+                trainings=len(known),
+                correlation=forecast.correlation if forecast else None,
+            )
+
+
+def check_template(template: StudySpec) -> None:
+    """`SpecError` where a choice could not be made by this study's word, or test images would make it."""
+    if template.final is FinalProtocol.BEST_ON_TEST or "best_on_test" in (
+        template.retrain.keep,
+        template.train.keep if template.train else "",
+    ):
+        raise SpecError(
+            "a selection must not look at test images: take `last` or `best_on_validation`, not `best_on_test`"
+        )
+    if template.base_networks != 1:
+        raise SpecError(f"a selection is of one network, but `base_networks` is {template.base_networks}")
+
+
+def check_request(request: Request, data: Dataset) -> None:
+    """`SpecError` where the budget buys nothing or the data has no validation images: better said before the work."""
+    if data.validation is None:
+        raise SpecError(
+            f"`{request.template.data}` has no validation images to choose on: hold some of the train images out, such as "
+            "a fifth by --validation-images 0.2"
+        )
+    if request.budget.epochs is not None:
+        _begin_with(request.budget.epochs, rung_epochs(request.template.retrain.epochs), len(request.template.cells))
+
+
+def choose(request: Request, place: Workplace) -> Selected:
+    """Choose a mask; what was found before is taken over."""
+    torch.set_num_threads(1)
+    check_request(request, place.data)
+    template = request.template
+    planned = plan(template, request.net)
+    lengths = rung_epochs(template.retrain.epochs)
+    record = known_base(planned, place.data, place.store) or make_base(
+        planned, 0, place.data, place.backend, place.progress
+    )
+    base = _loaded(planned, record, place.data)
+    purse = Purse(
+        budget=request.budget, threads=place.executor.workers, pace=lambda: _pace(planned, base, lengths[0], place)
+    )
+    waves = Waves(
+        name=request.name, template=template, lengths=lengths, base=record, net=request.net, data=place.data, store=place.store,
+        executor=place.executor, progress=place.progress, backend=place.backend,
+    )  # fmt: skip
+    candidates = _candidates(planned, base, waves, purse, place)
+    losses: dict[Key, float] = {}
+    ladder = Ladder(
+        lengths,
+        losses,
+        purse,
+        planned.seed("selection", 0),
+    )
+    log, stopped = _Log(), False
+    try:
+        _learn(waves.first(candidates), ladder, losses, log)
+        for number, wave in enumerate(ladder.waves(), start=2):
+            _learn(waves.train(number, wave), ladder, losses, log)
+    except Cut as cut:
+        stopped = True
+        _learn(cut.told, ladder, losses, log)
+    choice = ladder.choice()
+    study = ""
+    rivals: tuple[Rival, ...] = ()
+    if choice.chosen.rung == len(lengths) - 1 and not stopped:
+        study = waves.final(choice.chosen.mask, choice.chosen.repeats)
+        if request.compare != "none":
+            masks = 1 if request.compare == "one" else max(1, int(purse.epochs / lengths[-1]))
+            found = Rivals(waves=waves, base=base, plan=planned, candidates=candidates, number=masks)
+            rivals = found.against(choice)
+    return Selected(
+        name=request.name,
+        study=study,
+        model=template.model,
+        data=template.data,
+        chosen=_candidate(choice.chosen, planned, candidates, lengths),
+        pruned=planned.cells[choice.chosen.mask[0]].space.unrank(choice.chosen.mask[1]).pruned,
+        test=ladder.on_test(choice.chosen),
+        regret=choice.regret,
+        regret_low=choice.regret_low,
+        regret_high=choice.regret_high,
+        candidates=tuple(_candidate(one, planned, candidates, lengths) for one in choice.standings),
+        rungs=tuple(log.rungs(lengths, choice)),
+        rivals=rivals,
+        budget=str(request.budget),
+        spent=purse.epochs,
+        seconds=purse.seconds,
+        reason="it was interrupted" if stopped else choice.reason,
+        stopped=stopped,
+        **_costs(planned, choice),
+        studies=tuple(log.studies),
+    )
+
+
+def _learn(told: Told, ladder: Ladder, losses: dict[Key, float], log: _Log) -> None:
+    losses.update(told.losses)
+    ladder.tell(told.wave, told.trials)
+    log.note(told)
+
+
+def _loaded(planned: Plan, record: BaseRecord, data: Dataset) -> nn.Module:
+    net = planned.nets[0]
+    weights_from_bytes(net, record.weights, "of the base network")
+    return net.to(data.device).eval()
+
+
+def _candidates(planned: Plan, base: nn.Module, waves: Waves, purse: Purse, place: Workplace) -> list[Candidates]:
+    """Of every cell, as many as the budget lets begin, or as an earlier run began with."""
+    spec, kept = planned.spec, waves.stored(1)
+    epochs = purse.total
+    if kept is None:
+        a_cell = _begin_with(epochs, waves.lengths, len(planned.cells))
+        draws = [_draws(cell.space.count, a_cell) for cell in planned.cells]
+    else:
+        draws = [cell.draw or 0 for cell in kept.cells]
+    sources = Sources(
+        base=base,
+        sites=planned.sites,
+        data=place.data,
+        images=part_of(place.data.train, spec.oracle_images, planned.seed("oracle images", 0)),
+        removal=spec.removal,
+        executor=place.executor,
+        progress=place.progress,
+    )
+    evaluations = max(16, int(_SHARE_OF_SEARCH * epochs * _EVALUATIONS_AN_EPOCH / len(planned.cells)))
+    drawn = plan(waves.opening(draws), waves.net).cells
+    return [
+        sources.candidates(
+            cell,
+            wanted=len(of_cell.drawn or ()) + len(kept.cells[cell.index].masks) if kept else int(a_cell),
+            draws=frozenset(of_cell.drawn or ()),
+            evaluations=evaluations,
+            seed=planned.seed("search of candidates", 0, cell.index),
+        )
+        for cell, of_cell in zip(planned.cells, drawn, strict=True)
+    ]
+
+
+def _begin_with(epochs: float, lengths: Sequence[int], cells: int) -> float:
+    """How many masks of a cell such a budget lets begin."""
+    masks = first_masks(epochs, lengths)
+    if masks < cells:
+        raise SpecError(f"{cells} ways to prune compete, but the budget lets only {masks} masks begin: give more")
+    return masks / cells
+
+
+def _draws(space: int, masks: float) -> int:
+    """How many of a cell's masks are drawn at random: all, where there are not more than it may begin with."""
+    return space if space <= masks else max(1, round(SHARE_OF_DRAWS * masks))
+
+
+def _pace(planned: Plan, base: nn.Module, epochs: int, place: Workplace) -> float:
+    """Seconds of this machine a model-epoch, of a fleet that is trained for one and forgotten."""
+    cell = planned.cells[0]
+    recipe = shortened(planned.spec.retrain, epochs).model_copy(
+        update={"epochs": 1, "schedule": "constant", "milestones": (), "warmup_epochs": 0}
+    )
+    assignment = assignment_for(cell, recipe, planned, [base], place.data, place.backend)
+    net = remove(base, cell.example, planned.sites, planned.spec.removal)
+    for _ in range(2):  # the first compiles
+        begin = monotonic()
+        train_fleet([net] * assignment.networks, place.data, recipe, 0, backend=assignment)
+    return (monotonic() - begin) / assignment.networks / place.executor.workers
+
+
+def _candidate(one: Standing, planned: Plan, candidates: Sequence[Candidates], lengths: Sequence[int]) -> Candidate:
+    cell, rank = one.mask
+    return Candidate(
+        cell=planned.cells[cell].name,
+        mask=rank,
+        origin=candidates[cell].origins.get(rank, "random"),
+        epochs=lengths[one.rung],
+        repeats=one.repeats,
+        worth=one.worth,
+        deviation=one.deviation,
+        best=one.best,
+        validation_accuracy=one.validation_accuracy,
+        test_accuracy=one.test_accuracy,
+    )
+
+
+def _costs(planned: Plan, choice: Choice) -> dict[str, Any]:
+    """Parameters and operations, before and after."""
+    cell, rank = choice.chosen.mask
+    whole = cost(planned.nets[0], planned.shape)
+    pruned = cost(remove(planned.nets[0], planned.cells[cell].space.unrank(rank), planned.sites), planned.shape)
+    return {"parameters": (whole.parameters, pruned.parameters), "macs": (whole.macs, pruned.macs)}

@@ -1,0 +1,87 @@
+"""What a selection comes to, as it is shown and kept: known without torch."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """An accuracy on a split: the mean over repeats, and the 95% interval over which images the split happens to hold."""
+
+    value: float
+    low: float
+    high: float
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A mask that was tried: where it came from, how far it rose, what was seen of it there.
+
+    `epochs` are those of its highest rung. `worth` and `deviation` are what its accuracy in full retraining is expected
+    to be on other images, and how unsure that is; `best` the chance that it is the best of all candidates.
+    """
+
+    cell: str
+    mask: int
+    origin: str
+    epochs: int
+    repeats: int
+    worth: float
+    deviation: float
+    best: float
+    validation_accuracy: float
+    test_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rung:
+    """Masks trained for so many epochs each; `correlation` of their worth with that on the next rung, where it is known."""
+
+    epochs: int
+    masks: int
+    trainings: int
+    correlation: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rival:
+    """What the chosen mask is held against: `masks` retrained in full for `epochs` model-epochs, the best of them on
+    validation images, its test accuracy, and the chance that the chosen mask beats it on other images.
+    """
+
+    name: str
+    masks: int
+    epochs: int
+    test: Measured
+    beaten: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selected:
+    """A selection's outcome. `study` holds the chosen mask's trials; it is empty where the top rung was not reached.
+
+    `regret` is by how much the best candidate is expected to be better than the chosen one, in accuracy on other images,
+    with a 95% interval. `spent` and `budget` are model-epochs, `seconds` those of training.
+    """
+
+    name: str
+    study: str
+    model: str
+    data: str
+    chosen: Candidate
+    pruned: dict[str, tuple[int, ...]]
+    test: Measured
+    regret: float
+    regret_low: float
+    regret_high: float
+    candidates: tuple[Candidate, ...]
+    rungs: tuple[Rung, ...]
+    rivals: tuple[Rival, ...]
+    budget: str
+    spent: float
+    seconds: float
+    reason: str
+    stopped: bool
+    parameters: tuple[int, int]
+    macs: tuple[int, int]
+    studies: tuple[str, ...] = field(default=())
