@@ -40,6 +40,7 @@ GROUPS = {"classifiers": zoo.CLASSIFIERS, "language": zoo.LANGUAGE, "handmade": 
 HEADING = """\
 | network | sites | width gone at half | single | joint | Torch-Pruning directly | groups right | covered |
 |---|---|--:|--:|--:|---|---|--:|"""
+HALF = 0.5
 COVERED = 0.9  # of what Torch-Pruning thins rightly, for a network to count as covered
 
 
@@ -103,10 +104,12 @@ def main() -> None:
 def total(rows: list[Row]) -> str:
     """How many networks are exact, and how many have what Torch-Pruning's users expect."""
     beside = [row for row in rows if row.covered is not None]
+    alone = [row for row in rows if row.covered is None]
+    little = [f"{row.network} {row.gone:.1%}" for row in alone if row.gone < HALF]
     return (
-        f"{sum(row.exact for row in rows)} of {len(rows)} have sites and are exact; {sum(row.covers for row in rows)} cover "
-        f"what Torch-Pruning thins rightly, which is something in {len(beside)}, of which "
-        f"{sum(row.covers for row in beside)} are covered"
+        f"{sum(row.exact for row in rows)} of {len(rows)} have sites and are exact. Of {len(beside)} Torch-Pruning thins "
+        f"something rightly: {sum(row.covers for row in beside)} are covered. Of the other {len(alone)}, less than half of "
+        f"the parameters goes of {len(little)}{': ' * bool(little)}{', '.join(little)}."
     )
 
 

@@ -28,7 +28,7 @@ from trueoracle.words.errors import ModelError
 from trueoracle.words.mask import Mask, SiteMask
 from trueoracle.words.shape import Shape, TextShape
 
-PATIENCE = 30  # seconds for its dependency graph, which for some networks does not end
+PATIENCE = 15  # seconds of a core for its dependency graph, which for some networks does not end
 _EXACT = 1e-7  # of the largest logit
 
 Thinned = Counter[tuple[str, int]]
@@ -59,7 +59,7 @@ def used_directly(net: nn.Module, shape: Shape) -> Direct:
             for groups, group in enumerate(pruner.step(interactive=True), 1):  # noqa: B007
                 group.prune()
     except TimeoutError:
-        return Direct(outcome=f"does not end within {PATIENCE} s")
+        return Direct(outcome=f"does not end within {PATIENCE} core-seconds")
     except Exception as error:
         return Direct(outcome=f"fails: {type(error).__name__}")
     if not groups:
@@ -171,12 +171,12 @@ def _normalisations(net: nn.Module, shape: Shape) -> set[Normalisation]:
 
 @contextmanager
 def _patience() -> Iterator[None]:
-    signal.signal(signal.SIGALRM, _give_up)
-    signal.alarm(PATIENCE)
+    signal.signal(signal.SIGPROF, _give_up)
+    signal.setitimer(signal.ITIMER_PROF, PATIENCE)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _give_up(*_: object) -> None:

@@ -234,7 +234,7 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, dim: int) -> 
 
 def _heard(x: Tensor, dim: int, groups: int = 1) -> Tensor:
     """`x` with zeros in those channels that hold a NaN; where the layer sums in groups, not in groups that are all NaN."""
-    silent = x.isnan().movedim(dim, 0).flatten(1).any(1)
+    silent = x.isnan().movedim(dim, 0).reshape(x.shape[dim], -1).any(1)
     if groups > 1:
         in_groups = silent.view(groups, -1)
         silent = (in_groups & ~in_groups.all(1, keepdim=True)).flatten()
