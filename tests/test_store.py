@@ -74,8 +74,8 @@ def test_a_study_kept_under_another_name_keeps_that_name(store: Store) -> None:
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        ("99", "has schema 99, newer than this trueoracle's 4: update trueoracle"),
-        ("1", "has schema 1, older than this trueoracle's 4: read it with the version that wrote it"),
+        ("99", "has schema 99, newer than this trueoracle's 5: update trueoracle"),
+        ("1", "has schema 1, older than this trueoracle's 5: read it with the version that wrote it"),
     ],
 )
 def test_a_store_of_another_schema_is_refused(store: Store, path: Path, version: str, message: str) -> None:
@@ -100,11 +100,12 @@ def test_an_empty_file_is_no_store_yet(tmp_path: Path) -> None:
 
 
 def test_a_locked_store_says_so(store: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trueoracle.store.sql._LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("trueoracle.store.dialects.LOCK_SECONDS", 0.1)
     other = sqlite3.connect(path)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(StoreError, match="is locked by another process"):
-        Store(store.url)
+        Store(store.url).add_study(StudyRecord(digest="f" * 64, name="two", spec="{}"))
+    assert Store(store.url).find("one") == STUDY  # who only reads need not wait
     other.rollback()
     other.close()
     assert Store(store.url).find("one") == STUDY

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
+    from trueoracle.store.claims import LEASE_SECONDS, Claim, InFlight, Piece
     from trueoracle.store.export import write_answers
     from trueoracle.store.records import (
         Answers,
@@ -16,16 +17,21 @@ if TYPE_CHECKING:
         StudyRecord,
         Tally,
     )
-    from trueoracle.store.sql import TRIAL_COLUMNS, Store, store_exists
+    from trueoracle.store.sql import Store, store_exists
+    from trueoracle.store.tables import TRIAL_COLUMNS
     from trueoracle.store.url import DEFAULT_URL
 
 __all__ = [
     "DEFAULT_URL",
+    "LEASE_SECONDS",
     "TRIAL_COLUMNS",
     "Answers",
     "BaseRecord",
     "CellRecord",
+    "Claim",
+    "InFlight",
     "MaskRecord",
+    "Piece",
     "RunRecord",
     "Status",
     "Store",

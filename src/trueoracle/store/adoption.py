@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, Select, Table, func, insert, select
 
+from trueoracle.store.checksums import stamped, verified
 from trueoracle.store.schema import answers, curves, masks, trials
 from trueoracle.words.trial import Outcome
 
@@ -24,10 +25,13 @@ def adopt(connection: Connection, to: Source, source: Source, ranks: Sequence[st
     found = [
         row._asdict()
         for part in _parts(ranks)
-        for row in connection.execute(
-            _of(trials, source)
-            .where(trials.c.rank.in_(part), trials.c.repeat < repeats, trials.c.outcome != Outcome.FAILED.name)
-            .order_by(trials.c.rank, trials.c.repeat)
+        for row in verified(
+            trials,
+            connection.execute(
+                _of(trials, source)
+                .where(trials.c.rank.in_(part), trials.c.repeat < repeats, trials.c.outcome != Outcome.FAILED.name)
+                .order_by(trials.c.rank, trials.c.repeat)
+            ),
         )
     ]
     new = [row for row in found if (row["rank"], row["repeat"]) not in known]
@@ -35,13 +39,12 @@ def adopt(connection: Connection, to: Source, source: Source, ranks: Sequence[st
         return 0
     last = connection.execute(select(func.max(trials.c.number)).where(trials.c.study == to[0])).scalar() or 0
     owner = {"study": to[0], "cell": to[1]}
-    connection.execute(
-        insert(trials), [{**row, **owner, "run": None, "number": number} for number, row in enumerate(new, last + 1)]
-    )
+    numbered = [{**row, **owner, "run": None, "number": number} for number, row in enumerate(new, last + 1)]
+    connection.execute(insert(trials), stamped(trials, numbered))
     keys = {(row["rank"], row["repeat"]) for row in new}
     for table in (curves, answers):
         if rows := [{**row, **owner} for row in _rows_of(connection, table, source, keys)]:
-            connection.execute(insert(table), rows)
+            connection.execute(insert(table), stamped(table, rows))
     return len(new)
 
 
@@ -56,7 +59,8 @@ def _copy_masks(connection: Connection, to: Source, source: Source, ranks: Seque
     known = {row.rank for row in connection.execute(_of(masks, to).with_only_columns(masks.c.rank))}
     new = [rank for rank in ranks if rank not in known]
     for part in _parts(new):
-        rows = [row._asdict() for row in connection.execute(_of(masks, source).where(masks.c.rank.in_(part)))]
+        found = connection.execute(_of(masks, source).where(masks.c.rank.in_(part)))
+        rows = [row._asdict() for row in verified(masks, found)]
         chosen = [
             {
                 **row,
@@ -67,14 +71,14 @@ def _copy_masks(connection: Connection, to: Source, source: Source, ranks: Seque
             for row in rows
         ]
         if chosen:
-            connection.execute(insert(masks), chosen)
+            connection.execute(insert(masks), stamped(masks, chosen))
 
 
 def _rows_of(
     connection: Connection, table: Table, source: Source, keys: set[tuple[str, int]]
 ) -> Iterator[dict[str, object]]:
     for part in _parts(sorted({rank for rank, _ in keys})):
-        for row in connection.execute(_of(table, source).where(table.c.rank.in_(part))):
+        for row in verified(table, connection.execute(_of(table, source).where(table.c.rank.in_(part)))):
             facts = row._asdict()
             if (facts["rank"], facts["repeat"]) in keys:
                 yield facts

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, null, select
+from sqlalchemy import Connection, select
 
+from trueoracle.store.checksums import verified
 from trueoracle.store.records import Answers
 from trueoracle.store.schema import answers, masks, trials
 
@@ -23,13 +24,13 @@ def cell_answers(connection: Connection, study: str, cell: int, split: str, *, l
     repeats = 1 + max(connection.execute(of_cell.distinct()).scalars(), default=-1)
     right_MRI = loss_MRI = None
     known_MR = np.zeros((len(place), repeats), bool)
-    for rank, repeat, images, bits, loss in _rows(connection, study, cell, split, losses=losses):
+    for _, _, rank, repeat, _, images, bits, loss, _ in _rows(connection, study, cell, split):
         if right_MRI is None:
             right_MRI = np.zeros((len(place), repeats, images), bool)
         here = place[rank], repeat
         known_MR[here] = True
         right_MRI[here] = np.unpackbits(np.frombuffer(bits, np.uint8), count=images)
-        if loss is not None:
+        if losses and loss is not None:
             if loss_MRI is None:
                 loss_MRI = np.full((len(place), repeats, images), np.nan, np.float16)
             loss_MRI[here] = np.frombuffer(loss, "<f2")
@@ -38,9 +39,6 @@ def cell_answers(connection: Connection, study: str, cell: int, split: str, *, l
     return Answers(ranks=tuple(map(int, place)), known_MR=known_MR, right_MRI=right_MRI, loss_MRI=loss_MRI)
 
 
-def _rows(connection: Connection, study: str, cell: int, split: str, *, losses: bool) -> Iterator[Any]:
-    loss: ColumnElement[Any] = answers.c.losses if losses else null()
-    query = select(answers.c.rank, answers.c.repeat, answers.c.images, answers.c.bits, loss).where(
-        answers.c.study == study, answers.c.cell == cell, answers.c.split == split
-    )
-    yield from connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
+def _rows(connection: Connection, study: str, cell: int, split: str) -> Iterator[Any]:
+    query = select(answers).where(answers.c.study == study, answers.c.cell == cell, answers.c.split == split)
+    yield from verified(answers, connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query))

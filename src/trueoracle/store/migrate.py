@@ -3,15 +3,16 @@
 from sqlalchemy import BigInteger, Column, Connection, Dialect, Table, TextClause, inspect, text, update
 from sqlalchemy.schema import CreateColumn
 
+from trueoracle.store.dialects import widen
 from trueoracle.store.schema import VERSION, meta, metadata
 
 OLDEST = 2
 
 
 def migrate(connection: Connection, found: int) -> None:
-    """Bring the store from schema `found` to `VERSION`, within the transaction of the connection.
+    """Bring the store from schema `found` to `VERSION`, within the transaction of the connection, which is to write.
 
-    The first write takes the database's lock: of two processes that open the store at once, the second finds it done.
+    Of two processes that open the store at once, the second finds it done.
     """
     ours = update(meta).where(meta.c.key == "schema", meta.c.value == str(found)).values(value=str(VERSION))
     if not connection.execute(ours).rowcount:
@@ -25,9 +26,12 @@ def migrate(connection: Connection, found: int) -> None:
         for column in table.columns:
             if column.name not in known:
                 connection.execute(_added(table, column, connection.dialect))
-            elif isinstance(column.type, BigInteger) and connection.dialect.name != "sqlite":
-                # SQLite's integers have 64 bits under either name
-                connection.execute(text(f"ALTER TABLE {table.name} ALTER COLUMN {column.name} TYPE BIGINT"))
+            elif isinstance(column.type, BigInteger) and (wider := widen(connection.dialect, table.name, column.name)):
+                connection.execute(text(wider))
+        indexed = {index["name"] for index in there.get_indexes(table.name)}
+        for index in table.indexes:
+            if index.name not in indexed:
+                index.create(connection)
 
 
 def _added(table: Table, column: Column[object], dialect: Dialect) -> TextClause:

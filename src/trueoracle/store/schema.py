@@ -1,14 +1,28 @@
 """The tables. Ranks are decimal text, padded so that text order is numeric order: they outgrow 64 bits.
 
 A trial knows the run that stored it, when (`at`, seconds since 1970) and as which one of its study (`number`, from 1);
-those that schema 2 kept do not.
+those that schema 2 kept do not. Rows that carry results carry a checksum of themselves (see `checksums`); those that
+earlier schemas kept do not.
 """
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
-VERSION = 4
+VERSION = 5
 APPLICATION = "trueoracle"
 
 metadata = MetaData()
@@ -32,6 +46,10 @@ def _answers() -> list[Column[Any]]:
         Column("bits", LargeBinary, nullable=False),
         Column("losses", LargeBinary),
     ]
+
+
+def _checksum() -> Column[int]:
+    return Column("checksum", BigInteger)
 
 
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", String, nullable=False))
@@ -65,6 +83,7 @@ bases = Table(
     Column("classes", Integer, nullable=False),
     Column("data_fingerprint", String, nullable=False),
     Column("seconds", Float, nullable=False),
+    _checksum(),
 )
 
 cells = Table(
@@ -79,6 +98,7 @@ cells = Table(
     Column("masks", Integer, nullable=False),
     Column("parameters", BigInteger, nullable=False),
     Column("macs", BigInteger, nullable=False),
+    _checksum(),
 )
 
 masks = Table(
@@ -92,6 +112,7 @@ masks = Table(
     Column("accuracy", Float, nullable=False),
     Column("standard_error", Float, nullable=False),
     Column("scores", Text, nullable=False),
+    _checksum(),
 )
 
 trials = Table(
@@ -109,6 +130,7 @@ trials = Table(
     Column("run", ForeignKey("runs.id")),
     Column("at", Float),
     Column("number", BigInteger),
+    _checksum(),
 )
 
 answers = Table(
@@ -119,6 +141,7 @@ answers = Table(
     Column("rank", Text, primary_key=True),
     Column("repeat", Integer, primary_key=True),
     *_answers(),
+    _checksum(),
 )
 
 base_answers = Table(
@@ -127,6 +150,7 @@ base_answers = Table(
     Column("study", ForeignKey("studies.digest"), primary_key=True),
     Column("base", Integer, primary_key=True),
     *_answers(),
+    _checksum(),
 )
 
 curves = Table(
@@ -138,6 +162,7 @@ curves = Table(
     Column("repeat", Integer, primary_key=True),
     Column("epoch", Integer, primary_key=True),
     *_figures(),
+    _checksum(),
 )
 
 runs = Table(
@@ -151,3 +176,24 @@ runs = Table(
     Column("threads", Integer, nullable=False),
     Column("versions", Text, nullable=False),
 )
+
+Index("trials_by_number", trials.c.study, trials.c.number)
+Index("trials_by_outcome", trials.c.study, trials.c.outcome)
+
+work = Table(
+    "work",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study", ForeignKey("studies.digest"), nullable=False),
+    Column("stage", String, nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("cell", Integer, nullable=False),
+    Column("repeat", Integer, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("stop", BigInteger, nullable=False),
+    Column("token", String),
+    Column("until", Float),
+    Column("worker", String),
+    UniqueConstraint("study", "stage", "place"),
+)
+"""What is still to be done: pieces that a worker claims until a time, and takes away with the results that it stores."""

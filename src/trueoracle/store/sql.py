@@ -4,58 +4,58 @@ Every method is one transaction: after a kill at any moment, what it wrote is wh
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import time
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    Row,
-    Select,
-    bindparam,
-    create_engine,
-    delete,
-    func,
-    insert,
-    inspect,
-    select,
-    update,
-)
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy import Connection, Engine, Row, Select, func, insert, inspect, select, update
+from sqlalchemy.exc import DBAPIError
 
 from trueoracle.store import schema
 from trueoracle.store.adoption import Source, adopt
 from trueoracle.store.answers import cell_answers
-from trueoracle.store.migrate import OLDEST, migrate
-from trueoracle.store.read_only import TOO_LONG, read_only_engine
-from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord, Tally
-from trueoracle.store.schema import (
-    answers,
-    base_answers,
-    bases,
-    cells,
-    costs,
-    curves,
-    masks,
-    meta,
-    runs,
-    studies,
-    trials,
+from trueoracle.store.checksums import stamped, verified
+from trueoracle.store.claims import (
+    LEASE_SECONDS,
+    Claim,
+    InFlight,
+    Piece,
+    claim,
+    give_back,
+    in_flight,
+    open_stage,
+    pieces_left,
+    prolong,
+    settle,
 )
+from trueoracle.store.dialects import (
+    engine_for,
+    insert_new,
+    is_read_only,
+    one_maker,
+    prepare,
+    read_only_engine,
+    sentence,
+    sqlite_file,
+    to_write,
+)
+from trueoracle.store.migrate import OLDEST, migrate
+from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord, Tally
+from trueoracle.store.schema import base_answers, bases, cells, costs, masks, meta, runs, studies, trials
+from trueoracle.store.tables import ROWS_AT_ONCE, SEARCHED, curve_parts, largest_rank, mask_table, trial_parts
+from trueoracle.store.trials import forget_failed, keep_trials
 from trueoracle.store.url import DEFAULT_URL
 from trueoracle.store.whole_trials import whole_trials
 from trueoracle.words.errors import StoreError, unknown
-from trueoracle.words.trial import Figures, Outcome, SplitAnswers, Trial
+from trueoracle.words.trial import Outcome, SplitAnswers, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_LOCK_SECONDS = 60  # several times what a page's question may take, so that no onlooker ends a study
 
 
 class Store:
@@ -79,21 +79,42 @@ class Store:
     def _open(self, url: str, engine: Engine, *, create: bool) -> None:
         self.url = url
         self._engine = engine
-        with self._transaction() as connection:
-            _check(connection, url, create)
+        finalize(self, engine.dispose)  # connections end with the store that they belong to
+        with self._reading() as connection:
+            found = _schema_found(connection, url, create)
+        if found != schema.VERSION:
+            self._bring_forward(found, create)
+        if create:
+            prepare(engine)
+
+    def _bring_forward(self, found: int | None, create: bool) -> None:
+        """Make the tables, or bring those of an older schema to this one; of several that come at once, the first does."""
+        try:
+            with self._engine.connect() as connection, to_write(connection).begin():
+                one_maker(connection)
+                now = _schema_found(connection, self.url, create)
+                if now is None:
+                    _make_tables(connection)
+                elif now < schema.VERSION:
+                    migrate(connection, now)
+        except DBAPIError as error:
+            if found is None or not is_read_only(error):
+                raise StoreError(sentence(error, self.url)) from error
+            raise StoreError(
+                f"the store {self.url} has schema {found}, which must be brought to {schema.VERSION}, but it is only read "
+                "here: `trueoracle status STUDY --store` does it where the file can be written"
+            ) from None
 
     def add_study(self, study: StudyRecord) -> StudyRecord:
         """Keep a study, or find it where it is kept already (under the name it was first run by)."""
-        with self._transaction() as connection:
-            row = connection.execute(select(studies).where(studies.c.digest == study.digest)).first()
-            if row is None:
-                connection.execute(insert(studies).values(**asdict(study)))
-                return study
+        with self._writing() as connection:
+            connection.execute(insert_new(studies, connection.dialect).values(**asdict(study)))
+            row = connection.execute(select(studies).where(studies.c.digest == study.digest)).one()
             return StudyRecord(**row._mapping)
 
     def studies(self) -> list[StudyRecord]:
         """Every study kept, by name."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute(select(studies).order_by(studies.c.name, studies.c.digest))
             return [StudyRecord(**row._mapping) for row in rows]
 
@@ -110,41 +131,44 @@ class Store:
 
     def base(self, study: str, number: int = 0) -> BaseRecord | None:
         """A base network of the study, if it has been trained."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             row = connection.execute(select(bases).where(bases.c.study == study, bases.c.base == number)).first()
-        if row is None:
-            return None
+            if row is None:
+                return None
+            (row,) = verified(bases, [row])
         facts = dict(row._mapping)
-        del facts["study"]
+        del facts["study"], facts["checksum"]
         return BaseRecord(**facts)
 
     def put_base(self, study: str, base: BaseRecord) -> None:
-        """Keep a base network of the study."""
+        """Keep a base network of the study; nothing happens if one of this number is kept already."""
         facts = {name: getattr(base, name) for name in base.__slots__ if name != "answers"}
         key = {"study": study, "base": base.base}
-        with self._transaction() as connection:
-            connection.execute(insert(bases).values(study=study, **facts))
-            for split, given in base.answers.items():
-                connection.execute(insert(base_answers).values(**key, split=split, **asdict(given)))
+        given = [{**key, "split": split, **asdict(of_split)} for split, of_split in base.answers.items()]
+        with self._writing() as connection:
+            rows = stamped(bases, [{"study": study, **facts}])
+            if connection.execute(insert_new(bases, connection.dialect), rows).rowcount and given:
+                connection.execute(insert(base_answers), stamped(base_answers, given))
 
     def base_answers(self, study: str, number: int = 0, split: str = "test") -> SplitAnswers | None:
         """A base network's answers to a split, if it kept any."""
-        query = select(base_answers.c.images, base_answers.c.bits, base_answers.c.losses).where(
+        query = select(base_answers).where(
             base_answers.c.study == study, base_answers.c.base == number, base_answers.c.split == split
         )
-        with self._transaction() as connection:
-            row = connection.execute(query).first()
-        return None if row is None else SplitAnswers(**row._mapping)
+        with self._reading() as connection:
+            rows = list(verified(base_answers, connection.execute(query)))
+        return SplitAnswers(images=rows[0].images, bits=rows[0].bits, losses=rows[0].losses) if rows else None
 
     def answers(self, study: str, cell: int, split: str = "test", *, losses: bool = False) -> Answers | None:
         """All masks' answers to a split, of a cell by its index, with the losses on request; None if none were kept."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return cell_answers(connection, study, cell, split, losses=losses)
 
     def cells(self, study: str) -> list[CellRecord]:
         """The study's cells in order, as far as they have been begun."""
-        with self._transaction() as connection:
-            rows = connection.execute(select(cells).where(cells.c.study == study).order_by(cells.c.cell)).all()
+        with self._reading() as connection:
+            found = connection.execute(select(cells).where(cells.c.study == study).order_by(cells.c.cell))
+            rows = list(verified(cells, found))
         return [
             CellRecord(
                 index=r.cell,
@@ -161,128 +185,119 @@ class Store:
 
     def put_cells(self, study: str, records: Iterable[CellRecord]) -> None:
         """Keep the study's cells; nothing happens if they are kept already."""
-        if self.cells(study):
-            return
         rows = []
         for record in records:
             facts = asdict(record)
             text = {"sites": json.dumps(record.sites), "space": str(record.space)}
             rows.append({"study": study, "cell": facts.pop("index"), **facts, **text})
-        with self._transaction() as connection:
-            connection.execute(insert(cells), rows)
+        with self._writing() as connection:
+            if rows:
+                connection.execute(insert_new(cells, connection.dialect), stamped(cells, rows))
 
     def masks(self, study: str, cell: int) -> dict[int, float]:
         """Rank -> pruned train loss, of the masks of a cell evaluated so far."""
-        with self._transaction() as connection:
-            query = select(masks.c.rank, masks.c.loss).where(masks.c.study == study, masks.c.cell == cell)
-            return {int(row.rank): row.loss for row in connection.execute(query)}
+        with self._reading() as connection:
+            query = select(masks).where(masks.c.study == study, masks.c.cell == cell).order_by(masks.c.rank)
+            return {int(row.rank): row.loss for row in verified(masks, connection.execute(query))}
 
     def searched(self, study: str, cell: int) -> list[int]:
         """The ranks, rising, of the masks of a cell that a search found."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             query = select(masks.c.rank, masks.c.scores).where(masks.c.study == study, masks.c.cell == cell)
             rows = connection.execute(query.order_by(masks.c.rank))
-            return [int(row.rank) for row in rows if json.loads(row.scores).get(_SEARCHED)]
+            return [int(row.rank) for row in rows if json.loads(row.scores).get(SEARCHED)]
 
     def evaluated(self, study: str, cell: int) -> dict[int, tuple[float, float, float]]:
         """Rank -> pruned train loss, accuracy and standard error, of the masks of a cell evaluated so far, rising."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             query = select(masks).where(masks.c.study == study, masks.c.cell == cell).order_by(masks.c.rank)
-            return {int(row.rank): (row.loss, row.accuracy, row.standard_error) for row in connection.execute(query)}
+            rows = verified(masks, connection.execute(query))
+            return {int(row.rank): (row.loss, row.accuracy, row.standard_error) for row in rows}
 
     def standard_errors(self, study: str, cell: int) -> dict[int, float]:
         """Rank -> standard error of the pruned train loss, of the masks of a cell evaluated so far."""
-        with self._transaction() as connection:
-            query = select(masks.c.rank, masks.c.standard_error).where(masks.c.study == study, masks.c.cell == cell)
-            return {int(row.rank): row.standard_error for row in connection.execute(query)}
+        with self._reading() as connection:
+            query = select(masks).where(masks.c.study == study, masks.c.cell == cell).order_by(masks.c.rank)
+            return {int(row.rank): row.standard_error for row in verified(masks, connection.execute(query))}
 
     def put_masks(self, study: str, records: Iterable[MaskRecord], digits: int) -> None:
-        """Keep masks with their pruned losses; `digits` is the length of the space's largest rank."""
+        """Keep masks with their pruned losses, but those that are kept already; `digits` is the length of the space's
+        largest rank.
+        """
         rows = []
         for record in records:
             facts = asdict(record)
-            marked = {_SEARCHED: True} if facts.pop("searched") else {}
+            marked = {SEARCHED: True} if facts.pop("searched") else {}
             scores = json.dumps({**record.scores, **marked})
             rows.append({**facts, "study": study, "rank": _text(record.rank, digits), "scores": scores})
-        with self._transaction() as connection:
-            connection.execute(insert(masks), rows)
+        with self._writing() as connection:
+            if rows:
+                connection.execute(insert_new(masks, connection.dialect), stamped(masks, rows))
 
     def unscored(self, study: str, cell: int, score: str) -> list[int]:
         """The ranks of the cell's masks, rising, that have no score of this name yet."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             query = select(masks.c.rank, masks.c.scores).where(masks.c.study == study, masks.c.cell == cell)
             rows = connection.execute(query.order_by(masks.c.rank))
             return [int(row.rank) for row in rows if score not in json.loads(row.scores)]
 
     def add_scores(self, study: str, cell: int, score: str, values: Mapping[int, float], digits: int) -> None:
         """Keep one more score of masks that are kept already: `values` by rank."""
-        with self._transaction() as connection:
+        with self._writing() as connection:
             for rank, value in values.items():
                 key = (masks.c.study == study) & (masks.c.cell == cell) & (masks.c.rank == _text(rank, digits))
-                known = json.loads(connection.execute(select(masks.c.scores).where(key)).scalar_one())
-                text = json.dumps({**known, score: value})
-                connection.execute(update(masks).where(key).values(scores=text))
+                known = connection.execute(select(masks).where(key).with_for_update())
+                (row,) = verified(masks, [known.one()])
+                text = json.dumps({**json.loads(row.scores), score: value})
+                (new,) = stamped(masks, [{**row._mapping, "scores": text}])
+                same = {name: new[name] for name in ("scores", "checksum")}
+                connection.execute(update(masks).where(key).values(**same))
 
     def put_cost(self, study: str, cell: int, score: str, seconds: float) -> None:
         """Keep what it costs to score one mask of a cell alone, in core-seconds; nothing happens if that is kept already."""
-        key = (costs.c.study == study) & (costs.c.cell == cell) & (costs.c.score == score)
-        with self._transaction() as connection:
-            if connection.execute(select(costs.c.seconds).where(key)).first() is None:
-                connection.execute(insert(costs).values(study=study, cell=cell, score=score, seconds=seconds))
+        row = {"study": study, "cell": cell, "score": score, "seconds": seconds}
+        with self._writing() as connection:
+            connection.execute(insert_new(costs, connection.dialect), [row])
 
     def costs(self, study: str) -> dict[str, dict[int, float]]:
         """Score -> cell -> core-seconds that one mask alone takes, as far as it was measured."""
         found: dict[str, dict[int, float]] = {}
-        with self._transaction() as connection:
+        with self._reading() as connection:
             for row in connection.execute(select(costs).where(costs.c.study == study)):
                 found.setdefault(row.score, {})[row.cell] = row.seconds
         return found
 
     def settled(self, study: str) -> set[tuple[int, int, int]]:
         """(cell, rank, repeat) of every trial that finished or diverged: these never change."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             query = select(trials.c.cell, trials.c.rank, trials.c.repeat).where(
                 trials.c.study == study, trials.c.outcome != Outcome.FAILED.name
             )
             return {(row.cell, int(row.rank), row.repeat) for row in connection.execute(query)}
 
-    def put_trials(self, study: str, fleet: Sequence[Trial], digits: int, run: int) -> None:
-        """Keep trials with their curves, all or none. Those that failed before are replaced, others raise `StoreError`."""
+    def put_trials(
+        self, study: str, fleet: Sequence[Trial], digits: int, run: int, *, claim: Claim | None = None
+    ) -> bool:
+        """Keep trials with their curves, all or none. Those that failed before are replaced, others raise `StoreError`.
+
+        With the `claim` of the piece that they are, the piece is settled at once. Where it is no longer ours nothing is
+        written, and False comes back: whoever has it now makes the same trials.
+        """
         keys = [
             {"study": study, "cell": trial.cell, "rank": _text(trial.mask, digits), "repeat": trial.repeat}
             for trial in fleet
         ]
-        rows = [
-            {**key, "seed": trial.seed, "outcome": trial.outcome.name, "error": trial.error, "seconds": trial.seconds,
-             **(asdict(trial.final) if trial.final else _NO_FIGURES)}
-            for key, trial in zip(keys, fleet, strict=True)
-        ]  # fmt: skip
-        points = [
-            {**key, "epoch": epoch, **asdict(figures)}
-            for key, trial in zip(keys, fleet, strict=True)
-            for epoch, figures in enumerate(trial.curve, start=1)
-        ]
-        given = [
-            {**key, "split": split, **asdict(of_split)}
-            for key, trial in zip(keys, fleet, strict=True)
-            for split, of_split in trial.answers.items()
-        ]
-        same = [trials.c[name] == bindparam(f"old_{name}") for name in ("study", "cell", "rank", "repeat")]
-        failed = delete(trials).where(*same, trials.c.outcome == Outcome.FAILED.name)
-        with self._transaction() as connection:
-            connection.execute(failed, [{f"old_{name}": value for name, value in key.items()} for key in keys])
-            last = connection.execute(select(func.max(trials.c.number)).where(trials.c.study == study)).scalar() or 0
-            when = {"run": run, "at": time()}
-            connection.execute(insert(trials), [{**row, **when, "number": n} for n, row in enumerate(rows, last + 1)])
-            for table, more in ((curves, points), (answers, given)):
-                if more:
-                    connection.execute(insert(table), more)
-            count = runs.c.trials + len(fleet)
-            connection.execute(update(runs).where(runs.c.id == run).values(last=time(), trials=count))
+        with self._writing() as connection:
+            if claim is not None and not settle(connection, claim):
+                return False
+            if keys:
+                forget_failed(connection, keys)
+                keep_trials(connection, study, fleet, keys, run)
+        return True
 
     def whole_trials(self, study: str, cell: int) -> list[Trial]:
         """The trials of a cell, by its index, with their curves and answers, by mask and repeat."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return whole_trials(connection, study, cell)
 
     def adopt(self, study: str, cell: int, source: Source, ranks: Collection[int], repeats: int, digits: int) -> int:
@@ -290,13 +305,13 @@ class Store:
 
         Returns how many trials were copied.
         """
-        with self._transaction() as connection:
+        with self._writing() as connection:
             return adopt(connection, (study, cell), source, [_text(rank, digits) for rank in ranks], repeats)
 
     def begin_run(self, study: str, threads: int, versions: dict[str, str]) -> int:
         """Note that retraining begins now; the number identifies this run."""
         now = time()
-        with self._transaction() as connection:
+        with self._writing() as connection:
             result = connection.execute(
                 insert(runs).values(
                     study=study,
@@ -311,7 +326,7 @@ class Store:
 
     def runs(self, study: str) -> list[RunRecord]:
         """The runs of the study that stored trials, the first one first."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute(select(runs).where(runs.c.study == study, runs.c.trials > 0).order_by(runs.c.id))
             return [
                 RunRecord(
@@ -331,53 +346,28 @@ class Store:
             .where(trials.c.outcome == Outcome.FINISHED.name)
             .group_by(trials.c.study)
         )
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return {study: Tally(trials=count, mean_seconds=mean) for study, count, mean in connection.execute(query)}
 
     def status(self, study: str, total: int) -> Status:
         """How far the study of `total` trials is."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             tally = select(trials.c.outcome, func.count()).where(trials.c.study == study).group_by(trials.c.outcome)
             counts = {outcome: count for outcome, count in connection.execute(tally)}  # noqa: C416 - rows, not pairs
-            query = select(runs).where(runs.c.study == study, runs.c.trials > 0).order_by(runs.c.id.desc())
-            run = connection.execute(query).first()
         return Status(
             total=total,
             finished=counts.get(Outcome.FINISHED.name, 0),
             diverged=counts.get(Outcome.DIVERGED.name, 0),
             failed=counts.get(Outcome.FAILED.name, 0),
-            rate=run.trials / (run.last - run.started) if run and run.last > run.started else None,
+            rate=_rate(self.runs(study)),
         )
 
     def mask_table(self, study: str) -> "pd.DataFrame":
         """A row a mask, in order: `base, cell, mask, pruned, pruned_train_loss, pruned_train_accuracy`, and a column
         for every score.
         """
-        import pandas as pd
-
-        query = (
-            select(cells.c.base, cells.c.name.label("cell"), masks)
-            .join(masks, (masks.c.study == cells.c.study) & (masks.c.cell == cells.c.cell))
-            .where(masks.c.study == study)
-            .order_by(masks.c.cell, masks.c.rank)
-        )
-        with self._transaction() as connection:
-            rows = connection.execute(
-                query.with_only_columns(
-                    cells.c.base,
-                    cells.c.name.label("cell"),
-                    masks.c.rank,
-                    masks.c.pruned,
-                    masks.c.loss,
-                    masks.c.accuracy,
-                    masks.c.scores,
-                )
-            ).all()
-        table = pd.DataFrame(
-            [(r.base, r.cell, int(r.rank), r.pruned, r.loss, r.accuracy) for r in rows],
-            columns=["base", "cell", "mask", "pruned", "pruned_train_loss", "pruned_train_accuracy"],
-        )
-        return _with_scores(table, [r.scores for r in rows])
+        with self._reading() as connection:
+            return mask_table(connection, study)
 
     def trial_table(self, study: str) -> "pd.DataFrame":
         """A row a trial, in order of base, cell, mask and repeat, with a column for every score of its mask.
@@ -386,31 +376,12 @@ class Store:
         """
         import pandas as pd
 
-        query = (
-            select(
-                studies.c.name.label("study"), cells.c.base, cells.c.name.label("cell"), trials.c.rank, masks.c.pruned,
-                trials.c.repeat, trials.c.seed, masks.c.loss, masks.c.accuracy, trials.c.train_loss,
-                trials.c.test_loss, trials.c.test_accuracy, trials.c.validation_loss, trials.c.validation_accuracy,
-                trials.c.outcome, trials.c.seconds, masks.c.scores,
-            )
-            .join(studies, studies.c.digest == trials.c.study)
-            .join(cells, (cells.c.study == trials.c.study) & (cells.c.cell == trials.c.cell))
-            .join(
-                masks,
-                (masks.c.study == trials.c.study) & (masks.c.cell == trials.c.cell) & (masks.c.rank == trials.c.rank),
-            )
-            .where(trials.c.study == study)
-            .order_by(trials.c.cell, trials.c.rank, trials.c.repeat)
-        )  # fmt: skip
-        with self._transaction() as connection:
-            rows = [list(row) for row in connection.execute(query)]
-        table = pd.DataFrame([row[:-1] for row in rows], columns=list(TRIAL_COLUMNS))
-        table["mask"] = [int(rank) for rank in table["mask"]]
-        table["outcome"] = [Outcome[name].value for name in table["outcome"]]
-        figures = ["final_train_loss", "final_test_loss", "final_test_accuracy", *_FINAL_VALIDATION]
-        table[figures] = table[figures].astype(float)
-        table = _without_empty(table, _FINAL_VALIDATION)
-        return _with_scores(table, [row[-1] for row in rows])
+        return pd.concat(self.trial_parts(study), ignore_index=True)
+
+    def trial_parts(self, study: str, rows: int = ROWS_AT_ONCE) -> Iterator["pd.DataFrame"]:
+        """The trial table in parts of so many rows, for tables that no memory should hold."""
+        with self._reading() as connection:
+            yield from trial_parts(connection, study, rows)
 
     def curve_table(self, study: str, cell: int | None = None) -> "pd.DataFrame":
         """A row an epoch of a trial: `base, cell, mask, repeat, epoch` and the losses and accuracies after it.
@@ -419,64 +390,92 @@ class Store:
         """
         import pandas as pd
 
-        query = (
-            select(
-                cells.c.base, cells.c.name.label("cell"), curves.c.rank.label("mask"), curves.c.repeat, curves.c.epoch,
-                curves.c.train_loss, curves.c.train_accuracy, curves.c.test_loss, curves.c.test_accuracy,
-                curves.c.validation_loss, curves.c.validation_accuracy,
-            )
-            .join(cells, (cells.c.study == curves.c.study) & (cells.c.cell == curves.c.cell))
-            .where(curves.c.study == study)
-            .order_by(curves.c.cell, curves.c.rank, curves.c.repeat, curves.c.epoch)
-        )  # fmt: skip
-        if cell is not None:
-            query = query.where(curves.c.cell == cell)
-        with self._transaction() as connection:
-            result = connection.execute(query)
-            table = pd.DataFrame([list(row) for row in result], columns=list(result.keys()))
-        table["mask"] = [int(rank) for rank in table["mask"]]
-        return _without_empty(table, ["validation_loss", "validation_accuracy"])
+        return pd.concat(self.curve_parts(study, cell), ignore_index=True)
+
+    def curve_parts(self, study: str, cell: int | None = None, rows: int = ROWS_AT_ONCE) -> Iterator["pd.DataFrame"]:
+        """The curve table in parts of so many rows."""
+        with self._reading() as connection:
+            yield from curve_parts(connection, study, cell, rows)
+
+    def largest_rank(self, study: str) -> int:
+        """Of all masks of the study; -1 where there is none."""
+        with self._reading() as connection:
+            return largest_rank(connection, study)
+
+    def open_stage(self, study: str, stage: str, missing: Callable[[], Iterable[Piece]]) -> None:
+        """List the pieces that are missing of a stage, unless some are listed already; `missing` is asked only then."""
+        with self._writing() as connection:
+            open_stage(connection, study, stage, missing)
+
+    def claim(
+        self, study: str, stage: str, worker: str, *, dead: Sequence[str] = (), seconds: float = LEASE_SECONDS
+    ) -> Claim | None:
+        """The first free piece of the stage, ours for so long; None where there is none.
+
+        Free are pieces that nobody holds, whose time is over, or whose holder is among the `dead`.
+        """
+        with self._writing() as connection:
+            return claim(connection, study, stage, worker, dead, seconds)
+
+    def prolong(self, claims: Sequence[Claim], seconds: float = LEASE_SECONDS) -> None:
+        """Hold the pieces for so long from now; nothing happens to those that another has taken over."""
+        with self._writing() as connection:
+            prolong(connection, claims, seconds)
+
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """Let others have the pieces at once."""
+        with self._writing() as connection:
+            give_back(connection, claims)
+
+    def settle(self, claim: Claim) -> bool:
+        """Take a piece off the list that stores no trials, or has stored what it found; False where it is not ours."""
+        with self._writing() as connection:
+            return settle(connection, claim)
+
+    def pieces_left(self, study: str, stage: str | None = None) -> int:
+        """How many pieces of a stage, or of all that are open, are listed, claimed ones included."""
+        with self._reading() as connection:
+            return pieces_left(connection, study, stage)
+
+    def in_flight(self, study: str) -> list[InFlight]:
+        """The claimed pieces of a study, by worker."""
+        with self._reading() as connection:
+            return in_flight(connection, study)
 
     def read(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
         """All rows of a query, in a transaction of its own."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return connection.execute(query).all()
 
+    def _writing(self) -> AbstractContextManager[Connection]:
+        """One transaction that may write."""
+        return self._transaction(writes=True)
+
+    def _reading(self) -> AbstractContextManager[Connection]:
+        """One transaction that only reads."""
+        return self._transaction(writes=False)
+
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def _transaction(self, *, writes: bool) -> Iterator[Connection]:
         try:
-            with self._engine.begin() as connection:
-                yield connection
+            with self._engine.connect() as connection, (to_write(connection) if writes else connection).begin():
+                try:
+                    yield connection
+                except Exception as error:
+                    clear_frames(error.__traceback__)  # what was being streamed ends before its connection does
+                    raise
+        except UnicodeDecodeError as error:
+            raise StoreError(f"the file of {self.url} is damaged: take it from a copy") from error
         except DBAPIError as error:
-            raise StoreError(_sentence(error, self.url)) from error
+            raise StoreError(sentence(error, self.url)) from error
 
 
-TRIAL_COLUMNS = (
-    "study", "base", "cell", "mask", "pruned", "repeat", "seed", "pruned_train_loss", "pruned_train_accuracy",
-    "final_train_loss", "final_test_loss", "final_test_accuracy", "final_validation_loss",
-    "final_validation_accuracy", "outcome", "seconds",
-)  # fmt: skip
-# A mark that stands among a mask's scores, so that stores of old need no new column; only studies that search have it.
-_SEARCHED = "searched"
-_FINAL_VALIDATION = ["final_validation_loss", "final_validation_accuracy"]
-
-
-_NO_FIGURES = dict.fromkeys(Figures.__slots__)
-
-
-def _without_empty(table: "pd.DataFrame", columns: list[str]) -> "pd.DataFrame":
-    """The table without those of `columns` that hold nothing at all."""
-    return table.drop(columns=[column for column in columns if table[column].isna().all()])
-
-
-def _with_scores(table: "pd.DataFrame", scores: Sequence[str]) -> "pd.DataFrame":
-    """The table with a column for every name in the rows' `scores`, each a JSON object; `searched` is one of yes or no."""
-    import pandas as pd
-
-    columns = pd.DataFrame([json.loads(text) for text in scores], index=table.index)
-    if _SEARCHED in columns:
-        columns[_SEARCHED] = columns[_SEARCHED].notna()
-    return pd.concat([table, columns], axis=1)
+def _rate(known: Sequence[RunRecord]) -> float | None:
+    """Trials a second of the latest run, and of those that stored beside it."""
+    if not known:
+        return None
+    together = [run for run in known if run.last >= known[-1].started and run.last > run.started]
+    return sum(run.trials / (run.last - run.started) for run in together) or None
 
 
 def _text(rank: int, digits: int) -> str:
@@ -484,9 +483,18 @@ def _text(rank: int, digits: int) -> str:
 
 
 def store_exists(url: str) -> bool:
-    """Whether `url` names something to open: an existing file for SQLite, any other database without asking it."""
-    path = _sqlite_file(url)
-    return path is None or _begun(path)
+    """Whether there is something to open at `url`: an SQLite file that is not empty, a database that has tables."""
+    path = sqlite_file(url)
+    if path is not None:
+        return _begun(path)
+    engine = engine_for(url)
+    try:
+        with engine.connect() as connection:
+            return bool(inspect(connection).get_table_names())
+    except DBAPIError as error:
+        raise StoreError(sentence(error, url)) from error
+    finally:
+        engine.dispose()
 
 
 def _begun(path: Path) -> bool:
@@ -494,83 +502,44 @@ def _begun(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def _sqlite_file(url: str) -> Path | None:
-    """The file of an SQLite URL; None for a store that is in no file of ours to look for."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        return None
-    path = parsed.database
-    if parsed.get_backend_name() != "sqlite" or not path or path == ":memory:" or path.startswith("file:"):
-        return None
-    return Path(path)
-
-
 def _engine(url: str, create: bool) -> Engine:
-    try:
-        parsed = make_url(url)
-        arguments = {"timeout": _LOCK_SECONDS} if parsed.get_backend_name() == "sqlite" else {}
-        engine = create_engine(parsed, connect_args=arguments)
-    except (ArgumentError, NoSuchModuleError, ImportError):
-        raise StoreError(
-            f"`{url}` is no store: a store is named like {DEFAULT_URL} or postgresql://host/name"
-        ) from None
-    path = _sqlite_file(url)
+    path = sqlite_file(url)
     if path is not None and not path.parent.is_dir():
         raise StoreError(f"the folder of the store `{path}` does not exist")
     if path is not None and not create and not _begun(path):
         raise StoreError(f"there is no store at `{path}`: `trueoracle run` makes one, or name another with --store")
-    return engine
+    return engine_for(url)
 
 
-def _check(connection: Connection, url: str, create: bool) -> None:
+def _schema_found(connection: Connection, url: str, create: bool) -> int | None:
+    """The schema of the store; None for a database without tables, if one may be made there."""
     tables = inspect(connection).get_table_names()
     if not tables and create:
-        schema.metadata.create_all(connection)
-        facts = [
-            {"key": "application", "value": schema.APPLICATION},
-            {"key": "schema", "value": str(schema.VERSION)},
-        ]
-        connection.execute(insert(meta), facts)
-        return
+        return None
     known = {}
     if {"meta", "studies", "trials"} <= set(tables):
         known = {row.key: row.value for row in connection.execute(select(meta))}
     if known.get("application") != schema.APPLICATION:
         raise StoreError(f"the database {url} is no trueoracle store: nothing was changed; name another with --store")
-    if int(known["schema"]) > schema.VERSION:
+    if not known.get("schema", "").isdecimal():
+        raise StoreError(f"the store {url} does not say which schema it has: it is damaged, take it from a copy")
+    found = int(known["schema"])
+    if found > schema.VERSION:
         raise StoreError(
-            f"the store {url} has schema {known['schema']}, newer than this trueoracle's {schema.VERSION}: update trueoracle"
+            f"the store {url} has schema {found}, newer than this trueoracle's {schema.VERSION}: update trueoracle"
         )
-    if int(known["schema"]) < OLDEST:
+    if found < OLDEST:
         raise StoreError(
-            f"the store {url} has schema {known['schema']}, older than this trueoracle's {schema.VERSION}: "
+            f"the store {url} has schema {found}, older than this trueoracle's {schema.VERSION}: "
             "read it with the version that wrote it, or name another with --store"
         )
-    if int(known["schema"]) < schema.VERSION:
-        _bring_forward(connection, url, int(known["schema"]))
+    return found
 
 
-def _bring_forward(connection: Connection, url: str, found: int) -> None:
-    try:
-        migrate(connection, found)
-    except DBAPIError as error:
-        if "readonly" not in str(error.orig):
-            raise
-        raise StoreError(
-            f"the store {url} has schema {found}, which must be brought to {schema.VERSION}, but it is only read here: "
-            "`trueoracle status STUDY --store` does it where the file can be written"
-        ) from None
-
-
-def _sentence(error: DBAPIError, url: str) -> str:
-    reason = str(error.orig).splitlines()[0]
-    if any(words in reason for words in TOO_LONG):
-        return f"the store {url} was asked something that takes too long: ask for less"
-    if "locked" in reason:
-        return f"the store {url} is locked by another process for over {_LOCK_SECONDS} s: wait for it, or name another with --store"
-    if "readonly" in reason:
-        return f"the store {url} is read-only: nothing was written; name another with --store"
-    if "not a database" in reason:
-        return f"the file of {url} is no database: name another with --store"
-    return f"the store {url} failed: {reason}"
+def _make_tables(connection: Connection) -> None:
+    schema.metadata.create_all(connection)
+    facts = [
+        {"key": "application", "value": schema.APPLICATION},
+        {"key": "schema", "value": str(schema.VERSION)},
+    ]
+    connection.execute(insert(meta), facts)

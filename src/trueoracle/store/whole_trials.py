@@ -4,6 +4,7 @@ from collections import defaultdict
 
 from sqlalchemy import Connection, Row, Select, Table, select
 
+from trueoracle.store.checksums import verified
 from trueoracle.store.schema import answers, curves, trials
 from trueoracle.words.trial import Figures, Outcome, SplitAnswers, Trial
 
@@ -13,10 +14,10 @@ _Key = tuple[str, int]
 def whole_trials(connection: Connection, study: str, cell: int) -> list[Trial]:
     """The trials of a cell, by mask and repeat."""
     curve_of: dict[_Key, list[Figures]] = defaultdict(list)
-    for row in connection.execute(_of(curves, study, cell).order_by(curves.c.epoch)):
+    for row in verified(curves, connection.execute(_of(curves, study, cell).order_by(curves.c.epoch))):
         curve_of[row.rank, row.repeat].append(_figures(row))
     answers_of: dict[_Key, dict[str, SplitAnswers]] = defaultdict(dict)
-    for row in connection.execute(_of(answers, study, cell)):
+    for row in verified(answers, connection.execute(_of(answers, study, cell))):
         answers_of[row.rank, row.repeat][row.split] = SplitAnswers(images=row.images, bits=row.bits, losses=row.losses)
     return [
         Trial(
@@ -31,7 +32,9 @@ def whole_trials(connection: Connection, study: str, cell: int) -> list[Trial]:
             error=row.error,
             answers=answers_of[row.rank, row.repeat],
         )
-        for row in connection.execute(_of(trials, study, cell).order_by(trials.c.rank, trials.c.repeat))
+        for row in verified(
+            trials, connection.execute(_of(trials, study, cell).order_by(trials.c.rank, trials.c.repeat))
+        )
     ]
 
 
