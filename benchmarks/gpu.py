@@ -190,7 +190,9 @@ def graphs(setting: Setting) -> Found:
                 for _ in range(3):
                     fleet.step(batch, (0, 0, 1), never)
             apart = difference(fleets["captured"].member(0), fleets["eager"].member(0))
-            spent = {how: setting.time(partial(fleet.step, batch, never), 5) for how, fleet in fleets.items()}
+            spent = {
+                how: setting.time(partial(fleet.step, batch, (0, 0, 1), never), 5) for how, fleet in fleets.items()
+            }
             yield (
                 f"{name}, {count} networks",
                 {
@@ -212,7 +214,7 @@ def fleets(setting: Setting) -> Found:
             clear()
             before = allocated(setting.device)
             fleet = make_fleet(work, count, data)
-            step = setting.time(partial(fleet.step, first_batch(work, data), never), 5)
+            step = setting.time(partial(fleet.step, first_batch(work, data), (0, 0, 1), never), 5)
             peak = most_allocated(setting.device)
             judged = setting.time(partial(fleet.evaluate, never)) * work.images / (len(data.train) + len(data.test))
             epoch = step * -(-work.images // work.recipe.batch_size)
@@ -279,7 +281,7 @@ def convolution(setting: Setting) -> Found:
                 fleet.set_rates([work.recipe.lr] * count)
                 fleet.step(first_batch(work, data), (0, 0, 1), never)
                 weights[way] = fleet.member(0)
-                spent[way] = setting.time(partial(fleet.step, first_batch(work, data), never), 5)
+                spent[way] = setting.time(partial(fleet.step, first_batch(work, data), (0, 0, 1), never), 5)
                 del fleet, nets
             yield (
                 f"{name}, {count} networks",
@@ -326,7 +328,7 @@ def precision(setting: Setting) -> Found:
             recipe = work.recipe.model_copy(update={"precision": kind})
             changed = one_step(work, work.nets(2, setting.device), data, recipe)
             fleet = make_fleet(replace(work, recipe=recipe), count, data)
-            step = setting.time(partial(fleet.step, first_batch(work, data), never), 5)
+            step = setting.time(partial(fleet.step, first_batch(work, data), (0, 0, 1), never), 5)
             error = float((changed.double() - exact).norm() / exact.norm())
             yield f"{name}, {count} networks, {kind}", {"step_ms": 1e3 * step, "relative_error_of_a_step": error}
             del fleet
