@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from trueoracle import Study, StudySpec
+from trueoracle.criteria import mask_predictors
 from trueoracle.nets import MODELS
 from trueoracle.words.errors import TrueOracleError
 from trueoracle.words.plugins import with_plugins
@@ -30,7 +31,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     exec("\n".join(blocks("python")), vars(module))
     (toml,) = blocks("toml")
     groups = re.findall(r'entry-points\."(.*?)"\]\n(.*?) = "(.*?)"', toml)
-    assert len(groups) == 3
+    assert len(groups) == 4
     points = [EntryPoint(name=name, value=value, group=group) for group, name, value in groups]
     monkeypatch.setattr("trueoracle.words.plugins.entry_points", lambda group: [p for p in points if p.group == group])
 
@@ -45,6 +46,11 @@ def test_the_pages_network_dataset_and_criterion_make_a_study(tmp_path: Path) ->
     assert status.finished == status.total == 70
     (found,) = study.analyze(x="smallest", y="final_test_loss")
     assert (found.x, found.n) == ("smallest", 70)
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_pages_predictor_is_one_of_those_that_are_measured() -> None:
+    assert mask_predictors()["median_loss"].better == "lower"
 
 
 def test_no_built_in_name_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

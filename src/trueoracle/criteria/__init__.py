@@ -1,7 +1,9 @@
 """Pruning criteria: how much each unit of a site matters, judged without retraining.
 
-A criterion takes the base network and a site and returns one importance a unit, higher for a unit to keep, or None for
-a site that it cannot judge. Others add theirs through the entry-point group `trueoracle.criteria`.
+Two kinds. A *unit criterion* gives one importance a unit, higher for a unit to keep. The few that every study stores look
+at weights alone and are functions of the network and a site (`CRITERIA`; others add theirs through the entry-point group
+`trueoracle.criteria`), None for a site that they cannot judge; those in `units/` look at what is gathered for all of
+them at once (`collect`). A *mask predictor* gives one number a mask, of the pruned network (`masks/`).
 """
 
 from collections.abc import Callable, Mapping
