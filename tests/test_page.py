@@ -93,9 +93,9 @@ def test_the_filter_shows_the_cells_asked_for_and_a_link_brings_back_others(smal
     expect(open_page.locator("article.cell:visible h3")).to_have_text(["conv3-0.2"])
     expect(open_page.locator("#filter-count")).to_have_text("1 of 2 cells shown")
     open_page.get_by_label("ratio").select_option("0.5")
-    assert open_page.locator("article.cell:visible").count() == 0
+    expect(open_page.locator("article.cell:visible")).to_have_count(0)
     open_page.locator("table.grid a").first.click()
-    assert open_page.locator("article.cell:visible").count() == 2
+    expect(open_page.locator("article.cell:visible")).to_have_count(2)
     assert open_page.url.endswith("#cell-conv1-0.5")
 
 

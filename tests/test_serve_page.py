@@ -169,6 +169,7 @@ def test_new_trials_appear_without_reloading_and_the_filter_stays(tmp_path: Path
         open_page.goto(f"{address}studies/{study.digest[:12]}/trials")
         open_page.locator("#f-cell").select_option("conv2-0.25")
         expect(open_page.locator("#count")).to_have_text("10 trials")
+        expect(open_page.locator("#live")).to_contain_text("live")  # the new page's script has run
         open_page.locator("#f-accuracy-from").fill("0.5")
         open_page.keyboard.press("Enter")
         expect(open_page).to_have_url(f"{address}studies/{study.digest[:12]}/trials?cell=conv2-0.25&accuracy_from=0.5")
@@ -324,6 +325,7 @@ def check_points(page: Page) -> None:
     assert page.locator("svg *").count() < 6000
 
 
+@pytest.mark.slow
 def test_40000_trials_are_listed_and_filtered_within_a_second(large: str, open_page: Page) -> None:
     open_page.goto(large)
     at = open_page.locator("th a").first.get_attribute("href")
