@@ -137,6 +137,7 @@ def test_a_folder_that_cannot_be_written_stops_nothing(data: Dataset, tmp_path: 
     (tmp_path / "file").write_text("")
     calm = train_alone(*lenets(1), data, ADAM, 7, backend="loop")
     same(calm, train_alone(*lenets(1), data, ADAM, 7, checkpoints=tmp_path / "file", backend="loop"))
+    assert (tmp_path / "file").read_text() == ""
 
 
 def test_what_nobody_went_on_with_is_taken_away(tmp_path: Path) -> None:

@@ -158,12 +158,19 @@ def test_on_networks_of_every_kind_there_are_finite_numbers_or_a_reason(name: st
         assert all(reason for reason in refused.values())
 
 
-def test_a_stored_study_is_scored_by_criteria(tmp_path: Path) -> None:
-    facts = {**TINY, "cells": [{"prune": {"conv1": 0.5}, "draw": 5}]}
+def test_a_stored_study_is_scored_by_criteria(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {**TINY, "cells": [{"prune": {"conv1": 0.5}, "draw": 5}, {"prune": {"conv1": 0.2}, "draw": 3}]}
     study = Study("quickstart", set=facts, store=f"sqlite:///{tmp_path / 's.db'}", progress=Quiet())
     study.run()
-    assert scoring(study).measure(["fisher", "wanda", "lamp"]) == {}
-    table = study.trials().drop_duplicates("mask")
+    passes: list[int] = []
+    plain = Split.train_loss
+    with monkeypatch.context() as patched:
+        patched.setattr(Split, "train_loss", lambda self, net: (passes.append(len(self)), plain(self, net))[1])
+        assert scoring(study).measure(["fisher", "wanda", "lamp"]) == {}
+        assert passes == [1] * 64  # one pass for both cells and all criteria
+        assert scoring(study).measure(["fisher", "wanda", "lamp"]) == {}
+        assert len(passes) == 64
+    table = study.trials().query("cell == 'conv1-0.5'").drop_duplicates("mask")
     criteria: dict[str, UnitCriterion] = {"fisher": unit_criteria()["fisher"]}
     of = scoring(study)
     dense = of._dense(0)

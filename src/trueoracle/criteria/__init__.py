@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.criteria.collect import collect
+from trueoracle.criteria.collected import Collected
 from trueoracle.criteria.criterion import Needs, UnitCriterion
 from trueoracle.criteria.masks import mask_predictors
 from trueoracle.criteria.predictor import MaskPredictor
@@ -34,8 +35,10 @@ __all__ = [
     "Pruned",
     "UnitCriterion",
     "collect",
+    "gathered",
     "importances",
     "judged",
+    "judged_of",
     "mask_predictors",
     "score",
     "unit_criteria",
@@ -96,10 +99,23 @@ def judged(
 
     A criterion that cannot judge one of the sites is in the refusals, with the reason.
     """
+    return judged_of(gathered(net, sites, examples, criteria), criteria)
+
+
+def gathered(
+    net: nn.Module, sites: Mapping[str, Site], examples: Examples | None, criteria: Mapping[str, UnitCriterion]
+) -> dict[str, Collected]:
+    """What these criteria ask for of each site, for all of them in one pass."""
     needs = Needs.WEIGHTS
     for criterion in criteria.values():
         needs |= criterion.needs
-    collected = collect(net, sites, examples, needs)
+    return collect(net, sites, examples, needs)
+
+
+def judged_of(
+    collected: Mapping[str, Collected], criteria: Mapping[str, UnitCriterion]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
+    """As `judged`, of sites that were gathered for."""
     found: dict[str, dict[str, Tensor]] = {}
     refused: dict[str, str] = {}
     for name, criterion in criteria.items():

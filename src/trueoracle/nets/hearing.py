@@ -14,10 +14,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from trueoracle.nets.flow import memory
+from trueoracle.nets.silence import SUMMING
 from trueoracle.nets.sites import Cut, Kind, Role, Site
 
-_CHANNELS = {"linear": -1, "conv1d": -2, "conv2d": -3, "conv3d": -4,
-             "conv_transpose1d": -2, "conv_transpose2d": -3, "conv_transpose3d": -4}  # fmt: skip
 _PRODUCTS = ("matmul", "__matmul__", "mm", "addmm", "bmm", "baddbmm")
 
 
@@ -55,7 +55,7 @@ class _Hearing(TorchFunctionMode):
         for site in sites.values():
             for cut in site.cuts:
                 if cut.role is Role.CONSUMER and site.kind is not Kind.EXPERT:
-                    self._listeners.setdefault(_memory(_weight(net, cut.layer)), []).append((site, cut))
+                    self._listeners.setdefault(memory(_weight(net, cut.layer)), []).append((site, cut))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -63,16 +63,16 @@ class _Hearing(TorchFunctionMode):
         if name in _PRODUCTS and len(args) > 1:
             *before, x, weight = args
             return func(*before, self._told(x, weight, -1), weight, **kwargs)
-        if name not in _CHANNELS:
+        if name not in SUMMING:
             return func(*args, **kwargs)
         weight = args[1] if len(args) > 1 else kwargs["weight"]
         x, *rest = args or (kwargs.pop("input"),)
-        return func(self._told(x, weight, _CHANNELS[name]), *rest, **kwargs)
+        return func(self._told(x, weight, SUMMING[name]), *rest, **kwargs)
 
     def _told(self, x: Tensor, weight: Any, dim: int) -> Tensor:
         if not isinstance(weight, Tensor):
             return x
-        for site, cut in self._listeners.get(_memory(weight), ()):
+        for site, cut in self._listeners.get(memory(weight), ()):
             x = self._hear(Input(site=site, cut=cut, x=x, dim=dim))
         return x
 
@@ -106,7 +106,3 @@ def _weight(net: nn.Module, layer: str) -> Tensor:
     found: Any = getattr(net.get_submodule(parent), last)
     weight: Tensor = found if isinstance(found, Tensor) else found.weight
     return weight
-
-
-def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()

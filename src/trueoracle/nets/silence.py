@@ -23,7 +23,7 @@ from trueoracle.nets.operations import JOINT, reduced_dims
 from trueoracle.nets.sites import HEADS, Kind, Normalisation, Role, Sites
 from trueoracle.words.mask import Mask
 
-_SUMMING = {"linear": -1, "conv1d": -2, "conv2d": -3, "conv3d": -4,
+SUMMING = {"linear": -1, "conv1d": -2, "conv2d": -3, "conv3d": -4,
             "conv_transpose1d": -2, "conv_transpose2d": -3, "conv_transpose3d": -4}  # fmt: skip
 _PRODUCTS = ("matmul", "__matmul__", "mm", "addmm")
 
@@ -145,9 +145,9 @@ class _Silence(TorchFunctionMode):
         layer = self.net.get_submodule(self.paths[-1])
         if name in recurrent.FUNCTIONS and recurrent.is_plain(layer, args):
             return recurrent.step_by_step(layer, name, args, self._recurrent_product)
-        if name not in _SUMMING:
+        if name not in SUMMING:
             return func(*args, **kwargs)
-        dim, weight = _SUMMING[name], args[1] if len(args) > 1 else kwargs["weight"]
+        dim, weight = SUMMING[name], args[1] if len(args) > 1 else kwargs["weight"]
         x, *rest = args or (kwargs.pop("input"),)
         groups = 1 if dim == -1 else args[6] if len(args) > 6 else kwargs.get("groups", 1)
         x = _heard(x, dim, groups)

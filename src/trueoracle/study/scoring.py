@@ -16,7 +16,8 @@ from trueoracle.criteria import (
     Dense,
     MaskPredictor,
     UnitCriterion,
-    judged,
+    gathered,
+    judged_of,
     mask_predictors,
     score,
     unit_criteria,
@@ -66,7 +67,8 @@ class Scoring:
         for base in range(len(self.plan.nets)):
             dense = self._dense(base)
             for cell in self.plan.cells_of(base):
-                refused |= self._cell(cell, dense, predictors) | self._by_units(cell, dense, criteria)
+                refused |= self._cell(cell, dense, predictors)
+            refused |= self._by_units(base, dense, criteria)
         return refused
 
     def _dense(self, base: int) -> Dense:
@@ -88,23 +90,35 @@ class Scoring:
             removal=self.plan.spec.removal,
         )
 
-    def _by_units(self, cell: PlannedCell, dense: Dense, asked: Mapping[str, UnitCriterion]) -> dict[str, str]:
-        """Score the cell's masks by the importance that they throw away; returns the refusals.
+    def _by_units(self, base: int, dense: Dense, asked: Mapping[str, UnitCriterion]) -> dict[str, str]:
+        """Score the masks of all cells of a base network by the importance that they throw away; returns the refusals.
 
-        They are gathered for together, so that no one of them has a cost of its own.
+        All sites and criteria are gathered for in one pass, so that no one of them has a cost of its own.
         """
-        ranks = {name: self.store.unscored(self.plan.digest, cell.index, column(name, self.images)) for name in asked}
-        left = {name: asked[name] for name, unscored in ranks.items() if unscored}
-        if not left:
+        left = {cell: self._left(cell, asked) for cell in self.plan.cells_of(base)}
+        names = {name for ranks in left.values() for name in ranks}
+        if not names:
             return {}
-        sites = {choice.site: self.plan.sites[choice.site] for choice in cell.space.sites}
-        with self.progress.task(f"criteria, {cell.name}", len(left), "criteria") as advance:
-            importance, refused = judged(dense.net, sites, dense.examples, left)
-            for name, units in importance.items():
-                values = {rank: score(cell.space.unrank(rank), units) for rank in ranks[name]}
-                self.store.add_scores(self.plan.digest, cell.index, column(name, self.images), values, cell.digits)
-                advance(1)
+        criteria = {name: one for name, one in asked.items() if name in names}
+        pruned = [choice.site for cell, ranks in left.items() if ranks for choice in cell.space.sites]
+        sites = {name: self.plan.sites[name] for name in dict.fromkeys(pruned)}
+        refused: dict[str, str] = {}
+        with self.progress.task(f"criteria, base network {base}", sum(map(len, left.values())), "scores") as advance:
+            collected = gathered(dense.net, sites, dense.examples, criteria)
+            for cell, ranks in left.items():
+                own = {choice.site: collected[choice.site] for choice in cell.space.sites if ranks}
+                importance, why = judged_of(own, {name: criteria[name] for name in ranks})
+                refused |= why
+                for name, units in importance.items():
+                    values = {rank: score(cell.space.unrank(rank), units) for rank in ranks[name]}
+                    self.store.add_scores(self.plan.digest, cell.index, column(name, self.images), values, cell.digits)
+                advance(len(ranks))
         return refused
+
+    def _left(self, cell: PlannedCell, asked: Mapping[str, UnitCriterion]) -> dict[str, list[int]]:
+        """The ranks that have no score yet, by criterion; none where all have."""
+        ranks = {name: self.store.unscored(self.plan.digest, cell.index, column(name, self.images)) for name in asked}
+        return {name: unscored for name, unscored in ranks.items() if unscored}
 
     def _cell(self, cell: PlannedCell, dense: Dense, asked: Mapping[str, MaskPredictor]) -> dict[str, str]:
         """Score the cell's masks; returns the refusals, which are a network's and so the same for all of them."""

@@ -15,8 +15,12 @@ BATCH = 32
 
 def importance(of: Collected) -> Tensor:
     """In squared nats."""
-    batches = of.known("weight_NU").split(BATCH)  # type: ignore[no-untyped-call]
-    return torch.stack([batch_NU.mean(0).square() for batch_NU in batches]).mean(0)
+    return of_minibatches(of.known("weight_NU"))
+
+
+def of_minibatches(change_NU: Tensor) -> Tensor:
+    """The squared mean of each minibatch's changes, averaged over the minibatches."""
+    return torch.stack([batch_NU.mean(0).square() for batch_NU in torch.split(change_NU, BATCH)]).mean(0)
 
 
 CRITERION = UnitCriterion(importance=importance, needs=Needs.GRADIENTS)
