@@ -1,9 +1,10 @@
 """Pruning criteria: how much each unit of a site matters, judged without retraining.
 
-Two kinds. A *unit criterion* gives one importance a unit, higher for a unit to keep. The few that every study stores look
+Three kinds. A *unit criterion* gives one importance a unit, higher for a unit to keep. The few that every study stores look
 at weights alone and are functions of the network and a site (`CRITERIA`; others add theirs through the entry-point group
 `trueoracle.criteria`), None for a site that they cannot judge; those in `units/` look at what is gathered for all of
-them at once (`collect`). A *mask predictor* gives one number a mask, of the pruned network (`masks/`).
+them at once (`collect`). A *mask predictor* gives one number a mask, of the pruned network (`masks/`). A
+*criterion of weights* gives one importance a single weight (`weights/`).
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ from trueoracle.criteria.predictor import MaskPredictor
 from trueoracle.criteria.pruned import Dense, Pruned
 from trueoracle.criteria.refusal import CannotJudge
 from trueoracle.criteria.units import unit_criteria
+from trueoracle.criteria.weighed import Layer, Scores, Seen, WeightCriterion, thrown_away, weigh
+from trueoracle.criteria.weights import weight_criteria
 from trueoracle.nets import Role, Site, unit_weights
 from trueoracle.words.examples import Examples
 from trueoracle.words.mask import Mask
@@ -30,10 +33,14 @@ __all__ = [
     "CannotJudge",
     "Criterion",
     "Dense",
+    "Layer",
     "MaskPredictor",
     "Needs",
     "Pruned",
+    "Scores",
+    "Seen",
     "UnitCriterion",
+    "WeightCriterion",
     "collect",
     "gathered",
     "importances",
@@ -41,7 +48,10 @@ __all__ = [
     "judged_of",
     "mask_predictors",
     "score",
+    "thrown_away",
     "unit_criteria",
+    "weigh",
+    "weight_criteria",
 ]
 
 Criterion = Callable[[nn.Module, Site], Tensor | None]

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from trueoracle.nets.finding import copied, find_sites
     from trueoracle.nets.hearing import Input, gated_blocks, heard
     from trueoracle.nets.language import save_language_model
+    from trueoracle.nets.masked import in_order, kept_weights, layers_called, mask_weights, unmasked, weight_shapes
     from trueoracle.nets.models import MODELS, build, check_forward, classes_of, has_weights, usual_shape
+    from trueoracle.nets.pruning import prune
     from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
     from trueoracle.nets.removal import l1_kept, remove
     from trueoracle.nets.silence import silenced, unnormalised
@@ -47,8 +49,13 @@ __all__ = [
     "has_batchnorm",
     "has_weights",
     "heard",
+    "in_order",
+    "kept_weights",
     "l1_kept",
+    "layers_called",
     "load_weights",
+    "mask_weights",
+    "prune",
     "recalibrate",
     "remove",
     "save_language_model",
@@ -56,8 +63,10 @@ __all__ = [
     "state_bytes",
     "unit_costs",
     "unit_weights",
+    "unmasked",
     "unnormalised",
     "usual_shape",
+    "weight_shapes",
     "weights_from_bytes",
 ]
 

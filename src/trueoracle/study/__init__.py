@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from trueoracle.study.conduct import Paused, conduct
     from trueoracle.study.forecast import masks_in_play, masks_of, retraining_seconds
     from trueoracle.study.loading import at_scale, builtin_studies, changed, load_spec
+    from trueoracle.study.mask_records import stored_masks
     from trueoracle.study.plan import Plan, PlannedCell, drawn_questions, plan, study_data
     from trueoracle.study.retrain import retrained
     from trueoracle.study.scoring import Scoring
@@ -28,6 +29,7 @@ __all__ = [
     "plan",
     "retrained",
     "retraining_seconds",
+    "stored_masks",
     "study_data",
 ]
 

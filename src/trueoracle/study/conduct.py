@@ -2,23 +2,23 @@
 
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from time import monotonic
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from trueoracle.criteria import importances, score
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor
 from trueoracle.fleet import Assignment, Backend, evaluated, forget_abandoned, train_alone
-from trueoracle.nets import classes_of, cost, remove, state_bytes, weights_from_bytes
-from trueoracle.oracle import PrunedLosses, evaluator
-from trueoracle.search import Budget, Found, Hunt
-from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Status, Store, StudyRecord
+from trueoracle.nets import classes_of, cost, prune, state_bytes, weights_from_bytes
+from trueoracle.oracle import evaluator
+from trueoracle.search import Budget, Hunt
+from trueoracle.space import MaskSpace, WeightSpace
+from trueoracle.store import BaseRecord, CellRecord, Status, Store, StudyRecord
+from trueoracle.study.mask_records import given_by_criteria, mask_records, mask_scores
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.predictors import Predictors
 from trueoracle.study.retrain import Retraining, assignment_for, fleet_tasks, kept_answers
@@ -120,7 +120,7 @@ def make_base(plan: Plan, number: int, data: Dataset, backend: Backend, progress
 def cell_records(plan: Plan) -> Iterator[CellRecord]:
     """The cells of all base networks, with what a pruned network of each costs."""
     for cell in plan.cells:
-        costs = cost(remove(plan.nets[cell.base], cell.example, plan.sites), plan.shape)
+        costs = cost(prune(plan.nets[cell.base], cell.example, plan.sites), plan.shape)
         yield CellRecord(
             index=cell.index,
             base=cell.base,
@@ -130,6 +130,7 @@ def cell_records(plan: Plan) -> Iterator[CellRecord]:
             masks=cell.count,
             parameters=costs.parameters,
             macs=costs.macs,
+            of_weights=isinstance(cell.space, WeightSpace),
         )
 
 
@@ -150,11 +151,11 @@ def _evaluate_masks(
     left = [rank for rank in cell.ranks if rank not in known] if known else cell.ranks
     if not left:
         return []
-    importance = importances(base, {choice.site: plan.sites[choice.site] for choice in cell.space.sites})
+    judge = mask_scores(plan, cell, base)
     path = evaluator(base, cell.space, plan.shape, plan.spec.removal, progress=progress)
     images = part_of(data.train, plan.spec.oracle_images, plan.seed("oracle images", cell.base))
     for found in survey(path, left, images, executor, progress, what=cell.name, population=len(data.train)):
-        records = _mask_records(cell, found.ranks, found, importance, chosen=cell.named)
+        records = mask_records(cell, found.ranks, found, judge, chosen=cell.named)
         store.put_masks(plan.digest, records, cell.digits)
     return [path.path]
 
@@ -162,16 +163,18 @@ def _evaluate_masks(
 def _searched(
     plan: Plan, cell: PlannedCell, base: nn.Module, data: Dataset, store: Store, executor: Executor, progress: Progress
 ) -> PlannedCell:
-    """The cell with the masks that its search keeps: from the store, else searched for now.
+    """The cell with the masks that its search keeps or its criteria give: from the store, else searched for now.
 
     The search knows the masks that are evaluated already. It is work in flight: a kill before its end has it begun anew.
     """
+    if cell.criteria:
+        return given_by_criteria(plan, cell, base, data, store, executor, progress)
     if cell.search is None:
         return cell
-    kept = store.searched(plan.digest, cell.index)
+    kept = list(store.searched(plan.digest, cell.index))
     if len(kept) < cell.search.keep:
         question = question_of(
-            base, cell.space, data, progress,
+            base, cell.of_units, data, progress,
             images=part_of(data.train, plan.spec.oracle_images, plan.seed("oracle images", cell.base)),
             removal=plan.spec.removal,
         )  # fmt: skip
@@ -188,38 +191,11 @@ def _searched(
                 f"the search of cell `{cell.name}` found {len(places)} masks beside the drawn ones, but `keep` is "
                 f"{cell.search.keep}: give it more `evaluations`"
             )
-        importance = importances(base, {choice.site: plan.sites[choice.site] for choice in cell.space.sites})
         best = found.only(sorted(places, key=found.ranks.__getitem__))
-        store.put_masks(
-            plan.digest, _mask_records(cell, best.ranks, best, importance, chosen={*best.ranks}), cell.digits
-        )
+        judge = mask_scores(plan, cell, base)
+        store.put_masks(plan.digest, mask_records(cell, best.ranks, best, judge, chosen={*best.ranks}), cell.digits)
         kept = list(best.ranks)
     return replace(cell, found=tuple(kept))
-
-
-def _mask_records(
-    cell: PlannedCell,
-    ranks: Sequence[int],
-    losses: PrunedLosses | Found,
-    importance: Mapping[str, dict[str, Tensor]],
-    *,
-    chosen: AbstractSet[int],
-) -> list[MaskRecord]:
-    """`chosen` masks, by rank, are none of a random sample."""
-    rows = zip(ranks, losses.loss_M, losses.accuracy_M, losses.standard_error_M, strict=True)
-    return [
-        MaskRecord(
-            cell=cell.index,
-            rank=mask.rank,
-            pruned=mask.pruned_json,
-            loss=float(loss),
-            accuracy=float(accuracy),
-            standard_error=float(error),
-            scores={name: score(mask, units) for name, units in importance.items()},
-            searched=mask.rank in chosen,
-        )
-        for mask, loss, accuracy, error in ((cell.space.unrank(rank), *facts) for rank, *facts in rows)
-    ]
 
 
 def _retrain(
@@ -251,7 +227,8 @@ def _retrain(
 
 def _normalised(plan: Plan) -> dict[str, str]:
     """For the report: where removal changes more than what the removed units did."""
-    pruned = dict.fromkeys(choice.site for cell in plan.cells for choice in cell.space.sites)
+    of_units = (cell.space for cell in plan.cells if isinstance(cell.space, MaskSpace))
+    pruned = dict.fromkeys(choice.site for space in of_units for choice in space.sites)
     sites = [site for name in pruned if (site := plan.sites[name]).normalised_by]
     if not sites:
         return {}

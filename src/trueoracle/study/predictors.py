@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from trueoracle.data import Dataset, images_of
 from trueoracle.executors import Executor, Stop
 from trueoracle.fleet import Backend
-from trueoracle.nets import channels_last, evaluate, recalibrate, remove
+from trueoracle.nets import channels_last, evaluate, prune, recalibrate
 from trueoracle.store import Store
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.retrain import FleetTask, Retraining, assignment_for, fleets
-from trueoracle.words.mask import Mask
+from trueoracle.words.mask import AnyMask
 from trueoracle.words.progress import Progress
 from trueoracle.words.spec import Recipe, StudySpec
 from trueoracle.words.trial import Outcome, Trial
@@ -97,13 +97,13 @@ class Predictors:
             return
         images_NCHW = self._recalibration_images(cell.base, images)
 
-        def work(mask: Mask, _stop: Stop) -> tuple[int, float]:
-            pruned = channels_last(remove(self.bases[cell.base], mask, self.plan.sites, self.plan.spec.removal))
+        def work(mask: AnyMask, _stop: Stop) -> tuple[int, float]:
+            pruned = channels_last(prune(self.bases[cell.base], mask, self.plan.sites, self.plan.spec.removal))
             recalibrate(pruned, images_NCHW)
             return mask.rank, evaluate(pruned, self.data.train).loss
 
         with self.progress.task(f"recalibrated train loss, {cell.name}", len(left), "masks") as advance:
-            for rank, loss in self.executor.run(work, map(cell.space.unrank, left)):
+            for rank, loss in self.executor.run(work, cell.masks_of(left)):
                 self.store.add_scores(self.plan.digest, cell.index, RECALIBRATED, {rank: loss}, cell.digits)
                 advance(1)
 
@@ -131,7 +131,7 @@ class Predictors:
             def work(task: FleetTask, stop: Stop) -> list[list[Trial]]:
                 return [training.run(replace(task, repeat=repeat), stop) for repeat in range(kind.repeats)]
 
-            for repeats in self.executor.run(work, fleets(cell, map(cell.space.unrank, left), 0, assignment)):
+            for repeats in self.executor.run(work, fleets(cell, cell.masks_of(left), 0, assignment)):
                 for name, figure in kind.figures.items():
                     self.store.add_scores(self.plan.digest, cell.index, name, _means(figure, repeats), cell.digits)
 

@@ -19,6 +19,9 @@ UNIT_CRITERIA = (
 )  # fmt: skip
 """Criteria whose scores a study does not take by itself, but `trueoracle criteria --measure` does."""
 
+WEIGHT_CRITERIA = ("lamp", "magnitude", "movement", "obd", "ria", "snip", "wanda")
+"""Criteria of single weights: they give masks, and score all masks of weights, `magnitude` in every study."""
+
 MASK_PREDICTORS: dict[str, Direction] = {
     "first_step_loss": "lower",
     "gradient_norm": "higher",
