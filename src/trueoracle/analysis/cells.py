@@ -144,11 +144,11 @@ def trial_masks(
     return found
 
 
-ALL_SEARCHED = "all masks were found by a search: statistics need masks that were drawn at random"
+ALL_SEARCHED = "all masks were found by a search or given by criteria: statistics need masks that were drawn at random"
 
 
 def random_sample(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """The rows of masks that were drawn, and how many masks that a search found are left out (see `searched`).
+    """The rows of masks that were drawn, and how many masks that a search found or a criterion gave are left out (see `searched`).
 
     Those are of low loss by choice: a correlation with the loss, or a share of masks that end better, would be the
     search's doing where they are counted in.

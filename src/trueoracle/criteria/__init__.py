@@ -20,7 +20,7 @@ from trueoracle.criteria.predictor import MaskPredictor
 from trueoracle.criteria.pruned import Dense, Pruned
 from trueoracle.criteria.refusal import CannotJudge
 from trueoracle.criteria.units import unit_criteria
-from trueoracle.criteria.weighed import Layer, Scores, Seen, WeightCriterion, thrown_away, weigh
+from trueoracle.criteria.weighed import Layer, Scores, Seen, WeightCriterion, chance, thrown_away, weigh
 from trueoracle.criteria.weights import weight_criteria
 from trueoracle.nets import Role, Site, unit_weights
 from trueoracle.words.examples import Examples
@@ -41,6 +41,7 @@ __all__ = [
     "Seen",
     "UnitCriterion",
     "WeightCriterion",
+    "chance",
     "collect",
     "gathered",
     "importances",

@@ -17,6 +17,7 @@ from trueoracle.criteria.refusal import CannotJudge
 from trueoracle.nets import copied, in_order
 from trueoracle.words.examples import Examples
 from trueoracle.words.mask import WeightGroup, WeightMask
+from trueoracle.words.seeding import derive_seed
 
 _BATCH = 32
 """Examples of a step of `movement`."""
@@ -35,7 +36,7 @@ class Seen:
     def __init__(
         self, net: nn.Module, layers: Sequence[str], examples: Examples | None = None, rate: float = 0.0
     ) -> None:
-        self._net, self._given, self._rate = copied(net).eval(), examples, rate
+        self._net, self._given, self._rate = copied(net), examples, rate
         self._layers = {name: self._net.get_submodule(name) for name in layers}
         for name in layers:
             self.weight(name).requires_grad_()
@@ -64,8 +65,10 @@ class Seen:
         """Layer -> mean over the examples of the gradient of each one's loss, and of its square."""
         mean = {name: torch.zeros_like(self.weight(name), dtype=torch.float64) for name in self._layers}
         square = {name: torch.zeros_like(total) for name, total in mean.items()}
+        weights = [self.weight(name) for name in self._layers]
         for number in range(len(self._examples)):
-            for name, gradient in self._gradient(self._net, self._examples.take(slice(number, number + 1))).items():
+            found = _gradients(self._net, weights, self._examples.take(slice(number, number + 1)))
+            for name, gradient in zip(self._layers, found, strict=True):
                 mean[name] += gradient.double() / len(self._examples)
                 square[name] += gradient.double().square() / len(self._examples)
         return mean, square
@@ -96,27 +99,26 @@ class Seen:
     @cached_property
     def movements(self) -> dict[str, Tensor]:
         """Layer -> minus the sum of rate x w dL/dw over the steps of one pass over the examples."""
-        moving = copied(self._net).eval()
+        moving = copied(self._net)
+        weights = {name: weight for name, weight in moving.named_parameters() if weight.requires_grad}
         total = {name: torch.zeros_like(self.weight(name), dtype=torch.float64) for name in self._layers}
         for start in range(0, len(self._examples), _BATCH):
             batch = self._examples.take(slice(start, start + _BATCH))
-            found = self._gradient(moving, batch)
+            found = dict(zip(weights, _gradients(moving, [*weights.values()], batch), strict=True))
             with torch.no_grad():
-                for name, gradient in found.items():
-                    weight = moving.get_submodule(name).weight
-                    assert isinstance(weight, Tensor)
-                    total[name] -= self._rate * (gradient * weight).double()
-                    weight -= self._rate * gradient
+                for name in self._layers:
+                    place = f"{name}.weight" if name else "weight"
+                    total[name] -= self._rate * (found[place] * weights[place]).double()
+                for name, weight in weights.items():
+                    weight.sub_(self._rate * found[name])
         return total
 
-    def _gradient(self, net: nn.Module, examples: Examples) -> dict[str, Tensor]:
-        weights = [net.get_submodule(name).get_parameter("weight") for name in self._layers]
-        with torch.enable_grad():
-            found = torch.autograd.grad(examples.train_loss(net), weights, allow_unused=True)
-        return {
-            name: torch.zeros_like(weight) if gradient is None else gradient
-            for name, weight, gradient in zip(self._layers, weights, found, strict=True)
-        }
+
+def _gradients(net: nn.Module, weights: Sequence[Tensor], examples: Examples) -> list[Tensor]:
+    """Of the mean loss; zeros for a weight that it does not depend on."""
+    with torch.enable_grad():
+        found = torch.autograd.grad(examples.train_loss(net), weights, allow_unused=True)
+    return [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +184,12 @@ def weigh(seen: Seen, groups: Sequence[WeightGroup], criterion: WeightCriterion)
         )
         for group in groups
     }
+
+
+def chance(groups: Sequence[WeightGroup]) -> Scores:
+    """A fixed random number for each weight: what a criterion must beat."""
+    seeds = {group.site: derive_seed("criterion random", group.site) for group in groups}
+    return {group.site: np.random.PCG64(seeds[group.site]).random_raw(group.units) / 2.0**64 for group in groups}
 
 
 def thrown_away(mask: WeightMask, importance: Mapping[str, NDArray[np.float64]]) -> float:

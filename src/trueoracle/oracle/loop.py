@@ -9,7 +9,7 @@ from torch import nn
 
 from trueoracle.nets import Removal, Sites, channels_last, evaluate, find_sites, prune
 from trueoracle.oracle.evaluator import Sums
-from trueoracle.space import AnySpace
+from trueoracle.space import AnySpace, MaskSpace
 from trueoracle.words.examples import Examples
 from trueoracle.words.shape import Shape
 
@@ -32,8 +32,8 @@ class Loop:
 
     @cached_property
     def sites(self) -> Sites:
-        """The network's sites, found once."""
-        return find_sites(self.net, self.shape)
+        """The network's sites, found once; masks of weights need none."""
+        return find_sites(self.net, self.shape) if isinstance(self.space, MaskSpace) else Sites({})
 
     def sums(self, ranks: Sequence[int], examples: Examples) -> Sums:
         """The sums of the masks of these ranks; one copy of the network is held at a time."""

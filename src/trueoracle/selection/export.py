@@ -5,7 +5,7 @@ Letters: B examples, K classes.
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.data import Normalisation
-from trueoracle.nets import Cost, cost, state_bytes
+from trueoracle.nets import Cost, cost, state_bytes, unmasked
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.selection.bundle import WEIGHTS, Figure, Held, Images, Kept, Origin, Pruning, sha256_of, write_facts
 from trueoracle.selection.formats import FORMATS
@@ -90,6 +90,8 @@ def export(
     """
     check_export(folder, formats, subject.shape)
     progress = progress or Quiet()
+    pruned = cost(subject.pruned, subject.shape)
+    subject = replace(subject, pruned=unmasked(subject.pruned))
     partial = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         with progress.task("writing and checking", 1 + len(formats), "files") as advance:
@@ -110,7 +112,7 @@ def export(
         facts=facts,
         checks=tuple(checks),
         whole=cost(subject.whole, subject.shape),
-        pruned=cost(subject.pruned, subject.shape),
+        pruned=pruned,
         timed=timed,
     )
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from trueoracle.data import Dataset, Split
 from trueoracle.fleet import Backend
-from trueoracle.nets import unmasked, weights_from_bytes
+from trueoracle.nets import weights_from_bytes
 from trueoracle.selection.bundle import Figure, Origin
 from trueoracle.selection.export import Subject
 from trueoracle.space import WeightSpace
@@ -97,7 +97,7 @@ def stored_subject(
         width_factor=spec.width_factor,
         shape=plan.shape,
         whole=_plain(base),
-        pruned=unmasked(_plain(trained)),
+        pruned=_plain(trained),
         mask=mask,
         images_BCHW=data.test.images_NCHW[:_COMPARED].cpu() if isinstance(data.test, Split) else None,
         normalisation=data.normalisation,

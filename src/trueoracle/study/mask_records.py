@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from trueoracle.criteria import Seen, importances, score, thrown_away, weigh, weight_criteria
+from trueoracle.criteria import Seen, chance, importances, score, thrown_away, weigh, weight_criteria
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor
 from trueoracle.oracle import PrunedLosses, evaluator
@@ -26,10 +26,12 @@ Judge = Callable[[AnyMask], dict[str, float]]
 def mask_scores(plan: Plan, cell: PlannedCell, base: nn.Module) -> Judge:
     """The judge of a cell's masks."""
     if isinstance(cell.space, WeightSpace):
-        magnitude = weight_criteria()["magnitude"]
-        seen = Seen(base, [layer for group in cell.space.sites for layer, _ in group.layers])
-        of_weights = weigh(seen, cell.space.sites, magnitude)
-        return lambda mask: {"magnitude": thrown_away(mask, of_weights)} if isinstance(mask, WeightMask) else {}
+        sites = cell.space.sites
+        seen = Seen(base, [layer for group in sites for layer, _ in group.layers])
+        of_weights = {"magnitude": weigh(seen, sites, weight_criteria()["magnitude"]), "random": chance(sites)}
+        return lambda mask: (
+            {n: thrown_away(mask, scores) for n, scores in of_weights.items()} if isinstance(mask, WeightMask) else {}
+        )
     of_units = importances(base, {choice.site: plan.sites[choice.site] for choice in cell.space.sites})
     return lambda mask: {n: score(mask, units) for n, units in of_units.items()} if isinstance(mask, Mask) else {}
 

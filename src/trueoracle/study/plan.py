@@ -143,7 +143,7 @@ def plan(spec: StudySpec, net: nn.Module | None = None) -> Plan:
         load_weights(nets[0], spec.base_weights)
     if spec.recalibration_images is not None and not has_batchnorm(nets[0]):
         raise SpecError(f"`{spec.model}` has no BatchNorm to recalibrate: leave `recalibration_images` out")
-    sites = find_sites(nets[0], shape)
+    sites = find_sites(nets[0], shape) if any(cell.prune for cell in spec.cells) else Sites({})
     cells = [_planned(index, cell, spec, origin, sites, nets[0]) for index, cell in enumerate(spec.cells)]
     of_all = (
         replace(cell, base=base, index=base * len(cells) + cell.index, name=case_name(cell.name, base, len(nets)))

@@ -20,7 +20,7 @@ UNIT_CRITERIA = (
 """Criteria whose scores a study does not take by itself, but `trueoracle criteria --measure` does."""
 
 WEIGHT_CRITERIA = ("lamp", "magnitude", "movement", "obd", "ria", "snip", "wanda")
-"""Criteria of single weights: they give masks, and score all masks of weights, `magnitude` in every study."""
+"""Criteria of single weights: they give masks, and score all masks of weights."""
 
 MASK_PREDICTORS: dict[str, Direction] = {
     "first_step_loss": "lower",
