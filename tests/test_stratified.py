@@ -9,7 +9,9 @@ from scipy import stats
 
 from trueoracle import Study, TrueOracleError
 from trueoracle.analysis import Absent, Caveat
-from trueoracle.analysis.stratified import weighted_tau
+from trueoracle.analysis.cells import X
+from trueoracle.analysis.masks import CellMasks, WeightedMasks
+from trueoracle.analysis.stratified import stratified, weighted_tau
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.store import Store
 from trueoracle.study.strata import first_phase, strata, tail
@@ -86,6 +88,26 @@ def test_weights_give_back_what_a_sample_of_the_tail_distorts() -> None:
     error = np.std(of_weighted) / np.sqrt(60)
     assert abs(np.mean(of_weighted) - np.mean(of_space)) < 4 * error
     assert np.mean(of_sample) - np.mean(of_space) > 10 * error
+
+
+def test_intervals_hold_the_tau_of_the_space() -> None:
+    random = np.random.default_rng(2)
+    held = []
+    for seed in range(200):
+        x = random.normal(size=3000)
+        y = np.where(x < -1, x, 0) + random.normal(size=3000)
+        truth = stats.kendalltau(x, y).statistic
+        pool = random.choice(3000, 300, replace=False)
+        drawn = list(range(20))
+        _, weight = tail(dict(enumerate(x[pool].tolist())), drawn, 40, seed)
+        places = sorted(weight)
+        sample = WeightedMasks(x={X: x[pool][places]}, y=y[pool][places], weight=np.array([weight[p] for p in places]))
+        cell = CellMasks(group="", x={X: x[:3]}, y_name="final_test_loss", y_nR=y[:3, None], weighted=sample)
+        found = stratified(cell, X, seed)
+        assert not isinstance(found, Absent)
+        assert not isinstance(found.kendall_interval, Absent)
+        held.append(found.kendall_interval.low <= truth <= found.kendall_interval.high)
+    assert 0.90 <= np.mean(held) <= 0.99, np.mean(held)
 
 
 CHANGES = {"train.epochs": 4, "train.milestones": [], "train.schedule": "constant", "retrain.epochs": 2,
