@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         Tally,
     )
     from trueoracle.store.sql import Store, store_exists
-    from trueoracle.store.tables import SEARCHED, TRIAL_COLUMNS
+    from trueoracle.store.tables import SEARCHED, TRIAL_COLUMNS, WEIGHT
     from trueoracle.store.url import DEFAULT_URL
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "LEASE_SECONDS",
     "SEARCHED",
     "TRIAL_COLUMNS",
+    "WEIGHT",
     "Answers",
     "BaseRecord",
     "CellRecord",
