@@ -97,6 +97,7 @@ FILES: dict[str, tuple[Column, ...]] = {
         Column(name="standard_error", type=pa.float64(), unit="nats",
                says="of `pruned_train_loss`; 0 where it was taken on the whole split"),
         Column(name="searched", type=pa.bool_(), says="whether a search found the mask: it is none of a random sample"),
+        Column(name="sampling_weight", type=pa.float64(), says="how many masks it stands for in a sample stratified over the loss; else empty"),
     ),
     "scores": _MASKED,
     "trials": (

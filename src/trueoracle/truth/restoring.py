@@ -115,6 +115,7 @@ class _Parts:
                 standard_error=row["standard_error"],
                 scores={name: row[name] for name in self._scores if not np.isnan(row[name])},
                 searched=row["searched"],
+                weight=_plain_value(row["sampling_weight"]),
             )
 
     def trials(self, key: _Key, cell: CellRecord) -> Iterator[Trial]:

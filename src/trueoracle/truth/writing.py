@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trueoracle.store import SEARCHED, BaseRecord, CellRecord, Store
+from trueoracle.store import SEARCHED, WEIGHT, BaseRecord, CellRecord, Store
 from trueoracle.truth.columns import FILES, KEY, Rows, records, schema
 from trueoracle.words.errors import TableError
 from trueoracle.words.progress import Progress
@@ -69,13 +69,12 @@ def _add_cell(
     if masks is None:
         return []
     errors = store.standard_errors(digest, cell.index)
-    searched = set(store.searched(digest, cell.index))
     columns = list(masks.columns)
-    scores = [name for name in columns[columns.index("pruned_train_accuracy") + 1 :] if name != SEARCHED]
+    scores = [name for name in columns[columns.index("pruned_train_accuracy") + 1 :] if name not in (SEARCHED, WEIGHT)]
     for row in records(masks):
         of_mask = {**key, "mask": row["mask"]}
         rows["masks"].append({**of_mask, "kept": kept_units(row["pruned"], cell), "standard_error": errors[row["mask"]],
-                              "searched": row["mask"] in searched, "pruned_train_loss": row["pruned_train_loss"],
+                              "searched": row.get(SEARCHED, False), "sampling_weight": row.get(WEIGHT), "pruned_train_loss": row["pruned_train_loss"],
                               "pruned_train_accuracy": row["pruned_train_accuracy"]})  # fmt: skip
         rows["scores"].append({**of_mask, **{name: row[name] for name in scores}})
     return scores
