@@ -42,7 +42,10 @@ class Caveat(Enum):
         "one result a mask is known: how high a correlation could be at all, given the noise of retraining, is unknown"
     )
     LEFT_OUT = "some trials were left out: they diverged or failed"
-    SEARCHED = "masks that a search found or a criterion gave were left out: they are no random sample of the space (the trial table has them)"
+    SEARCHED = (
+        "masks that were chosen, by their loss, from its tail or by a criterion, were left out: they are no random sample of "
+        "the space (the trial table has them)"
+    )
 
 
 STRONG = 0.5

@@ -146,21 +146,33 @@ class SearchSpec(_Facts):
         return self
 
 
+class TailSpec(_Facts):
+    """Masks drawn stratified over the pruned train loss: `masks` more than the drawn ones, out of `of` that are evaluated.
+
+    Those drawn are among the `of`. Strata halve towards the low losses, and each gives equally many masks.
+    """
+
+    masks: Positive
+    of: Positive
+
+
 class CellSpec(_Facts):
-    """One line of the results table: what is pruned and at which ratio; all masks, or those of `draw`, `search` and `masks`.
+    """One line of the results table: what is pruned and at which ratio; all masks, or those of `draw`, `tail`, `search` and `masks`.
 
     `prune` says of sites which share of their units goes. `weights` says of layers instead, by name or glob, which share of
     their single weights is held at zero (0.5), or by which pattern along the inputs ("2:4": two of every four stay). A
     share holds in each layer; with `pooled`, for all the layers of a glob together.
 
-    `draw` masks are drawn at random; `search` adds ones of low loss, `masks` those of these ranks, and `criteria`, of
-    weights, those that these give. They are no random sample: statistics leave them out.
+    `draw` masks are drawn at random; `tail` adds ones drawn where the loss is low, `search` ones of low loss, `masks` those of
+    these ranks, and `criteria`, of weights, those that these give. These are no random sample: statistics leave them out, or
+    weigh those of `tail`.
     """
 
     prune: dict[str, float] = {}
     weights: dict[str, float | str] = {}
     pooled: bool = False
     draw: Positive | None = None
+    tail: TailSpec | None = None
     search: SearchSpec | None = None
     masks: tuple[Annotated[int, Field(ge=0)], ...] = ()
     criteria: tuple[str, ...] = ()
@@ -199,18 +211,37 @@ class CellSpec(_Facts):
             )
         if self.masks and self.search is not None:
             raise ValueError("`masks` and `search` are two ways to choose masks: give one")
+        if self.masks and self.tail is not None:
+            raise ValueError("`masks` and `tail` are two ways to choose masks: give one")
+        return self
+
+    @model_validator(mode="after")
+    def _of_units_or_weights(self) -> Self:
         if self.prune:
             for key in ("pooled", "criteria"):
                 if getattr(self, key):
                     raise ValueError(f"`{key}` is for masks of `weights`, but the cell says `prune`")
             return self
-        for key in ("search", "masks"):
+        for key in ("tail", "search", "masks"):
             if getattr(self, key):
                 raise ValueError(f"`{key}` is for masks of units, but the cell says `weights`")
         if len(set(self.criteria)) < len(self.criteria):
             raise ValueError(f"`criteria` names one twice: {', '.join(self.criteria)}")
         if self.pooled and any(isinstance(share, str) for share in self.weights.values()):
             raise ValueError("`pooled` is for ratios: a pattern holds in every row of a layer")
+        return self
+
+    @model_validator(mode="after")
+    def _tail_beside_draw(self) -> Self:
+        if self.tail is None:
+            return self
+        if self.draw is None:
+            raise ValueError("`tail` adds to the masks that `draw` takes: say how many")
+        if self.tail.of < self.draw + self.tail.masks:
+            raise ValueError(
+                f"`tail.of` must be at least {self.draw + self.tail.masks}, the masks drawn and those of `tail`, "
+                f"but got {self.tail.of}"
+            )
         return self
 
     @property
@@ -250,6 +281,11 @@ def pattern(text: str) -> tuple[int, int]:
 def case_name(cell: str, base: int, bases: int) -> str:
     """What a cell of one of `bases` base networks is called: as the cell where there is no other network."""
     return f"{cell}, base {base}" if bases > 1 else cell
+
+
+def plain_name(case: str, base: int, bases: int) -> str:
+    """The cell's name again, of what `case_name` calls it."""
+    return case.removesuffix(case_name("", base, bases))
 
 
 def pruned_count(units: int, ratio: float) -> int:
@@ -405,6 +441,7 @@ def _keys_at(parents: list[int | str]) -> list[str]:
         "rand_augment": RandAugment,
         "cells": CellSpec,
         "search": SearchSpec,
+        "tail": TailSpec,
     }
     named = [parent for parent in parents if isinstance(parent, str)]
     owner = owners[named[-1]] if named else StudySpec
