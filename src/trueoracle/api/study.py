@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trueoracle import analysis, study
 from trueoracle.api.environment import default_data_dir, find_device, threads_or_all
-from trueoracle.store import DEFAULT_URL, Store, store_exists
+from trueoracle.store import DEFAULT_URL, Store, StudyRecord, store_exists
 from trueoracle.study import at_scale, builtin_studies, changed, load_spec
 from trueoracle.words.errors import SpecError, StoreError, unknown
 from trueoracle.words.known import check_dataset, check_device, check_model, find_backend
@@ -52,7 +52,7 @@ class Study:
     """A study: run it, look at it, report on it.
 
     `source` is a built-in name, a path of a YAML file or a `StudySpec`; `scale` (tiny, small or paper) shrinks it as its
-    file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes`, `stacked` or `loop`. Raises `SpecError` and its kin, before anything is written, for bad input.
+    file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes`, `stacked` or `loop`. `executor` is `threads`, of this process, or `local`: as many processes of one thread each as `workers` says. Raises `SpecError` and its kin, before anything is written, for bad input.
     """
 
     def __init__(
@@ -67,6 +67,8 @@ class Study:
         device: str = "cpu",
         threads: int | None = None,
         backend: str = "auto",
+        executor: str = "threads",
+        workers: int | None = None,
         progress: Progress | None = None,
     ) -> None:
         changes = dict(set or {})
@@ -85,15 +87,27 @@ class Study:
         self._device = device
         self._progress = progress or Bars()
         self._backend = find_backend(backend)
+        self._workers = _workers(executor, workers)
         self.plan = study.plan(self.spec)
 
     @classmethod
     def stored(
-        cls, name: str, *, store: str = DEFAULT_URL, data_dir: str | Path | None = None, device: str = "cpu"
+        cls,
+        name: str,
+        *,
+        store: str = DEFAULT_URL,
+        data_dir: str | Path | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+        backend: str = "auto",
+        progress: Progress | None = None,
     ) -> "Study":
         """A study that the store keeps, by its name or the beginning of its digest, whatever it was changed to."""
         record = Store(store).find(name)
-        return cls(parse_spec(json.loads(record.spec), record.name), store=store, data_dir=data_dir, device=device)
+        spec = parse_spec(json.loads(record.spec), record.name)
+        return cls(
+            spec, store=store, data_dir=data_dir, device=device, threads=threads, backend=backend, progress=progress
+        )
 
     def run(self) -> "Status":
         """Run what is left of the study; a finished one is left alone. Interrupting is safe: run again to resume.
@@ -108,7 +122,23 @@ class Study:
             return status
         data = self._data()
         store = Store(self.store_url, create=True)
+        if self._workers is not None:
+            return self._by_workers(store, self._workers)
         return conduct(self.plan, data, store, Threads(self._threads), self._progress, self._backend)
+
+    def _by_workers(self, store: Store, workers: int) -> "Status":
+        from trueoracle.api.workers import run_by_workers
+        from trueoracle.study import Paused
+
+        record = StudyRecord(digest=self.plan.digest, name=self.spec.name, spec=json.dumps(self.spec.facts()))
+        store.add_study(record)
+        options = ["--device", self._device, "--backend", self._backend]
+        if self._data_dir is not None:
+            options += ["--data-dir", str(self._data_dir)]
+        try:
+            return run_by_workers(store, record.digest, self.plan.trials, workers, options, self._progress)
+        except KeyboardInterrupt:
+            raise Paused from None
 
     def stored_status(self) -> "Status | None":
         """As `status`, or None where the store or the study in it does not exist yet."""
@@ -294,6 +324,20 @@ class Study:
     @property
     def _store(self) -> Store:
         return Store(self.store_url)
+
+
+def _workers(executor: str, workers: int | None) -> int | None:
+    """How many processes do the work; None for this one."""
+    if executor not in ("threads", "local"):
+        raise SpecError(unknown("executor", executor, ("threads", "local")))
+    if executor == "threads":
+        if workers is not None:
+            raise SpecError("`workers` are processes: they go with `executor` local, and threads with `threads`")
+        return None
+    count = threads_or_all(None) if workers is None else workers
+    if count < 1:
+        raise SpecError(f"`workers` must be at least 1, but got {count}")
+    return count
 
 
 def _masked(values_MRI: "NDArray[Any]", known_MR: "NDArray[np.bool_]") -> "np.ma.MaskedArray":
