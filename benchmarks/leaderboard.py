@@ -71,7 +71,7 @@ def simulated(knows: Knows, networks: int, criteria: int, rng: np.random.Generat
 def _block(cell: int, network: int, masks: int, taus: Mapping[str, float]) -> Block:
     return Block(
         study="simulated", cell=f"cell {cell}", case=f"cell {cell}, base {network}", network=str(network), masks=masks, ceiling=0.8,
-        halves=Halves(tau=0.5, variance=0.01), bases=frozenset(), chance=NONE, silent={}, excluded=0, searched=0,
+        halves=Halves(tau=0.5, variance=0.01), bases=frozenset(), chance=NONE, silent={}, excluded=0, searched=0, seconds={},
         scores={x: Scored(agreement=tau, regret=0.0, hit=NONE) for x, tau in taus.items()},
     )  # fmt: skip
 

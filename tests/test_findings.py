@@ -11,7 +11,7 @@ from trueoracle.analysis import Absent, Interval, analyze_study
 from trueoracle.analysis.best import best_mask
 from trueoracle.report.findings import CellFindings, Findings, find
 from trueoracle.report.grid import grids
-from trueoracle.report.page import render
+from trueoracle.report.page import context, render
 from trueoracle.store import Store
 from trueoracle.words.errors import StoreError, TableError
 from trueoracle.words.progress import Quiet
@@ -99,3 +99,16 @@ def test_without_answers_the_test_images_choose_and_there_is_no_interval(tmp_pat
     trials = store.trial_table(study.digest)
     assert (best.result, best.chosen_on_validation) == (trials["final_test_accuracy"].max(), False)
     assert isinstance(best.interval, Absent)
+
+
+def test_more_masks_than_may_be_drawn_are_squares_and_have_no_data_to_walk_through(findings: Findings) -> None:
+    most = len(findings.cells[1].x)
+    sparse, whole = context(findings, Quiet(), lambda cell: cell.name, most_points=most)["sections"]
+    assert len(findings.cells[0].x) > most
+    assert (sparse.binned, whole.binned) == (True, False)
+    assert sparse.data == ""
+    assert "<rect" in sparse.scatter.partition("binned")[2]
+    assert "h0" not in sparse.scatter.partition("binned")[2]
+    assert sparse.scatter.count("fill-opacity") <= len(findings.cells[0].x)
+    assert "binned" not in whole.scatter
+    assert whole.data

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from made_up import graded_study
+from trueoracle import Study
 from trueoracle import leaderboard as ranked
 from trueoracle.analysis import Absent, Interval, Leaderboard, analyze_study, compare
 from trueoracle.analysis.leaderboard import different
@@ -17,6 +18,7 @@ from trueoracle.cli.app import main
 from trueoracle.report import write_ranking, write_report
 from trueoracle.store import Store
 from trueoracle.words.errors import ReportError, TableError
+from trueoracle.words.progress import Quiet
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCORES: dict[str, Callable[[np.random.Generator, float], float]] = {
@@ -186,6 +188,26 @@ def _call(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     assert stopped.value.code in (0, None)
 
 
+def test_the_command_measures_first(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "160")
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    little = {
+        "train.epochs": 3,
+        "retrain.epochs": 1,
+        "retrain.lr": 0.02,
+        "repeats": 2,
+        "cells": [{"prune": {"conv3": 0.8}, "draw": 12}],
+    }
+    Study("quickstart", set=little, store=url, threads=2, progress=Quiet()).run()
+    _call(monkeypatch, "criteria", "quickstart", "--measure", "--criteria", "naswot", "--criteria", "recalibrated_sampled_loss",
+          "--images", "32", "--x", "naswot@32", "--x", "l1", "--store", url)  # fmt: skip
+    said = capsys.readouterr().out
+    assert "recalibrated_sampled_loss is not measured, as the network has no BatchNorm" in said
+    assert "naswot@32" in said
+    found = Study.stored("quickstart", store=url).criteria()
+    assert next(row for row in found.rows if row.x == "naswot@32").seconds > 0
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -196,6 +218,7 @@ def _call(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
         (["graded", "-o", "board.txt"], "`board.txt` must end in .csv, .parquet or .json"),
         (["graded", "--figure", "board.gif"], "`board.gif` must end in .svg, .png or .pdf"),
         (["graded", "--figure", "nowhere/board.svg"], "the folder `nowhere` does not exist"),
+        (["graded", "--images", "8"], "`--criteria` and `--images` say what to measure: they go with `--measure`"),
         (["graded", "--x", "same_for_all"], "no predictor judges all the cells"),
     ],
 )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import zoo
 from odd_networks import NETWORKS, Sequence
-from trueoracle.nets import Role, find_sites, remove
+from trueoracle.nets import Role, cost, find_sites, remove
 from trueoracle.nets.recurrent import step_by_step
 from trueoracle.oracle.paths import evaluator
 from trueoracle.select.export import Subject, export
@@ -169,3 +169,18 @@ def test_cells_of_an_lstm_that_projects_and_packed_sequences_are_refused() -> No
         ModelError, match="`memory` is no site: an LSTM that projects must have more cells than outputs"
     ):
         sites.named("memory")
+
+
+@pytest.mark.parametrize(
+    ("name", "macs"), [("LSTM", 8 * 4 * 12 * (32 + 12 + 12 + 12)), ("GRU", 8 * 3 * 12 * (32 + 12 + 12 + 12))]
+)
+def test_every_gate_of_every_step_costs(name: str, macs: int) -> None:
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.memory, self.head = getattr(nn, name)(32, 12, 2, batch_first=True), nn.Linear(12, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.memory(x[:, 0])[0][:, -1])  # type: ignore[no-any-return]
+
+    assert cost(Rows(), InputShape(channels=1, height=8, width=32, classes=5)).macs == macs + 12 * 5

@@ -19,7 +19,7 @@ from trueoracle.serve.server import is_loopback, listen
 from trueoracle.store import Store, StudyRecord
 from trueoracle.store.browse import SORTS, Order, TrialFilter, all_trials, count_trials, page_of_trials
 from trueoracle.store.schema import trials
-from trueoracle.words.errors import StoreError
+from trueoracle.words.errors import StoreError, TableError
 from trueoracle.words.trial import Outcome
 
 TOKEN = "a-token-of-twenty-bytes"
@@ -290,3 +290,28 @@ def test_a_place_that_is_taken_is_said(address: str, made_up: tuple[str, StudyRe
         listen(made_up[0], port=70000)
     with pytest.raises(StoreError, match="cannot listen at nowhere.invalid"):
         listen(made_up[0], host="nowhere.invalid", port=0)
+
+
+def test_landscapes_are_those_named_and_must_be_some(made_up: tuple[str, StudyRecord], tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="there is no landscape `.*none.parquet`"):
+        listen(made_up[0], port=0, landscapes=[tmp_path / "none.parquet"])
+    for name, content, sentence in (
+        ("a.parquet", b"nonsense", "cannot be read"),
+        ("a.csv", b"mask,pruned\n1,2\n", "has no column `pruned_train_accuracy`"),
+        ("a.txt", b"x", "is a .parquet or .csv file"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with serving(made_up[0], landscapes=[tmp_path / name]) as address:
+            status, _, words = ask(address, "/landscapes/0")
+            assert (status, sentence in words) == (404, True)
+            assert ask(address, "/landscapes/1")[0] == 404
+
+
+def test_files_of_trials_come_as_those_kinds_that_there_are(address: str, made_up: tuple[str, StudyRecord]) -> None:
+    at = f"/studies/{made_up[1].digest[:12]}"
+    assert ask(address, f"{at}/trials.pickle")[0] == 404
+    status, headers, words = ask(address, f"{at}/trials.csv?mask=0")
+    assert (status, len(words.splitlines())) == (200, 1)
+    assert headers["content-disposition"] == 'attachment; filename="made-up-trials.csv"'
+    assert ask(address, "/compare?" + "study=x&" * 13)[0] == 404
+    assert ask(address, "/compare?" + "&".join(f"study=x{n}" for n in range(13)))[0] == 400

@@ -3,7 +3,10 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
+from zipfile import ZipFile
 
+import numpy as np
+import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -15,6 +18,7 @@ from trueoracle import Study, analysis
 from trueoracle.analysis.best import best_mask
 from trueoracle.report.findings import find
 from trueoracle.report.wording import interval, signed
+from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.store import Store
 from trueoracle.words.progress import Quiet
 
@@ -36,9 +40,27 @@ def open_page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def small(finished: Study) -> Iterator[str]:
-    """The address of a study that was really run."""
-    with serving(finished.store_url) as address:
+def landscape(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file as the oracle writes it, with standard errors."""
+    path = tmp_path_factory.mktemp("landscape") / "conv1.parquet"
+    losses = np.random.default_rng(0).gamma(4, 0.5, 252)
+    pruned = [mask.pruned_json for mask in map(MaskSpace((SiteChoice.at_ratio("conv1", 10, 0.5),)).unrank, range(252))]
+    pd.DataFrame(
+        {
+            "mask": range(252),
+            "pruned": pruned,
+            "pruned_train_loss": losses,
+            "pruned_train_accuracy": 1 / (1 + losses),
+            "standard_error": 0.01,
+        }
+    ).to_parquet(path, row_group_size=100)
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(finished: Study, landscape: Path) -> Iterator[str]:
+    """The address of a study that was really run, and of a landscape."""
+    with serving(finished.store_url, landscapes=[landscape]) as address:
         yield address
 
 
@@ -59,7 +81,18 @@ def pages_of(address: str, page: Page) -> list[str]:
     expect(page.locator("#verdict")).to_be_visible(timeout=60_000)
     page.goto(f"{address.rstrip('/')}{study}/trials")
     mask = page.locator("td a").first.get_attribute("href")
-    return [address.rstrip("/") + path for path in ("/", f"{study}", f"{study}/trials", f"{study}/cells/0", f"{mask}")]
+    key = str(study).rpartition("/")[2]
+    kinds = (
+        "/",
+        f"{study}",
+        f"{study}/trials",
+        f"{study}/cells/0",
+        f"{mask}",
+        f"/compare?study={key}",
+        f"{study}/figures",
+        "/landscapes/0",
+    )
+    return [address.rstrip("/") + path for path in kinds]
 
 
 def test_every_page_can_be_read_without_seeing_it_and_on_a_telephone(small: str, open_page: Page) -> None:
@@ -79,7 +112,7 @@ def test_words_stand_out_from_every_page(small: str, open_page: Page, scheme: st
     open_page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     for path in pages_of(small, open_page):
         open_page.goto(path)
-        assert min(contrasts(open_page, ("h1", "color"), ("#live", "color"), ("a", "color"))) >= 4.5
+        assert min(contrasts(open_page, ("h1", "color"), ("main", "color"), ("a", "color"))) >= 4.5
 
 
 def test_the_keyboard_alone_leads_to_a_mask_and_back(small: str, open_page: Page) -> None:
@@ -197,6 +230,62 @@ def test_numbers_are_those_of_the_analysis(small: str, finished: Study, open_pag
     assert open_page.locator("#best-mask").inner_text() == f"{100 * best.result:.2f} %"
 
 
+def test_cells_side_by_side_have_the_numbers_of_each(small: str, finished: Study, open_page: Page) -> None:
+    open_page.goto(f"{small}compare?study={finished.plan.digest[:12]}")
+    expect(open_page.locator("#compared tbody tr")).to_have_count(2, timeout=60_000)
+    found = analysis.analyze_study(Store(finished.store_url), finished.plan.digest)
+    for row, cell in zip(open_page.locator("#compared tbody tr").all(), found, strict=True):
+        shown = [row.locator("th").inner_text(), *row.locator("td").all_inner_texts()[2:4]]
+        assert shown == [cell.group, signed(cell.kendall_tau, 3), interval(cell.interval)]
+    assert open_page.locator("svg.scatter").count() == 2
+    open_page.locator("#cells-choice summary").click()
+    open_page.get_by_role("checkbox", name="conv3-0.2").check()
+    open_page.get_by_role("button", name="Show").click()
+    expect(open_page.locator("#compared tbody tr th")).to_have_text(["conv3-0.2"])
+    assert "cell=conv3-0.2" in open_page.url
+
+
+def test_a_landscape_is_shown_with_its_lowest_mask(small: str, landscape: Path, open_page: Page) -> None:
+    table = pd.read_parquet(landscape).sort_values("pruned_train_loss")
+    open_page.goto(small)
+    open_page.get_by_role("link", name="conv1.parquet").click()
+    assert open_page.locator("tbody tr th").first.inner_text() == str(table["mask"].iloc[0])
+    assert "252 masks" in open_page.locator("main p").first.inner_text()
+    assert open_page.locator("svg .binned rect").count() <= 252
+    near = (table["pruned_train_loss"] - table["pruned_train_loss"].min() <= 2 * np.hypot(0.01, 0.01)).sum() - 1
+    assert f" {near} other masks" in open_page.locator("main p").first.inner_text()
+
+
+def test_what_is_filtered_is_taken_home_and_so_are_the_report_and_figures(
+    small: str, finished: Study, open_page: Page
+) -> None:
+    at = f"{small}studies/{finished.plan.digest[:12]}"
+    trials = finished.trials()
+    wanted = trials[
+        (trials["cell"] == "conv1-0.5") & (trials["pruned_train_loss"] >= trials["pruned_train_loss"].median())
+    ]
+    open_page.goto(f"{at}/trials?cell=conv1-0.5&loss_from={float(trials['pruned_train_loss'].median())!r}")
+    for kind, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
+        with open_page.expect_download() as started:
+            open_page.locator(f"#{kind}").click()
+        table = read(started.value.path())
+        assert started.value.suggested_filename == f"quickstart-trials.{kind}"
+        pd.testing.assert_frame_equal(table, wanted[list(table.columns)].reset_index(drop=True), check_dtype=False)
+    open_page.goto(at)
+    expect(open_page.locator("#verdict")).to_be_visible(timeout=60_000)
+    with open_page.expect_download() as started:
+        open_page.get_by_role("link", name="Report").click()
+    assert started.value.path().read_text().startswith("<!doctype html>")
+    open_page.get_by_role("link", name="Figures").click()
+    with open_page.expect_download(timeout=90_000) as started:
+        open_page.locator("#archive").click(timeout=90_000)
+    names = ZipFile(started.value.path()).namelist()
+    assert {
+        f"figures-{finished.plan.digest[:12]}/scatter-conv1-0.5.pdf",
+        f"figures-{finished.plan.digest[:12]}/grid.svg",
+    } <= set(names)
+
+
 def test_a_cell_is_walked_through_with_the_pointer_and_after_news_too(
     small: str, finished: Study, open_page: Page
 ) -> None:
@@ -214,6 +303,7 @@ def test_a_cell_is_walked_through_with_the_pointer_and_after_news_too(
     expect(open_page.locator("#tip")).to_contain_text("the oracle mask")
 
 
+@pytest.mark.slow
 def test_no_more_than_5000_points_are_drawn(tmp_path: Path, open_page: Page) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     study = made_up_study(Store(url, create=True), 5100)

@@ -1,5 +1,6 @@
 """Weight normalisation: what stays of a weight is what it was, whichever of its dimensions is cut."""
 
+import warnings
 from copy import deepcopy
 
 import pytest
@@ -68,3 +69,35 @@ def test_a_batchnorm_behind_normalised_weights_is_not_folded_into_them() -> None
         normed, nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
     )
     assert evaluator(net.eval(), MaskSpace((SiteChoice.at_ratio("0", 6, 0.5),)), SHAPE).path == "batched"
+
+
+def by_hooks() -> nn.Sequential:
+    """As torch did it before parametrizations."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        normed = nn.utils.weight_norm
+        return nn.Sequential(
+            normed(nn.Conv2d(3, 6, 3)), nn.BatchNorm2d(6), nn.ReLU(), normed(nn.Conv2d(6, 4, 3, groups=2)), nn.ReLU(),
+            nn.Flatten(), normed(nn.Linear(64, 5)),
+        )  # fmt: skip
+
+
+def test_weights_that_a_hook_computes_in_front_of_each_pass() -> None:
+    torch.manual_seed(0)
+    net = by_hooks().eval()
+    shape = InputShape(channels=3, height=8, width=8, classes=5)
+    images = torch.randn(2, 3, 8, 8)
+    net(images).sum().backward()  # now its weights are results, which torch does not copy
+    sites = find_sites(net, shape)
+    assert [(site.name, site.units) for site in sites.values()] == [("0", 2)]
+    pruned = remove(net, Mask(rank=0, sites=(SiteMask(site="0", units=2, kept=(1,)),)), sites)
+    with torch.no_grad():
+        made = net[2](net[1](net[0](images)))
+        made[:, :3] = 0
+        made = net[4](net[3](made))
+        made[:, :2] = 0
+        torch.testing.assert_close(pruned(images), net[6](made.flatten(1)))
+    assert pruned.get_submodule("0").weight_v.shape == (3, 3, 3, 3)  # type: ignore[union-attr]
+    pruned.train()(images).sum().backward()
+    assert all(parameter.grad is not None for parameter in pruned.parameters())
+    assert evaluator(net, MaskSpace((SiteChoice.at_ratio("0", 2, 0.5),)), shape).path.startswith("loop: ")

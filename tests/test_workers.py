@@ -45,7 +45,7 @@ def assert_same(one: Study, other: Study) -> None:
 def test_two_drivers_and_a_worker_of_which_one_is_killed_give_the_table_of_one_process(
     url: str,
     facts: str,
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     alone = calm(facts, tmp_path)
     run = ("run", "short.yaml", "--threads", "1", "--store", url)

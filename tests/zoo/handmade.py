@@ -336,6 +336,24 @@ def gru() -> nn.Module:
 
 
 @structure
+def lstm_cell() -> nn.Module:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        x = n.stem(x).relu().flatten(2)
+        state = (n.start(x.mean(2)), n.start(x.amax(2)))
+        for step in x.unbind(2):
+            state = n.cell(step, state)
+        return n.fc(state[0])
+
+    return Net(
+        forward,
+        stem=conv(3, 6, stride=2),
+        start=nn.Linear(6, 10),
+        cell=nn.LSTMCell(6, 10),
+        fc=nn.Linear(10, CLASSES),
+    )
+
+
+@structure
 def multihead_attention() -> nn.Module:
     def forward(n: Net, x: Tensor) -> Tensor:
         x = tokens(n.stem(x))
@@ -350,6 +368,23 @@ def transformer_layer() -> nn.Module:
     layer = nn.TransformerEncoderLayer(16, 4, 32, dropout=0, batch_first=True)
     return Net(
         lambda n, x: n.fc(n.layer(tokens(n.stem(x))).mean(1)), stem=conv(3, 16), layer=layer, fc=nn.Linear(16, CLASSES)
+    )
+
+
+@structure
+def transformer_encoder() -> nn.Module:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        x = torch.cat([n.first.expand(len(x), -1, -1), tokens(n.stem(x))], 1)
+        return n.fc(n.encoder(x + n.places)[:, 0])
+
+    layer = nn.TransformerEncoderLayer(16, 4, 32, dropout=0, activation="gelu", batch_first=True, norm_first=True)
+    return Net(
+        forward,
+        stem=nn.Conv2d(3, 16, 4, 4),
+        first=nn.Parameter(torch.randn(1, 1, 16)),
+        places=nn.Parameter(torch.randn(1, 5, 16)),
+        encoder=nn.TransformerEncoder(layer, 2, nn.LayerNorm(16), enable_nested_tensor=False),
+        fc=nn.Linear(16, CLASSES),
     )
 
 

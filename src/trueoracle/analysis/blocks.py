@@ -58,7 +58,8 @@ class Block:
 
     `network` names the base network by its weights, so that studies which share it (`seeds_of`) are known to. `ceiling` is
     the agreement of one who knows what each mask reaches on other images. `scores` holds the predictors that tell masks apart
-    here, `silent` says of the others why they do not. `bases` say what picked the best mask and what measured it. `chance` is the `hit` of a random choice.
+    here, `silent` says of the others why they do not. `seconds` are
+    core-seconds that one mask takes, of predictors whose cost was measured. `bases` say what picked the best mask and what measured it. `chance` is the `hit` of a random choice.
     """
 
     study: str
@@ -71,6 +72,7 @@ class Block:
     bases: frozenset[RegretBasis]
     chance: float | Absent
     scores: Mapping[str, Scored]
+    seconds: Mapping[str, float]
     silent: Mapping[str, str]
     excluded: int
     searched: int
@@ -175,6 +177,7 @@ class _Study:
     trials: pd.DataFrame
     networks: Mapping[int, str]
     repeats: int
+    seconds: Mapping[str, Mapping[int, float]]
     y: str
     notes: Sequence[str]
 
@@ -195,6 +198,7 @@ class _Study:
                 n: _network(record.name, n, store.base(digest, n)) for n in sorted({cell.base for cell in cells})
             },
             repeats=spec.repeats,
+            seconds=store.costs(digest),
             y=y,
             notes=list(_notes(record.name, spec.final, trials)),
         )
@@ -224,6 +228,7 @@ class _Study:
             bases=frozenset(basis for _, _, basis in regrets.values()),
             chance=at_k(cell.goodness, cell.goodness, k).chance_precision if 2 * k <= cell.n else _few(k),
             scores={x: _scored(cell, x, k, regrets[x][0]) for x in cell.x},
+            seconds={x: of_x[record.index] for x, of_x in self.seconds.items() if record.index in of_x},
             silent=dict(_silent(rows, [x for x in names if x not in cell.x])),
             excluded=cell.excluded,
             searched=cell.searched,

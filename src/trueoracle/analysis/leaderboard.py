@@ -69,7 +69,8 @@ class Row:
     """One predictor. `mean_rank` counts from 1, the best, by agreement in each cell; ties share the middle of their ranks.
 
     `agreement` is the mean tau, positive where the predictor is right, `relative` its share of the noise ceiling. `regret` is in the
-    result's unit. `hit` is the share of the k masks it likes best that are among the k best.
+    result's unit. `hit` is the share of the k masks it likes best that are among the k best. `seconds` are core-seconds that one mask
+    takes, on average over the cells where that was measured.
     """
 
     place: int
@@ -80,6 +81,7 @@ class Row:
     relative: Over | Absent
     regret: Over
     hit: Over | Absent
+    seconds: float | Absent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +213,7 @@ def _flat(row: Row) -> dict[str, float]:
         found[name] = np.nan if isinstance(over, Absent) else over.mean
         found[f"{name}_low"] = np.nan if isinstance(ends, Absent) else ends.low
         found[f"{name}_high"] = np.nan if isinstance(ends, Absent) else ends.high
+    found["seconds"] = np.nan if isinstance(row.seconds, Absent) else row.seconds
     return found
 
 
@@ -250,6 +253,7 @@ def leaderboard(blocks: Blocks, y: str, k: int = K) -> Leaderboard:
             relative=shares if isinstance(shares, Absent) else shares[at],
             regret=regrets[at],
             hit=hits if isinstance(hits, Absent) else hits[at],
+            seconds=_seconds(names[at], blocks.found),
         )
         for place, at in enumerate(order, start=1)
     ]
@@ -343,6 +347,11 @@ class _Table:
 
 def _over(value_NK: Values, low: float = -np.inf, high: float = np.inf) -> list[Over]:
     return [Over(mean=float(np.mean(of_x)), interval=over_networks(of_x.tolist(), low, high)) for of_x in value_NK.T]
+
+
+def _seconds(x: str, blocks: Sequence[Block]) -> float | Absent:
+    known = [block.seconds[x] for block in blocks if x in block.seconds]
+    return float(np.mean(known)) if known else Absent(why="what it costs was not measured")
 
 
 def _unranked(x: str, blocks: Sequence[Block]) -> str:

@@ -13,6 +13,7 @@ from trueoracle.study import at_scale, builtin_studies, changed, load_spec
 from trueoracle.words.errors import SpecError, StoreError, unknown
 from trueoracle.words.known import check_dataset, check_device, check_model, find_backend
 from trueoracle.words.progress import Bars, Progress
+from trueoracle.words.scores import IMAGES
 from trueoracle.words.spec import StudySpec, parse_spec
 from trueoracle.words.trial import SPLITS
 
@@ -245,6 +246,25 @@ class Study:
     ) -> "Leaderboard":
         """As `leaderboard`, of this study alone."""
         return analysis.compare(self._store, [self.plan.digest], x, y, k)
+
+    def measure(self, names: "Sequence[str] | None" = None, *, images: int = IMAGES) -> dict[str, str]:
+        """Score every mask by criteria and mask predictors (None for all), as far as the store does not have it; says of those
+        that have nothing to say why.
+
+        `images` train examples are looked at. Raises `SpecError` for an unknown name, `StoreError` where a base network is not trained.
+        Interrupting is safe: measure again to go on.
+        """
+        from trueoracle.executors import Threads
+        from trueoracle.study.scoring import Scoring
+
+        return Scoring(
+            plan=self.plan,
+            data=self._data(),
+            store=self._store,
+            executor=Threads(self._threads),
+            progress=self._progress,
+            images=images,
+        ).measure(names)
 
     def report(self, path: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> None:
         """Write the report, one HTML file: the predictor `x` judged against `y`, all others ranked."""

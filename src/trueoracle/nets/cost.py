@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from trueoracle.nets.copying import twin
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.removal import remove
 from trueoracle.nets.sites import Site, Sites
@@ -30,6 +31,8 @@ def cost(net: nn.Module, shape: Shape) -> Cost:
     biases, normalisations, activations and poolings are not.
     """
     counter = FlopCounterMode(display=False)
+    if any(isinstance(module, nn.LSTM) for module in net.modules()):
+        net = twin(net).double()  # in float32 it is one operation on a CPU, which the counter does not know
     # Fused attention is opaque to the counter on a CPU; the plain one is a product it knows.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         logits_of_noise(net, shape, 1, tokens=1)

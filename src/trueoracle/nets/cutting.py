@@ -63,6 +63,8 @@ def _cut_normed(parts: Parts, dim: int, channels: list[int], tied: Tied) -> None
             _note(tied, dim, channels, old, new)
     for key, name in zip(keys, (parts.magnitude, parts.direction), strict=True):
         setattr(parts.owner, name, tied[key][1])
+    with torch.no_grad():
+        parts.recompute()
 
 
 def _kept(old: Tensor, dim: int, channels: list[int]) -> Tensor:

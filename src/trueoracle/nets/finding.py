@@ -1,13 +1,13 @@
 """All sites of a network."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 from trueoracle.nets.blocks import head_sites, neuron_sites
+from trueoracle.nets.copying import twin
 from trueoracle.nets.depth import block_sites
 from trueoracle.nets.outputs import give_logits
 from trueoracle.nets.probe import logits_of_noise
@@ -52,12 +52,9 @@ def copied(net: nn.Module) -> nn.Module:
                     f"torch.nn.utils.prune.remove(module, '{hook._tensor_name}')"
                 )
     try:
-        return deepcopy(net).eval()
-    except Exception as error:  # whatever a user's module raises, or PyTorch for weights that are computed from others
-        raise ModelError(
-            f"{type(net).__name__} cannot be copied: {str(error).splitlines()[0]} (weights that are computed from others, "
-            "as by torch.nn.utils.weight_norm, must be made permanent first)"
-        ) from error
+        return twin(net).eval()
+    except Exception as error:  # whatever a user's module raises
+        raise ModelError(f"{type(net).__name__} cannot be copied: {str(error).splitlines()[0]}") from error
 
 
 def _image_sites(net: nn.Module, shape: InputShape) -> Sites:

@@ -1,10 +1,9 @@
 """Physical removal: the network that is left when a mask's units are gone, smaller in every coupled layer."""
 
-from copy import deepcopy
-
 import torch
 from torch import nn
 
+from trueoracle.nets.copying import twin
 from trueoracle.nets.cutting import Tied, cut_layer
 from trueoracle.nets.depth import drop_blocks
 from trueoracle.nets.experts import tell_experts
@@ -23,7 +22,7 @@ def remove(net: nn.Module, mask: Mask, sites: Sites, removal: Removal = "aligned
     whole network computes with those units' outputs at zero. Released, see `Removal`.
     """
     check_removal(removal)
-    pruned = deepcopy(net).eval()
+    pruned = twin(net).eval()
     tied: Tied = {}
     for (layer, role, dim), channels in _lost(net, mask, sites, removal).items():
         cut_layer(pruned, layer, role, dim, sorted(channels), tied)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.weight_norm import WeightNorm
 
 
 class Parts:
@@ -20,9 +21,17 @@ class Parts:
     def values(self) -> tuple[Tensor, Tensor]:
         return getattr(self.owner, self.magnitude), getattr(self.owner, self.direction)
 
+    def recompute(self) -> None:
+        """The weight itself, where the layer keeps what a hook computed last."""
+        for hook in self.owner._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm):
+                hook(self.owner, ())
+
 
 def parts_of(layer: nn.Module) -> Parts | None:
     """The parts of a layer's weight where that is normalised and nothing else; None for other layers."""
+    if any(isinstance(hook, WeightNorm) and hook.name == "weight" for hook in layer._forward_pre_hooks.values()):
+        return Parts(layer, "weight_g", "weight_v")  # torch.nn.utils.weight_norm, which computes in front of each pass
     parametrized = getattr(layer, "parametrizations", {})
     if "weight" not in parametrized:
         return None

@@ -121,15 +121,20 @@ def diamonds(x: NDArray[np.float64], y: NDArray[np.float64], kind: str, radius: 
     return _marks(x, y - radius, f"l{r} {r}-{r} {r}-{r}-{r}z", kind)
 
 
+def shade(x: float, y: float, width: float, height: float, depth: float) -> Markup:
+    """A rectangle whose colour is as deep as `depth` in (0, 1] says, and can be seen however little that is."""
+    return Markup('<rect x="{}" y="{}" width="{}" height="{}" fill-opacity="{}"/>').format(
+        *map(_px, (x, y, width, height)), f"{0.15 + 0.85 * depth:.2f}"
+    )
+
+
 def density(x: NDArray[np.float64], y: NDArray[np.float64], kind: str, side: float) -> Markup:
     """A square of so many pixels wherever there are points, the deeper the more: opacity goes with the root of their number."""
     (across, down), counts = np.unique(np.floor(np.stack([x, y]) / side), axis=1, return_counts=True)
-    depth = 0.15 + 0.85 * np.sqrt(counts / max(counts.max(initial=1), 1))
+    depth = np.sqrt(counts / max(counts.max(initial=1), 1))
     squares = (
-        Markup('<rect x="{}" y="{}" width="{}" height="{}" fill-opacity="{}"/>').format(
-            _px(a * side), _px(b * side), _px(side), _px(side), f"{opacity:.2f}"
-        )
-        for a, b, opacity in zip(across.tolist(), down.tolist(), depth.tolist(), strict=True)
+        shade(a * side, b * side, side, side, deep)
+        for a, b, deep in zip(across.tolist(), down.tolist(), depth.tolist(), strict=True)
     )
     return Markup('<g class="{}">{}</g>').format(kind, Markup("").join(squares))
 

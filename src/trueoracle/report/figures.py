@@ -68,7 +68,11 @@ def write_figures(
     """
     check_folder(folder.parent)
     progress = progress or Quiet()
-    found = find(store, study, progress, x, y, options)
+    return save_figures(find(store, study, progress, x, y, options), folder, progress)
+
+
+def save_figures(found: Findings, folder: Path, progress: Progress) -> list[Path]:
+    """As `write_figures`, of what was found already."""
     drawings = list(_drawings(found))
     try:
         folder.mkdir(exist_ok=True)

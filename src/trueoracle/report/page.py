@@ -134,6 +134,7 @@ _FILTERS = (
     "probability",
     "share",
     "difference",
+    "differences",
     "result",
     "images",
     "column",
@@ -191,13 +192,14 @@ def _caveats(study: Findings) -> list[tuple[str, list[CellFindings]]]:
 
 
 def _overview(study: Findings) -> Markup:
-    lines = [_line(cell.analysis.group, cell.analysis) for cell in study.cells]
+    lines = [line_of(cell.analysis.group, cell.analysis) for cell in study.cells]
     return forest(
         lines, f"Kendall's tau of {study.spec.name}; lines: 95% for {study.cells[0].analysis.target.sentence}", "a cell"
     )
 
 
-def _line(name: str, found: CellAnalysis) -> Line:
+def line_of(name: str, found: CellAnalysis) -> Line:
+    """A cell's tau as a line of a picture."""
     judged = next(score for score in found.predictors if score.x == found.x)
     return Line(
         name=name,

@@ -53,6 +53,13 @@ def difference(value: float, y: Metric) -> str:
     return f"{signed(100 * value)} points" if y.unit == "share" else f"{signed(value, 4)}{_unit(y)}"
 
 
+def differences(found: Interval | Absent, y: Metric) -> str:
+    """An interval of differences, in the unit of `difference`."""
+    if isinstance(found, Absent) or y.unit != "share":
+        return interval(found, 4)
+    return interval(Interval(low=100 * found.low, high=100 * found.high))
+
+
 def result(value: float, y: Metric) -> str:
     """A result: a share as per cent, anything else in its own unit."""
     return f"{100 * value:.2f} %" if y.unit == "share" else f"{value:.4g}{_unit(y)}"

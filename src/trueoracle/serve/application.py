@@ -1,6 +1,8 @@
 """The pages as one application: which address is answered by what."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -9,8 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from trueoracle.serve.analyst import Analyst
 from trueoracle.serve.guard import Access, Guard
+from trueoracle.serve.landscapes import Landscapes
 from trueoracle.serve.live import Watch, events
 from trueoracle.serve.pages import Pages
 from trueoracle.serve.query import AddressError
@@ -29,9 +31,12 @@ class Application:
     watch: Watch
 
 
-def application(url: str, access: Access) -> Application:
-    """All pages over the store at `url`, for those who have `access`; `StoreError` where there is none to read."""
-    pages = Pages(Store.for_reading(url, SECONDS), Analyst(url))
+def application(url: str, access: Access, landscapes: Sequence[Path] = ()) -> Application:
+    """All pages over the store at `url` and over files of `landscapes`, for those who have `access`.
+
+    `StoreError` or `TableError` where there is none to read.
+    """
+    pages = Pages(Store.for_reading(url, SECONDS), Landscapes(landscapes))
     watch = Watch(pages.stamp)
 
     def problem(_: Request, error: Exception) -> Response:
@@ -47,8 +52,14 @@ def application(url: str, access: Access) -> Application:
             Route("/", pages.studies),
             Route("/studies/{study}", pages.study),
             Route("/studies/{study}/trials", pages.trials),
+            Route("/studies/{study}/trials.{ending}", pages.trials_file),
+            Route("/studies/{study}/report.html", pages.report),
+            Route("/studies/{study}/figures", pages.figures),
+            Route("/studies/{study}/figures.zip", pages.figures_file),
             Route("/studies/{study}/cells/{cell:int}", pages.cell),
             Route("/studies/{study}/cells/{cell:int}/masks/{mask}", pages.mask),
+            Route("/compare", pages.compare),
+            Route("/landscapes/{number:int}", pages.landscape),
             Route("/events", live),
             Route("/static/{name}", pages.static),
         ],

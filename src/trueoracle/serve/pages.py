@@ -1,7 +1,8 @@
 """Each page: what is asked of the store, and the template that shows it."""
 
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from hashlib import sha256
 from importlib.resources import files
@@ -14,7 +15,10 @@ from starlette.responses import HTMLResponse, Response
 
 from trueoracle.analysis import CellAnalysis
 from trueoracle.report.page import environment
-from trueoracle.serve.analyst import Analyst, State
+from trueoracle.serve.beside import Analysed, Beside, Figures, State, analysed, figures
+from trueoracle.serve.compare import MOST_PICTURES, MOST_STUDIES, compared, overview
+from trueoracle.serve.downloads import attachment, trials_file
+from trueoracle.serve.landscapes import Landscapes
 from trueoracle.serve.mask_page import mask_facts
 from trueoracle.serve.query import AddressError, trials_query
 from trueoracle.serve.summary import CellProgress, Summaries, Summary
@@ -35,15 +39,18 @@ _STATIC = {
 class Pages:
     """The pages over a store that is only read."""
 
-    def __init__(self, store: Store, analyst: Analyst) -> None:
+    def __init__(self, store: Store, landscapes: Landscapes) -> None:
         self._store = store
-        self._analyst = analyst
+        self._analyst = Beside(store.url, analysed)
+        self._draughtsman = Beside(store.url, figures)
         self._summaries = Summaries(store)
+        self._landscapes = landscapes
         self._templates = _environment()
+        self._templates.globals["landscapes"] = landscapes.names
 
     def stamp(self, of: str) -> str:
-        """Another one as soon as a page would look different: that of a study, or of the list of all where `of` is empty."""
-        records = [self._store.find(of)] if of else self._store.studies()
+        """Another one as soon as a page would look different: that of studies, by commas, or of all where `of` is empty."""
+        records = [self._store.find(name) for name in of.split(",")[:MOST_STUDIES]] if of else self._store.studies()
         return _short(map(self._stamp, records))
 
     def _stamp(self, record: StudyRecord) -> str:
@@ -51,7 +58,7 @@ class Pages:
             summary = self._summaries.of(record)
         except TrueOracleError as error:
             return str(error)
-        return _stamp(summary, self._analyst.of(summary))
+        return _stamp(summary, self._analyst.of(summary), self._draughtsman.known(summary))
 
     def studies(self, _: Request) -> Response:
         """Every study of the store, the one that stored last first."""
@@ -94,6 +101,39 @@ class Pages:
             names=names, pages=max(1, -(-count // query.rows)), outcomes=Outcome, columns=_columns(validation=validation),
         )  # fmt: skip
 
+    def trials_file(self, request: Request) -> Response:
+        """The trials of a study that the address asks for, all of them, as a file."""
+        summary = self._summary(request)
+        cells = [cell.record for cell in summary.cells]
+        which = trials_query(request.query_params, cells).which
+        ending = request.path_params["ending"]
+        if ending not in ("csv", "parquet"):
+            raise HTTPException(404, f"trials come as csv or parquet, not as `{ending[:20]}`")
+        return trials_file(self._store, summary.record.digest, summary.record.name, which, cells, ending)
+
+    def report(self, request: Request) -> Response:
+        """The whole report, as of the newest analysis, as a file."""
+        summary = self._summary(request)
+        newest = self._analyst.of(summary).newest
+        if newest is None:
+            raise HTTPException(404, "there is no analysis yet: the study's page says when there is")
+        page = zlib.decompress(newest.page)
+        return Response(page, media_type="text/html; charset=utf-8", headers=attachment(f"{summary.record.name}.html"))
+
+    def figures(self, request: Request) -> Response:
+        """Where figures for a manuscript are ordered: they take a while."""
+        summary = self._summary(request)
+        return self._of_study("figures.html", summary, drawn=self._draughtsman.of(summary))
+
+    def figures_file(self, request: Request) -> Response:
+        """The figures that were drawn last, as a file."""
+        summary = self._summary(request)
+        newest = self._draughtsman.known(summary).newest
+        if newest is None:
+            raise HTTPException(404, "no figures are drawn yet: open their page first")
+        name = f"{summary.record.name}-figures.zip"
+        return Response(newest.archive, media_type="application/zip", headers=attachment(name))
+
     def mask(self, request: Request) -> Response:
         """One mask of a cell: which units it prunes, its repeats and their learning curves."""
         summary = self._summary(request)
@@ -102,6 +142,32 @@ class Pages:
             raise AddressError(f"a mask is named by its rank, such as 17, but got `{text[:50]}`")
         facts = mask_facts(self._store, summary, cell, int(text))
         return self._of_study("mask.html", summary, cell=cell, **facts)
+
+    def compare(self, request: Request) -> Response:
+        """Studies and cells side by side."""
+        keys = dict.fromkeys(request.query_params.getlist("study"))
+        if len(keys) > MOST_STUDIES:
+            raise AddressError(f"at most {MOST_STUDIES} studies stand side by side, but got {len(keys)}")
+        chosen = [self._summaries.of(self._store.find(key)) for key in keys]
+        states = [(summary, self._analyst.of(summary)) for summary in chosen]
+        cells = request.query_params.getlist("cell")
+        lines = compared(states, cells)
+        stamp = _short(_stamp(*one, self._draughtsman.known(one[0])) for one in states)
+        known = list(dict.fromkeys(cell.record.name for summary in chosen for cell in summary.cells))
+        return self._page(
+            "compare.html", stamp=stamp, of=",".join(summary.key for summary in chosen), states=states, lines=lines, cells=set(cells), known=known,
+            studies=self._store.studies(), chosen={summary.record.digest for summary in chosen},
+            overview=overview(lines, several=len(chosen) > 1) if lines else "", most=MOST_PICTURES,
+        )  # fmt: skip
+
+    def landscape(self, request: Request) -> Response:
+        """A landscape file."""
+        number = request.path_params["number"]
+        if number >= len(self._landscapes.names):
+            raise HTTPException(
+                404, f"there are {len(self._landscapes.names)} landscapes: they are named on the command line"
+            )
+        return self._page("landscape.html", shown=self._landscapes.shown(number), number=number)
 
     def static(self, request: Request) -> Response:
         """A style or script, of those there are."""
@@ -121,7 +187,7 @@ class Pages:
     def _of_study(self, template: str, summary: Summary, **facts: Any) -> Response:
         """A page that is told when anything of the study is new: than what is shown, so that nothing is missed."""
         state = self._analyst.of(summary)
-        stamp = _short([_stamp(summary, state)])
+        stamp = _short([_stamp(summary, state, self._draughtsman.known(summary))])
         return self._page(template, of=summary.key, stamp=stamp, summary=summary, state=state, **facts)
 
     def _page(self, template: str, status: int = 200, of: str = "", **facts: Any) -> Response:
@@ -129,8 +195,8 @@ class Pages:
         return HTMLResponse(shown, status)
 
 
-def _stamp(summary: Summary, state: State) -> str:
-    return summary.record.digest + summary.stamp + state.stamp
+def _stamp(summary: Summary, state: State[Analysed], drawn: State[Figures]) -> str:
+    return f"{summary.record.digest} {summary.stamp} {state.stamp} {drawn.stamp}"
 
 
 def _short(stamps: Iterable[str]) -> str:
@@ -157,9 +223,9 @@ def _columns(*, validation: bool) -> list[tuple[str, str]]:
     return [*found, ("final_validation_accuracy", "final validation accuracy")] if validation else found
 
 
-def _verdicts(analyses: Sequence[CellAnalysis]) -> str:
+def _verdicts(analyses: Mapping[int, CellAnalysis]) -> str:
     """The first words of each verdict, and how many cells have it where there are several."""
-    counts = Counter(one.verdict.value.partition(":")[0] for one in analyses)
+    counts = Counter(one.verdict.value.partition(":")[0] for one in analyses.values())
     return ", ".join(f"{words} ({count})" if len(analyses) > 1 else words for words, count in counts.most_common())
 
 

@@ -7,6 +7,7 @@ import secrets
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote
 
 import uvicorn
@@ -38,9 +39,15 @@ class Listening:
 
 
 def listen(
-    url: str, *, host: str = LOOPBACK, port: int = 8765, token: str | None = None, names: Sequence[str] = ()
+    url: str,
+    *,
+    host: str = LOOPBACK,
+    port: int = 8765,
+    token: str | None = None,
+    names: Sequence[str] = (),
+    landscapes: Sequence[Path] = (),
 ) -> Listening:
-    """A server of the store at `url`; port 0 is any that is free.
+    """A server of the store at `url` and of files of `landscapes`; port 0 is any that is free.
 
     Beyond this machine (`host` is no loopback address) everyone who asks must give the `token`; one is made up where none is
     given. Requests must call the server by `host` or one of `names`. `StoreError` where it cannot listen or read.
@@ -50,7 +57,7 @@ def listen(
     if token is not None and len(token) < _SHORTEST_TOKEN:
         raise StoreError(f"a token must have at least {_SHORTEST_TOKEN} characters, but got {len(token)}")
     hosts = frozenset({*_LOCAL_NAMES, host.lower(), *(name.lower() for name in names), *_own_names(host)})
-    app = application(url, Access(hosts=hosts, token=token))
+    app = application(url, Access(hosts=hosts, token=token), landscapes)
     place = _bound(host, port)
     config = uvicorn.Config(
         app.answer, http=_Impatient, ws="none", log_level="warning", access_log=False, server_header=False,

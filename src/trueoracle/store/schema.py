@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 4
+VERSION = 5
 APPLICATION = "trueoracle"
 
 metadata = MetaData()
@@ -60,6 +60,15 @@ studies = Table(
     Column("digest", String, primary_key=True),
     Column("name", String, nullable=False, index=True),
     Column("spec", Text, nullable=False),
+)
+
+costs = Table(
+    "costs",
+    metadata,
+    Column("study", ForeignKey("studies.digest"), primary_key=True),
+    Column("cell", Integer, primary_key=True),
+    Column("score", String, primary_key=True),
+    Column("seconds", Float, nullable=False),
 )
 
 bases = Table(

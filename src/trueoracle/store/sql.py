@@ -45,7 +45,7 @@ from trueoracle.store.dialects import (
 )
 from trueoracle.store.migrate import OLDEST, migrate
 from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord, Tally
-from trueoracle.store.schema import base_answers, bases, cells, masks, meta, runs, studies, trials
+from trueoracle.store.schema import base_answers, bases, cells, costs, masks, meta, runs, studies, trials
 from trueoracle.store.tables import ROWS_AT_ONCE, SEARCHED, curve_parts, largest_rank, mask_table, trial_parts
 from trueoracle.store.trials import forget_failed, keep_trials
 from trueoracle.store.url import DEFAULT_URL
@@ -251,6 +251,20 @@ class Store:
                 same = {name: new[name] for name in ("scores", "checksum")}
                 connection.execute(update(masks).where(key).values(**same))
 
+    def put_cost(self, study: str, cell: int, score: str, seconds: float) -> None:
+        """Keep what it costs to score one mask of a cell alone, in core-seconds; nothing happens if that is kept already."""
+        row = {"study": study, "cell": cell, "score": score, "seconds": seconds}
+        with self._writing() as connection:
+            connection.execute(insert_new(costs, connection.dialect), [row])
+
+    def costs(self, study: str) -> dict[str, dict[int, float]]:
+        """Score -> cell -> core-seconds that one mask alone takes, as far as it was measured."""
+        found: dict[str, dict[int, float]] = {}
+        with self._reading() as connection:
+            for row in connection.execute(select(costs).where(costs.c.study == study)):
+                found.setdefault(row.score, {})[row.cell] = row.seconds
+        return found
+
     def settled(self, study: str) -> set[tuple[int, int, int]]:
         """(cell, rank, repeat) of every trial that finished or diverged: these never change."""
         with self._reading() as connection:
@@ -454,9 +468,18 @@ def _text(rank: int, digits: int) -> str:
 
 
 def store_exists(url: str) -> bool:
-    """Whether `url` names something to open: an existing file for SQLite, any other database without asking it."""
+    """Whether there is something to open at `url`: an SQLite file that is not empty, a database that has tables."""
     path = sqlite_file(url)
-    return path is None or _begun(path)
+    if path is not None:
+        return _begun(path)
+    engine = engine_for(url)
+    try:
+        with engine.connect() as connection:
+            return bool(inspect(connection).get_table_names())
+    except DBAPIError as error:
+        raise StoreError(sentence(error, url)) from error
+    finally:
+        engine.dispose()
 
 
 def _begun(path: Path) -> bool:

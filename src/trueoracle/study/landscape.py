@@ -6,18 +6,16 @@ many masks there are: a group's losses become rows of the file before the next g
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from shutil import rmtree
 from typing import Protocol
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from torch import nn
 
 from trueoracle.data import Dataset
@@ -25,12 +23,11 @@ from trueoracle.executors import Executor
 from trueoracle.nets import Removal, state_bytes
 from trueoracle.oracle import Evaluator, Loop, PrunedLosses, evaluator, loss_table
 from trueoracle.space import MaskSpace
+from trueoracle.store.landscape import Landscape, rivals
 from trueoracle.study.survey import part_of, survey
 from trueoracle.words.examples import Examples
 from trueoracle.words.progress import Progress
 
-# The histogram's bins, in nats; the last bin takes all that lies above.
-BIN, _BINS = 0.05, 400
 _ROWS_A_GROUP = 2**20
 
 
@@ -84,33 +81,6 @@ def ask(
     )
 
 
-@dataclass(kw_only=True)
-class Landscape:
-    """What is known of all losses once they are in a file.
-
-    `best` has the masks of lowest loss, columns as in the file. `counts` are masks a bin of `BIN` nats from 0 on, the
-    last bin open; losses that are no number are in none. `rivals` says how many masks lie within two standard
-    errors (of the difference, taken for independent) of the lowest loss; None where all images were used.
-    """
-
-    path: str
-    images: int
-    masks: int = 0
-    best: pd.DataFrame = field(default_factory=pd.DataFrame)
-    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, dtype=np.int64))
-    rivals: int | None = None
-
-    def add(self, table: pa.Table, top: int) -> None:
-        """Take in the rows of another group."""
-        losses = table["pruned_train_loss"].to_numpy()
-        self.masks += len(losses)
-        bins = np.minimum(losses[np.isfinite(losses)] / BIN, _BINS - 1).astype(np.int64)
-        self.counts += np.bincount(bins, minlength=_BINS)
-        candidates = np.argpartition(losses, min(top, len(losses)) - 1)[:top]
-        rows = pd.concat([self.best, table.take(np.sort(candidates)).to_pandas()])
-        self.best = rows.sort_values("pruned_train_loss", kind="stable").head(top).reset_index(drop=True)
-
-
 def write_landscape(
     question: Question, output: Path, executor: Executor, progress: Progress, top: int = 10
 ) -> Landscape:
@@ -129,7 +99,7 @@ def write_landscape(
                 landscape.add(table, top)
                 write(table)
     if "standard_error" in landscape.best:
-        landscape.rivals = _rivals(partial, landscape.best.iloc[0])
+        landscape.rivals = rivals(partial, landscape.best.iloc[0])
     partial.replace(output)
     rmtree(folder)
     return landscape
@@ -174,14 +144,3 @@ def _writer(path: Path) -> Iterator[_Write]:
     finally:
         if opened is not None:
             opened.close()
-
-
-def _rivals(path: Path, best: "pd.Series[float]") -> int:
-    """How many other masks may be as good as the best, given how sure their losses are."""
-    batches = pa_csv.open_csv(path) if path.suffix == ".csv" else pq.ParquetFile(path).iter_batches()
-    count = 0
-    for batch in batches:
-        losses, errors = (batch[name].to_numpy() for name in ("pruned_train_loss", "standard_error"))
-        margin = 2 * np.hypot(errors, best["standard_error"])
-        count += int((losses - best["pruned_train_loss"] <= margin).sum())
-    return count - 1

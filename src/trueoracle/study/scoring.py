@@ -4,13 +4,14 @@ Nothing of it changes a trial: scores are columns beside the pruned train loss, 
 retraining made of the masks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import thread_time
 
 import torch
 from torch import nn
 
-from trueoracle.criteria import CannotJudge, Dense, MaskPredictor, Pruned, mask_predictors
+from trueoracle.criteria import CannotJudge, Dense, MaskPredictor, mask_predictors
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor, Stop
 from trueoracle.nets import weights_from_bytes
@@ -84,8 +85,7 @@ class Scoring:
                 missing.setdefault(rank, []).append(name)
         if not missing:
             return {}
-        first = dense.pruned(cell.space.unrank(min(missing)))
-        refused = {name: str(why) for name, why in _refusals(first, asked)}
+        refused = self._first(cell, dense, cell.space.unrank(min(missing)), asked)
         work = _Work(
             dense=dense, asked={name: one for name, one in asked.items() if name not in refused}, missing=missing
         )
@@ -99,6 +99,23 @@ class Scoring:
                     self._keep(cell, kept)
                     kept = []
             self._keep(cell, kept)
+        return refused
+
+    def _first(self, cell: PlannedCell, dense: Dense, mask: Mask, asked: Mapping[str, MaskPredictor]) -> dict[str, str]:
+        """What one mask costs each predictor, which starts anew to pay for what it would share with others; and the refusals.
+
+        What they share of all masks (see `Dense`) is made before, and not counted.
+        """
+        refused = {}
+        for name, predictor in asked.items():
+            try:
+                predictor.measure(dense.pruned(mask))
+            except CannotJudge as why:
+                refused[name] = str(why)
+                continue
+            began = thread_time()
+            predictor.measure(dense.pruned(mask))
+            self.store.put_cost(self.plan.digest, cell.index, column(name, self.images), thread_time() - began)
         return refused
 
     def _keep(self, cell: PlannedCell, found: Sequence[tuple[int, Mapping[str, float]]]) -> None:
@@ -120,12 +137,3 @@ class _Work:
         return mask.rank, {
             name: self.asked[name].measure(pruned) for name in self.missing[mask.rank] if name in self.asked
         }
-
-
-def _refusals(pruned: Pruned, asked: Mapping[str, MaskPredictor]) -> Iterator[tuple[str, CannotJudge]]:
-    """What each predictor that has nothing to say gives as its reason; what they share of all masks is made on the way."""
-    for name, predictor in asked.items():
-        try:
-            predictor.measure(pruned)
-        except CannotJudge as why:
-            yield name, why

@@ -16,7 +16,8 @@ from trueoracle.nets import Removal
 from trueoracle.oracle import Loop, PrunedLosses, accumulate, evaluator, loss_table
 from trueoracle.search import Ask, Found, Hunt, Judged, Memory, check_search, find_search, search
 from trueoracle.space import MaskSpace
-from trueoracle.study.landscape import Landscape, Question, write_tables
+from trueoracle.store.landscape import Landscape
+from trueoracle.study.landscape import Question, write_tables
 from trueoracle.words.examples import Examples
 from trueoracle.words.progress import Progress
 

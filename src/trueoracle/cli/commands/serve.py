@@ -1,6 +1,7 @@
 """`trueoracle serve`: a store in a browser."""
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,9 @@ def serve(
     name: Annotated[
         list[str] | None, typer.Option(help="Another name that the server is called by, as behind a proxy; repeatable.")
     ] = None,
+    landscape: Annotated[
+        list[Path] | None, typer.Option(help="A file that `trueoracle oracle` wrote, to be shown too; repeatable.")
+    ] = None,
 ) -> None:
     """Show a store in a browser, live while a study runs; nothing is ever written."""
     for package in ("starlette", "uvicorn"):
@@ -30,6 +34,6 @@ def serve(
             raise ReportError(f"`trueoracle serve` needs the package `{package}`: pip install 'trueoracle[serve]'")
     from trueoracle.serve import listen
 
-    listening = listen(store, host=host, port=port, token=token, names=name or ())
+    listening = listen(store, host=host, port=port, token=token, names=name or (), landscapes=landscape or ())
     show.say(f"{store} is shown at {listening.address}")
     listening.run()

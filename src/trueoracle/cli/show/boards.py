@@ -33,13 +33,13 @@ def _table(board: Leaderboard) -> Table:
         "cells, positive tau where the predictor is right; of ceiling: tau over that of one who knows other images; regret: what the best mask ends "
         f"better by than the mask chosen, on images that did not pick it; top {board.k}: share of its {board.k} masks that are among the {board.k} best"
         + ("" if isinstance(board.chance, Absent) else f" (by chance {board.chance:.0%})")
-        + "; 95%: over base networks (Student)",
+        + "; core-s: core-seconds a mask, where measured; 95%: over base networks (Student)",
         caption_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
     found.add_column("predictor", overflow="fold")
-    for heading in ("rank", "95%", "tau", "95%", "of ceiling", "regret", "95%", f"top {board.k}"):
+    for heading in ("rank", "95%", "tau", "95%", "of ceiling", "regret", "95%", f"top {board.k}", "core-s"):
         found.add_column(heading, justify="right", no_wrap=True)
     for row in board.rows:
         found.add_row(
@@ -52,6 +52,7 @@ def _table(board: Leaderboard) -> Table:
             f"{row.regret.mean:.4f}",
             _interval(row.regret, ".4f"),
             "-" if isinstance(row.hit, Absent) else f"{row.hit.mean:.0%}",
+            "-" if isinstance(row.seconds, Absent) else f"{row.seconds:.2g}",
         )
     return found
 

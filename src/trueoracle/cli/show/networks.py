@@ -10,12 +10,12 @@ from trueoracle.cli.show.lines import columns, print_table, say
 if TYPE_CHECKING:
     import pandas as pd
 
-    from trueoracle.study.landscape import Landscape
+    from trueoracle.store.landscape import Landscape
 
 
 def landscape(found: "Landscape", output: Path) -> None:
     """How the losses of a space lie: a histogram, and the masks of lowest loss."""
-    from trueoracle.study.landscape import BIN
+    from trueoracle.store.landscape import BIN
 
     say(f"{found.masks:,} masks on {found.images:,} images, written to {output} (path: {found.path})")
     filled = found.counts.nonzero()[0]

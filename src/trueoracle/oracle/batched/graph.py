@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
+from trueoracle.nets.weight_norm import parts_of
 from trueoracle.oracle.batched.refusal import CannotBatch
 from trueoracle.words.shape import InputShape
 
@@ -93,7 +94,7 @@ def _fold_batch_norms(module: fx.GraphModule, unfolded: Collection[str]) -> None
         if before.target in unfolded:
             continue
         conv = module.get_submodule(before.target)
-        if isinstance(conv, nn.Conv2d) and not is_parametrized(conv):
+        if isinstance(conv, nn.Conv2d) and not is_parametrized(conv) and parts_of(conv) is None:
             module.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))
             node.replace_all_uses_with(before)
             module.graph.erase_node(node)

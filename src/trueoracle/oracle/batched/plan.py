@@ -13,6 +13,7 @@ from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from trueoracle.nets import Kind, Removal, Role, Site, Sites, l1_kept
+from trueoracle.nets.weight_norm import parts_of
 from trueoracle.oracle.batched.graph import Traced, name_of
 from trueoracle.oracle.batched.refusal import CannotBatch
 from trueoracle.oracle.batched.rules import is_depthwise, keeps_apart, may_overwrite
@@ -180,7 +181,8 @@ def _at_units(
     layer = traced.called(node)
     if keeps_apart(traced, node, [part.node for part in inputs]):
         return number, None
-    if type(layer) in (nn.Conv2d, nn.Linear) and name_of(node) in sites[number].consumers:
+    given = layer is not None and type(layer) in (nn.Conv2d, nn.Linear) and parts_of(layer) is None
+    if given and name_of(node) in sites[number].consumers:
         _check_consumer(traced, node, layer, sites[number])
         return None, number
     what = type(layer).__name__ if layer is not None else str(getattr(node.target, "__name__", node.target))
