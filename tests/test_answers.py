@@ -190,7 +190,7 @@ def test_a_store_brought_forward_has_the_columns_of_a_new_one(older: Path, tmp_p
 
 def test_an_older_store_that_may_not_be_written_says_so(older: Path) -> None:
     before = older.read_bytes()
-    with pytest.raises(StoreError, match="has schema 2, which must be brought to 5, but it is read-only: copy it"):
+    with pytest.raises(StoreError, match="has schema 2, which must be brought to 5, but it is only read here"):
         Store(f"sqlite:///file:{older}?mode=ro&uri=true")
     assert older.read_bytes() == before
 

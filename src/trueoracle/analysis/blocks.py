@@ -245,7 +245,7 @@ def _notes(study: str, final: FinalProtocol, trials: pd.DataFrame) -> Iterator[s
     if final is FinalProtocol.BEST_ON_TEST:
         yield f"{study}: the epoch that counts was chosen on the test images, which flatters all results"
     if "final_validation_accuracy" not in trials.columns:
-        yield f"{study}: there is no validation split, so the best mask is chosen and measured on parts of the same images"
+        yield f"{study}: there is no validation split: the best mask is chosen and measured on the same images, or on parts of them"
     if "early_test_accuracy" in trials.columns:
         yield f"{study}: early_test_accuracy looked at the test images by which it is judged, which flatters it"
 

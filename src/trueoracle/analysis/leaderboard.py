@@ -145,6 +145,9 @@ class Leaderboard:
             )
         if len(set(Counter(block.network for block in self.blocks).values())) > 1:
             found.append("Some base networks are judged on fewer cells than others")
+        unknown = next((block.halves.why for block in self.blocks if isinstance(block.halves, Absent)), None)
+        if unknown is not None:
+            found.append(f"Figures and ceiling are of these test images only: {unknown}")
         if self.excluded:
             found.append(f"{self.excluded} trials diverged or failed and are left out")
         if self.searched:

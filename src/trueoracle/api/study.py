@@ -12,7 +12,7 @@ from trueoracle.store import DEFAULT_URL, Store, StudyRecord, store_exists
 from trueoracle.study import at_scale, builtin_studies, changed, load_spec
 from trueoracle.words.errors import SpecError, StoreError, unknown
 from trueoracle.words.known import check_dataset, check_device, check_model, find_backend
-from trueoracle.words.progress import Bars, Progress
+from trueoracle.words.progress import Progress, bars
 from trueoracle.words.scores import IMAGES
 from trueoracle.words.spec import StudySpec, parse_spec
 from trueoracle.words.trial import SPLITS
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from trueoracle.analysis import CellAnalysis, Leaderboard, LossFunction, Options, PooledCell
     from trueoracle.data import Dataset
+    from trueoracle.report.shown import Shown
     from trueoracle.select import Exported
     from trueoracle.store import Answers, Status
     from trueoracle.study import PlannedCell
@@ -86,7 +87,7 @@ class Study:
         self.store_url = store
         self._data_dir = Path(data_dir) if data_dir is not None else default_data_dir()
         self._device = device
-        self._progress = progress or Bars()
+        self._progress = progress or bars()
         self._backend = find_backend(backend)
         self._workers = _workers(executor, workers)
         self.plan = study.plan(self.spec)
@@ -271,6 +272,23 @@ class Study:
         from trueoracle.report import write_report
 
         write_report(self._store, self.plan.digest, Path(path), x, y, self._options(), progress=self._progress)
+
+    def show(
+        self,
+        part: str | None = None,
+        cell: str | None = None,
+        x: str = "pruned_train_loss",
+        y: str = "final_test_accuracy",
+    ) -> "Shown":
+        """The report in a notebook: all of it, or a `part` (verdict, results, criteria, cells, networks, run, reading) or a `cell`.
+
+        Elsewhere its `repr` is the verdicts in words.
+        """
+        from trueoracle.report.findings import find
+        from trueoracle.report.shown import shown
+
+        found = find(self._store, self.plan.digest, self._progress, x, y, self._options())
+        return shown(found, self._progress, part, cell)
 
     def figures(self, folder: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[Path]:
         """Write the figures for a manuscript, each as PDF and SVG; the paths written."""

@@ -1,7 +1,7 @@
 """The report: one HTML file that needs no network. Its pictures are drawn here; its script only lets one walk in them."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -73,13 +73,17 @@ def write_report(
     write_whole(path, lambda partial: partial.write_text(page, encoding="utf-8"), ReportError)
 
 
-def render(study: Findings, progress: Progress) -> str:
-    """The page as text."""
-    return (
-        environment()
-        .get_template("page.html")
-        .render(**context(study, progress, _on_this_page), css=Markup(_own("page.css")), js=Markup(_own("page.js")))
-    )
+PARTS = ("verdict", "results", "criteria", "cells", "networks", "run", "reading")
+"""What the page is made of, from top to bottom."""
+
+
+def render(study: Findings, progress: Progress, parts: Sequence[str] = PARTS, cell: str | None = None) -> str:
+    """The page as text: all of it, or some of its `parts`; of the cells, all or the one that is called `cell`."""
+    facts = context(study, progress, _on_this_page)
+    if cell is not None:
+        facts["sections"] = [section for section in facts["sections"] if section.name == cell]
+    own = {"css": Markup(_own("page.css")), "js": Markup(_own("page.js"))}
+    return environment().get_template("page.html").render(**facts, **own, parts=parts, whole=tuple(parts) == PARTS)
 
 
 def environment(*others: str) -> Environment:

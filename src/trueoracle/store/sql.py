@@ -99,8 +99,8 @@ class Store:
             if found is None or not is_read_only(error):
                 raise StoreError(sentence(error, self.url)) from error
             raise StoreError(
-                f"the store {self.url} has schema {found}, which must be brought to {schema.VERSION}, but it is "
-                "read-only: copy it to where it can be written"
+                f"the store {self.url} has schema {found}, which must be brought to {schema.VERSION}, but it is only read "
+                "here: `trueoracle status STUDY --store` does it where the file can be written"
             ) from None
 
     def add_study(self, study: StudyRecord) -> StudyRecord:

@@ -1,7 +1,10 @@
-"""How far the work is: what the rooms report to, and the two that listen (nobody, a terminal or notebook)."""
+"""How far the work is: what the rooms report to, and those that listen: nobody, a terminal, a notebook."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from html import escape
+from time import monotonic
 from typing import Protocol
 
 from rich.console import Console
@@ -45,7 +48,7 @@ class Quiet:
 
 
 class Bars:
-    """A bar with rate, elapsed and remaining time for every task, on a terminal or in a notebook.
+    """A bar with rate, elapsed and remaining time for every task, on a terminal.
 
     A task begun inside another one is a line below it. Where the output is no terminal (a log file), tasks leave
     their lines when the outermost ends.
@@ -85,6 +88,75 @@ class Bars:
                 yield self._bars
             finally:
                 self._bars = None
+
+
+class NotebookBars:
+    """As `Bars` where a page shows them: each task is a line of the notebook's output, changed in place."""
+
+    def __init__(self, display: Callable[[str, str | None], str]) -> None:
+        """`display` shows HTML as a new output (None) or in place of one, and returns the output's name."""
+        self._display = display
+
+    @contextmanager
+    def task(self, what: str, total: int, unit: str) -> Iterator[Advance]:
+        began = shown = monotonic()
+        done = 0
+        output = self._display(_bar(what, 0, total, unit, 0.0), None)
+
+        def advance(steps: int) -> None:
+            nonlocal done, shown
+            done += steps
+            if monotonic() - shown >= _BETWEEN or done >= total:
+                shown = monotonic()
+                self._display(_bar(what, done, total, unit, shown - began), output)
+
+        try:
+            yield advance
+        finally:
+            self._display(_bar(what, done, total, unit, monotonic() - began), output)
+
+    def say(self, line: str) -> None:
+        self._display(f"<div>{escape(line)}</div>", None)
+
+
+_BETWEEN = 0.25  # seconds between two changes of a line
+
+
+def bars() -> Progress:
+    """Bars for where this runs: a notebook, or else a terminal."""
+    display = _notebook()
+    return Bars() if display is None else NotebookBars(display)
+
+
+def _notebook() -> Callable[[str, str | None], str] | None:
+    """What shows HTML in the notebook that this runs in; None where it is none."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if getattr(shell, "kernel", None) is None:
+        return None
+    from IPython.display import HTML, DisplayHandle
+
+    outputs: dict[str, DisplayHandle] = {}
+
+    def display(html: str, output: str | None) -> str:
+        if output is not None:
+            outputs[output].update(HTML(html))
+            return output
+        handle = DisplayHandle()
+        handle.display(HTML(html))
+        outputs[handle.display_id] = handle
+        return str(handle.display_id)
+
+    return display
+
+
+def _bar(what: str, done: int, total: int, unit: str, seconds: float) -> str:
+    rate = done / seconds if done and seconds else 0.0
+    left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
+    speed = f", {rate:.3g}/s" if rate else ""
+    return (
+        f'<div><label>{escape(what)} <progress max="{max(total, 1)}" value="{done}"></progress></label> '
+        f"{done:,} of {total:,} {escape(unit)}{speed}, {seconds:.0f} s{left}</div>"
+    )
 
 
 class _Rate(ProgressColumn):

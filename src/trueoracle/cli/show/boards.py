@@ -14,6 +14,10 @@ def leaderboard(board: Leaderboard) -> None:
     names = [row.x for row in board.rows]
     for first, last in board.groups:
         say(f"not told apart: {', '.join(names[first : last + 1])}")
+    for first, name in enumerate(names):
+        behind = [names[second] for one, second in sorted(board.apart) if one == first]
+        if behind:
+            say(f"{name} differs from {', '.join(behind)}")
     if board.winner is not None:
         say(f"{board.winner} differs from all others and ranks first")
     for basis in board.bases:
