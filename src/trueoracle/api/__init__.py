@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         write_board,
         write_table,
     )
+    from trueoracle.api.workers import end_with_parent, work
 
 __all__ = [
     "ANALYSIS_ENDINGS",
@@ -31,6 +32,7 @@ __all__ = [
     "check_table_path",
     "default_data_dir",
     "doctor",
+    "end_with_parent",
     "find_device",
     "leaderboard",
     "plan_claim",
@@ -40,6 +42,7 @@ __all__ = [
     "sites",
     "studies",
     "threads_or_all",
+    "work",
     "write_analyses",
     "write_board",
     "write_table",
