@@ -3,7 +3,9 @@
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from time import monotonic, sleep
 
 import pandas as pd
@@ -15,19 +17,31 @@ from databases import url  # noqa: F401 - a fixture
 from test_interruption import FACTS, begin, killed, wait_until
 from trueoracle import Study
 from trueoracle.cli.app import app
-from trueoracle.store import Piece, Store, StudyRecord
+from trueoracle.store import Claim, Piece, Store, StudyRecord
+from trueoracle.study.conduct import record_of
 from trueoracle.study.sharing import dead_among, sharing
 from trueoracle.words.errors import SpecError
 from trueoracle.words.progress import Quiet
 
-PREDICTED = {**FACTS, "loss_after_steps": 2, "base_networks": 2, "cells": [{"prune": {"conv3": 0.2}, "draw": 20}]}
+DIGEST = "d" * 64
+LONG = {**FACTS, "loss_after_steps": 2, "base_networks": 2, "cells": [{"prune": {"conv3": 0.2}, "draw": 20}]}
+SHORT = {**LONG, "train_images": 200, "test_images": 100, "repeats": 1}
+
+
+def written(facts: dict[str, object], folder: Path) -> str:
+    path = folder / "short.yaml"
+    path.write_text(yaml.safe_dump(facts))
+    return str(path)
 
 
 @pytest.fixture
 def facts(tmp_path: Path) -> str:
-    path = tmp_path / "short.yaml"
-    path.write_text(yaml.safe_dump(PREDICTED))
-    return str(path)
+    return written(SHORT, tmp_path)
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> str:
+    return written(LONG, tmp_path)
 
 
 def calm(facts: str, tmp_path: Path) -> Study:
@@ -42,11 +56,43 @@ def assert_same(one: Study, other: Study) -> None:
     pd.testing.assert_frame_equal(one.curves(), other.curves(), check_exact=True)
 
 
+def test_two_drivers_at_once_give_the_table_of_one(facts: str, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'shared.db'}"
+    drivers = [Study(facts, store=store, threads=1, progress=Quiet()) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        for status in pool.map(Study.run, drivers):
+            assert status.left == 0
+    assert Store(store).pieces_left(drivers[0].plan.digest) == 0
+    assert_same(drivers[0], calm(facts, tmp_path))
+
+
+def test_a_stage_is_shared_by_all_who_take_part_and_over_for_all_at_once(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'store.db'}", create=True)
+    store.add_study(StudyRecord(digest=DIGEST, name="one", spec="{}"))
+    both = Barrier(2)
+    done: list[Piece] = []
+
+    def take_part() -> int:
+        with sharing(store, DIGEST) as ours:
+            ours.stage("s", lambda: [Piece(cell=0), Piece(cell=1)], lambda _piece, _stop: both.wait(300), keep)
+            return len(done)
+
+    def keep(claim: Claim, _: int) -> None:
+        done.append(claim.piece)
+        assert store.settle(claim)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [one.result() for one in [pool.submit(take_part), pool.submit(take_part)]] == [2, 2]
+    assert {piece.cell for piece in done} == {0, 1}
+
+
+@pytest.mark.slow
 def test_two_drivers_and_a_worker_of_which_one_is_killed_give_the_table_of_one_process(
     url: str,  # noqa: F811
-    facts: str,
+    long: str,
     tmp_path: Path,
 ) -> None:
+    facts = long
     alone = calm(facts, tmp_path)
     code = f"from trueoracle import Study; Study({facts!r}, store={url!r}, threads=1).run()"
     pipe = subprocess.PIPE
@@ -83,14 +129,14 @@ def test_a_run_by_local_workers_gives_the_table_of_one_process(facts: str, tmp_p
     store = f"sqlite:///{tmp_path / 'shared.db'}"
     study = Study(facts, store=store, executor="local", workers=2, progress=Quiet())
     assert study.run().left == 0
-    assert len(Store(store).runs(study.plan.digest)) == 2  # both had a part in it
     assert_same(study, calm(facts, tmp_path))
 
 
-def test_workers_end_with_the_run_that_started_them(facts: str, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_workers_end_with_the_run_that_started_them(long: str, tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'trueoracle.db'}"
     process = begin(tmp_path, "run", "short.yaml", "--executor", "local", "--workers", "2")
-    study = Study(facts, store=store, progress=Quiet())
+    study = Study(long, store=store, progress=Quiet())
     wait_for(lambda: Store(store).in_flight(study.plan.digest), [process])
     assert killed(process) == -signal.SIGKILL
     deadline = monotonic() + 60
@@ -101,7 +147,7 @@ def test_workers_end_with_the_run_that_started_them(facts: str, tmp_path: Path) 
 
 def test_a_killed_worker_is_known_to_be_dead_and_a_living_one_is_not(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'store.db'}", create=True)
-    store.add_study(StudyRecord(digest="d" * 64, name="one", spec="{}"))
+    store.add_study(StudyRecord(digest=DIGEST, name="one", spec="{}"))
     code = (
         "import sys, time\n"
         "from trueoracle.store import Store, Piece\n"
@@ -111,7 +157,7 @@ def test_a_killed_worker_is_known_to_be_dead_and_a_living_one_is_not(tmp_path: P
     )
     other = subprocess.Popen([sys.executable, "-c", code])
     deadline = monotonic() + 60
-    while not (held := store.in_flight("d" * 64)):
+    while not (held := store.in_flight(DIGEST)):
         assert monotonic() < deadline
         sleep(0.05)
     name = held[0].worker
@@ -120,7 +166,7 @@ def test_a_killed_worker_is_known_to_be_dead_and_a_living_one_is_not(tmp_path: P
     other.wait()
     assert dead_among([name, "on another machine"]) == [name]
     done = []
-    with sharing(store, "d" * 64) as ours:
+    with sharing(store, DIGEST) as ours:
         ours.stage(
             "s", list, lambda piece, _stop: piece, lambda claim, found: done.append(found) or store.settle(claim)
         )
@@ -140,7 +186,10 @@ def test_what_cannot_work_is_one_line(facts: str, words: dict[str, object], mess
         Study(facts, progress=Quiet(), **words)  # type: ignore[arg-type]
 
 
-def test_a_worker_finds_nothing_to_do_in_a_finished_store(facts: str, tmp_path: Path) -> None:
-    calm(facts, tmp_path)
-    found = CliRunner().invoke(app, ["work", "--store", f"sqlite:///{tmp_path / 'calm.db'}"], catch_exceptions=False)
-    assert found.exit_code == 0
+def test_a_worker_joins_what_is_open_and_finds_nothing_to_do_after(facts: str, tmp_path: Path) -> None:
+    study = Study(facts, store=f"sqlite:///{tmp_path / 'store.db'}", progress=Quiet())
+    Store(study.store_url, create=True).add_study(record_of(study.plan))
+    words = ["work", "--store", study.store_url, "--threads", "1"]
+    assert "short: 40 of 40 trials are settled" in CliRunner().invoke(app, words, catch_exceptions=False).output
+    found = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert (found.exit_code, found.output) == (0, f"no study in {study.store_url} has anything left to do\n")

@@ -28,11 +28,15 @@ def work(
 
     if leash:
         api.end_with_parent()
+    joined = False
     try:
         for name, told in api.work(
             store, study=study, data_dir=data_dir, device=device, threads=threads, backend=backend
         ):
+            joined = True
             show.say(f"{name}: {told}")
     except Paused:
         show.say(f"stopped; what was finished is kept in {store}")
         sys.exit(130)
+    if not joined:
+        show.say(f"no study in {store} has anything left to do")
