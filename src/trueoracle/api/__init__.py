@@ -6,6 +6,7 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.api.claims import plan_claim
+    from trueoracle.api.criteria import criteria, criteria_agreement
     from trueoracle.api.environment import default_data_dir, doctor, find_device, threads_or_all
     from trueoracle.api.networks import ask_oracle, pruned_losses, search_masks, sites
     from trueoracle.api.relabelled import RelabelledLosses
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         write_board,
         write_table,
     )
+    from trueoracle.api.truth import open_table, restore_study, score_file, verify_study, write_truth
     from trueoracle.api.workers import end_with_parent, work
 
 __all__ = [
@@ -30,22 +32,29 @@ __all__ = [
     "ask_oracle",
     "check_new_folder",
     "check_table_path",
+    "criteria",
+    "criteria_agreement",
     "default_data_dir",
     "doctor",
     "end_with_parent",
     "find_device",
     "leaderboard",
+    "open_table",
     "plan_claim",
     "pruned_losses",
+    "restore_study",
+    "score_file",
     "search_masks",
     "select",
     "sites",
     "studies",
     "threads_or_all",
+    "verify_study",
     "work",
     "write_analyses",
     "write_board",
     "write_table",
+    "write_truth",
 ]
 
 on_demand(__name__)

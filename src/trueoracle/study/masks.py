@@ -1,6 +1,6 @@
 """The masks in play: their pruned losses measured, those that a search is to add found, all kept in the store."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -12,11 +12,12 @@ from trueoracle.data import Dataset
 from trueoracle.executors import Executor, Stop
 from trueoracle.oracle import Evaluator, PrunedLosses, evaluator
 from trueoracle.search import Budget, Found, Hunt
-from trueoracle.store import Claim, MaskRecord, Piece, Store
+from trueoracle.store import WEIGHT, Claim, MaskRecord, Piece, Store
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.searching import hunt_beside, question_of
 from trueoracle.study.sharing import Sharing, in_pieces
-from trueoracle.study.survey import in_groups, part_of
+from trueoracle.study.strata import first_phase, tail
+from trueoracle.study.survey import in_groups, part_of, survey
 from trueoracle.words.errors import SpecError
 from trueoracle.words.examples import Examples
 from trueoracle.words.progress import Advance, Progress, Quiet
@@ -40,13 +41,26 @@ class Masks:
     def take_part(self, ours: Sharing) -> tuple[PlannedCell, ...]:
         """The cells with all masks that are in play, once those are measured, by whichever worker."""
         self._measured(ours)
+        self._of_cells(ours, "tails", self._without_tail, self._draw_tail)
+        self._of_cells(ours, "searches", self._unsearched, self._search)
+        return tuple(self._with_found(cell) for cell in self.plan.cells)
+
+    def _of_cells(
+        self, ours: Sharing, stage: str, lacking: Callable[[PlannedCell], bool], work: Callable[[PlannedCell], None]
+    ) -> None:
+        """A stage whose pieces are the cells that lack something, and whose work stores what it finds."""
+        cells = self.plan.cells
+
+        def done(piece: Piece, _stop: Stop) -> None:
+            if lacking(cells[piece.cell]):  # else whoever had the piece before stored it, and died
+                work(cells[piece.cell])
+
         ours.stage(
-            "searches",
-            missing=lambda: [Piece(cell=cell.index) for cell in self.plan.cells if self._unsearched(cell)],
-            work=lambda piece, _stop: self._search(self.plan.cells[piece.cell]),
+            stage,
+            missing=lambda: [Piece(cell=cell.index) for cell in cells if lacking(cell)],
+            work=done,
             keep=lambda claim, _: self.store.settle(claim),
         )
-        return tuple(self._with_found(cell) for cell in self.plan.cells)
 
     def _measured(self, ours: Sharing) -> None:
         left = {cell.index: len(places) for cell in self.plan.cells if (places := self._left(cell))}
@@ -97,19 +111,52 @@ class Masks:
             self.store.put_masks(self.plan.digest, records, cell.digits)
         self.store.settle(claim)
 
-    def _unsearched(self, cell: PlannedCell) -> bool:
-        return cell.search is not None and len(self._found(cell)) < cell.search.keep
+    def _without_tail(self, cell: PlannedCell) -> bool:
+        return cell.tail is not None and not self._tail(cell)
 
-    def _found(self, cell: PlannedCell) -> list[int]:
+    def _tail(self, cell: PlannedCell) -> list[int]:
+        return [rank for rank in self.store.tail(self.plan.digest, cell.index) if rank not in cell.named]
+
+    def _draw_tail(self, cell: PlannedCell) -> None:
+        """Draw masks stratified over the loss, and store them.
+
+        Of the masks that are measured for that only those drawn are kept: a kill in between has all measured again.
+        """
+        assert cell.tail is not None
+        assert cell.drawn is not None
+        plan, store = self.plan, self.store
+        seed, known = plan.seed(f"tail of cell {cell.name}", cell.base), store.evaluated(plan.digest, cell.index)
+        others = sorted(set(first_phase(cell.space, cell.drawn, cell.tail.of, seed)) - set(cell.drawn))
+        path, images, population = self._path(cell.index), self._images(cell), len(self.data.train)
+        judged = list(survey(path, others, images, self.executor, self.progress, what=cell.name, population=population))
+        losses = {rank: float(loss) for part in judged for rank, loss in zip(part.ranks, part.loss_M, strict=True)}
+        losses |= {rank: known[rank][0] for rank in cell.drawn}
+        chosen, weight = tail(losses, cell.drawn, cell.tail.masks, seed)
+        importance = self._importance(cell)
+        records = [
+            replace(record, weight=weight[record.rank])
+            for part in judged
+            for record in _records(cell, part.ranks, part, importance, chosen={*chosen})
+            if record.searched
+        ]
+        of_drawn = {rank: weight[rank] for rank in cell.drawn}
+        store.add_scores(plan.digest, cell.index, WEIGHT, of_drawn, cell.digits)
+        store.put_masks(plan.digest, records, cell.digits)
+
+    def _unsearched(self, cell: PlannedCell) -> bool:
+        return cell.search is not None and len(self._searched(cell)) < cell.search.keep
+
+    def _searched(self, cell: PlannedCell) -> list[int]:
         return [rank for rank in self.store.searched(self.plan.digest, cell.index) if rank not in cell.named]
 
     def _with_found(self, cell: PlannedCell) -> PlannedCell:
-        return cell if cell.search is None else replace(cell, found=tuple(self._found(cell)))
+        tail = self._tail(cell) if cell.tail is not None else []
+        found = self._searched(cell) if cell.search is not None else []
+        return replace(cell, found=(*tail, *found))
 
     def _search(self, cell: PlannedCell) -> None:
         """Search, and store the masks to keep. What is measured already is known; a kill has the search begun anew."""
-        if cell.search is None or not self._unsearched(cell):
-            return
+        assert cell.search is not None
         question = question_of(
             self.bases[cell.base], cell.space, self.data, self.progress,
             images=self._images(cell), removal=self.plan.spec.removal,
@@ -122,8 +169,8 @@ class Masks:
         known = self.store.evaluated(self.plan.digest, cell.index)
         found = hunt_beside(known, question, hunt, self.executor, self.progress)
         self.progress.say(f"{cell.name}: {found.sentence}")
-        drawn = set(cell.drawn or ())
-        places = [place for place in found.order if found.ranks[place] not in drawn][: cell.search.keep]
+        there = {*(cell.drawn or ()), *self._with_found(cell).found}
+        places = [place for place in found.order if found.ranks[place] not in there][: cell.search.keep]
         if len(places) < cell.search.keep:
             raise SpecError(
                 f"the search of cell `{cell.name}` found {len(places)} masks beside the drawn ones, but `keep` is "

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trueoracle.data import Dataset, images_of
 from trueoracle.executors import Executor, Stop
-from trueoracle.fleet import Backend, Stopped
+from trueoracle.fleet import Backend
 from trueoracle.nets import channels_last, evaluate, recalibrate, remove
 from trueoracle.store import Claim, Piece, Store
 from trueoracle.study.plan import Plan, PlannedCell
@@ -30,8 +30,6 @@ RECALIBRATED = "recalibrated_train_loss"
 
 Scores = Mapping[str, Mapping[int, float]]
 """Name -> rank -> score."""
-
-_MASKS_AT_ONCE = 16  # measured one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,18 +101,16 @@ class Predictors:
     def _recalibrated(self, ours: Sharing, images: int) -> None:
         drawn = lru_cache(maxsize=1)(lambda base: self._recalibration_images(base, images))
 
-        def scores(cell: PlannedCell, masks: Sequence[Mask], stop: Stop, advance: Advance) -> Scores:
+        def scores(cell: PlannedCell, masks: Sequence[Mask], _stop: Stop, advance: Advance) -> Scores:
             found = {}
             for mask in masks:
-                if stop():
-                    raise Stopped
                 pruned = channels_last(remove(self.bases[cell.base], mask, self.plan.sites, self.plan.spec.removal))
                 recalibrate(pruned, drawn(cell.base))
                 found[mask.rank] = evaluate(pruned, self.data.train).loss
                 advance(1)
             return {RECALIBRATED: found}
 
-        self._stage(ours, (RECALIBRATED,), lambda _cell: _MASKS_AT_ONCE, scores, "masks")
+        self._stage(ours, (RECALIBRATED,), lambda _cell: 1, scores, "masks")
 
     def _recalibration_images(self, base: int, images: int) -> Tensor:
         """The same for every mask, drawn from the train split."""
