@@ -61,6 +61,11 @@ class WeightSpace:
         self._known.update(found)
         return tuple(found)
 
+    def forget(self, names: Iterable[int]) -> None:
+        """Know these masks no longer."""
+        for name in names:
+            self._known.pop(name, None)
+
     def draw(self, number: int, seed: int) -> tuple[int, ...]:
         """The names, rising, of `number` distinct masks, every set of them equally likely.
 

@@ -18,7 +18,7 @@ from trueoracle.nets import (
     load_weights,
     weight_shapes,
 )
-from trueoracle.search import Budget, Hunt, check_search
+from trueoracle.search import ROWS, Budget, Hunt, check_rows, check_search
 from trueoracle.space import AnySpace, MaskSpace, SiteChoice, WeightSpace, at_pattern, at_ratio
 from trueoracle.words.errors import SpecError, TrueOracleError, unknown
 from trueoracle.words.known import DATASETS
@@ -271,11 +271,25 @@ def _planned_weights(index: int, cell: CellSpec, spec: StudySpec, origin: str, n
         if name not in WEIGHT_CRITERIA:
             raise SpecError(unknown("criterion of weights", name, WEIGHT_CRITERIA))
     space = weight_space(cell, net)
+    if cell.search is not None:
+        _check_rows(cell.search, space)
     if cell.draw is not None:
         drawn = space.draw(cell.draw, derive_seed(origin, "draw", index))
     else:
-        drawn = () if cell.criteria else space.every()
-    return PlannedCell(index=index, base=0, name=cell.name, space=space, drawn=drawn, criteria=cell.criteria)
+        drawn = () if cell.criteria or cell.search is not None else space.every()
+    return PlannedCell(
+        index=index, base=0, name=cell.name, space=space, drawn=drawn, search=cell.search, criteria=cell.criteria
+    )
+
+
+def _check_rows(wanted: SearchSpec, space: WeightSpace) -> None:
+    if wanted.method != ROWS:
+        raise SpecError(
+            f"search `{wanted.method}` looks among masks of units; among those of weights there is `{ROWS}`"
+        )
+    if wanted.keep > 1:
+        raise SpecError(f"search `{ROWS}` finds one mask, but `keep` is {wanted.keep}")
+    check_rows(space, wanted.evaluations)
 
 
 def _with_named(drawn: tuple[int, ...], named: tuple[int, ...], space: MaskSpace) -> tuple[int, ...]:

@@ -222,7 +222,7 @@ class CellSpec(_Facts):
                 if getattr(self, key):
                     raise ValueError(f"`{key}` is for masks of `weights`, but the cell says `prune`")
             return self
-        for key in ("tail", "search", "masks"):
+        for key in ("tail", "masks"):
             if getattr(self, key):
                 raise ValueError(f"`{key}` is for masks of units, but the cell says `weights`")
         if len(set(self.criteria)) < len(self.criteria):
