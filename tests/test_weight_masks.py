@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations
 from math import comb
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from test_cli import call
 from trueoracle.nets import build, kept_weights, layers_called, mask_weights, unmasked, weight_shapes
+from trueoracle.search import row_by_row, row_evaluations
 from trueoracle.space import WeightSpace, at_pattern, at_ratio
 from trueoracle.space.weights import MOST_COUNTED
 from trueoracle.study import plan
@@ -221,7 +224,7 @@ def test_what_a_network_cannot_take_is_told_with_the_cell(cell: dict[str, object
         ({"draw": 3}, "either units, by `prune`, or single weights, by `weights`"),
         ({"weights": {"fc1": "2:4"}, "pooled": True}, "`pooled` is for ratios"),
         ({"weights": {"fc1": 0.5}, "masks": [0]}, "`masks` is for masks of units"),
-        ({"weights": {"fc1": 0.5}, "search": {"evaluations": 9}}, "`search` is for masks of units"),
+        ({"weights": {"fc1": 0.5}, "draw": 3, "tail": {"masks": 1, "of": 9}}, "`tail` is for masks of units"),
         ({"prune": {"conv1": 0.5}, "criteria": ["snip"]}, "`criteria` is for masks of `weights`"),
         ({"prune": {"conv1": 0.5}, "pooled": True}, "`pooled` is for masks of `weights`"),
         ({"weights": {"fc1": 0.5}, "criteria": ["snip", "snip"]}, "`criteria` names one twice"),
@@ -261,3 +264,47 @@ def test_a_network_without_such_a_layer_has_none() -> None:
     net = build("lenet5-mini", SHAPE)
     with pytest.raises(ModelError, match="known are conv1"):
         layers_called("nothing", weight_shapes(net))
+
+
+def test_row_by_row_finds_the_best_mask_where_rows_do_not_depend_on_one_another() -> None:
+    space = WeightSpace((at_pattern("a", {"a": (2, 4)}, 2, 4), at_pattern("b", {"b": (1, 3)}, 1, 3)))
+    cost = np.random.default_rng(0).normal(size=11)
+    asked: list[WeightMask] = []
+
+    def judge(masks: Sequence[WeightMask]) -> NDArray[np.float64]:
+        asked.extend(masks)
+        return np.array([cost[gone(mask)].sum() for mask in masks])
+
+    found = row_by_row(space, judge)
+    assert len(asked) == row_evaluations(space) == 6 + 6 + 3
+    assert judge([found])[0] == min(judge([space.unrank(name)])[0] for name in space.every())
+    assert found.criterion == "rows"
+    assert found in asked[12:15]
+
+
+def test_row_by_row_goes_on_from_the_patterns_it_chose() -> None:
+    """A loss in which the rows depend on one another: what the first row keeps, the second must not."""
+    space = WeightSpace((at_pattern("a", {"a": (2, 2)}, 1, 2),))
+
+    def judge(masks: Sequence[WeightMask]) -> NDArray[np.float64]:
+        rows = [gone(mask).reshape(2, 2) for mask in masks]
+        return np.array(
+            [float(row[0, 0]) + 2 * float((row[0] == row[1]).all()) + (np.nan if row[1].all() else 0) for row in rows]
+        )
+
+    assert gone(row_by_row(space, judge)).tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ({"weights": {"fc1": "1:2"}, "search": {"evaluations": 99, "method": "rows"}}, "search `rows` takes 100 evaluations here, every pattern of every row, but `evaluations` is 99"),
+        ({"weights": {"fc1": 0.5}, "search": {"evaluations": 99, "method": "rows"}}, "takes more than 10\\^15 evaluations"),
+        ({"weights": {"fc1": "1:2"}, "search": {"evaluations": 100}}, "search `swaps` looks among masks of units; among those of weights there is `rows`"),
+        ({"weights": {"fc1": "1:2"}, "search": {"evaluations": 100, "method": "rows", "keep": 2}}, "finds one mask, but `keep` is 2"),
+        ({"prune": {"conv1": 0.5}, "search": {"evaluations": 100, "method": "rows"}}, "unknown search `rows`"),
+    ],
+)  # fmt: skip
+def test_a_search_that_cannot_be_is_refused(cell: dict[str, object], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        plan(study(cell))

@@ -1,9 +1,11 @@
 """Studies of masks of weights, from the spec to the page: run, killed, scored, analysed, exported."""
 
 import json
+from copy import deepcopy
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -33,12 +35,13 @@ FACTS = {
         {"weights": {"fc1": 0.5}, "draw": 10, "criteria": ["magnitude", "lamp", "snip"]},
         {"weights": {"*": 0.4}, "pooled": True, "draw": 5},
         {"weights": {"conv[23]": "3:5", "fc1": 0.25}, "draw": 4},
+        {"weights": {"fc2": "9:10"}, "search": {"method": "rows", "evaluations": 100}, "criteria": ["wanda"], "draw": 3},
         {"prune": {"conv1": 0.5}, "draw": 4},
     ],
     "repeats": 2,
     "final": "last",
 }  # fmt: skip
-CELLS = ["weights-fc1-0.5", "pooled-weights-*-0.4", "weights-conv[23]-3:5+fc1-0.25", "conv1-0.5"]
+CELLS = ["weights-fc1-0.5", "pooled-weights-*-0.4", "weights-conv[23]-3:5+fc1-0.25", "weights-fc2-9:10", "conv1-0.5"]
 
 
 def made(folder: Path, store: str = "trueoracle.db", **more: object) -> Study:
@@ -60,9 +63,9 @@ def table(study: Study) -> pd.DataFrame:
 def test_every_mask_is_evaluated_retrained_and_kept_with_its_bits(run: Study) -> None:
     trials = run.trials()
     assert trials.groupby("cell", sort=False)["mask"].nunique().to_dict() == dict(
-        zip(CELLS, (13, 5, 4, 4), strict=True)
+        zip(CELLS, (13, 5, 4, 5, 4), strict=True)
     )
-    assert len(trials) == 2 * 26
+    assert len(trials) == 2 * 31
     for row in trials[trials["cell"] != "conv1-0.5"].itertuples():
         mask = read_mask(row.pruned)
         assert isinstance(mask, WeightMask)
@@ -93,8 +96,8 @@ def test_the_record_says_what_is_held_and_that_nothing_is_multiplied_less(run: S
     store = Store(run.store_url)
     base = store.base(run.plan.digest)
     assert base is not None
-    fc1, pooled, pattern, units = store.cells(run.plan.digest)
-    assert [record.of_weights for record in (fc1, pooled, pattern, units)] == [True, True, True, False]
+    fc1, pooled, pattern, rows, units = store.cells(run.plan.digest)
+    assert [record.of_weights for record in (fc1, pooled, pattern, rows, units)] == [True, True, True, True, False]
     assert (fc1.sites, fc1.parameters, fc1.macs) == ({"fc1": (100, 50)}, base.parameters - 50, base.macs)
     assert pooled.sites == {"*": (5450, 3270)}
     assert pattern.sites == {"conv2": (2500, 1500), "conv3": (2500, 1500), "fc1": (100, 75)}
@@ -123,7 +126,7 @@ def test_a_trial_made_again_has_its_zeros_and_the_same_figures(run: Study) -> No
     assert base is not None
     net = run.plan.nets[0]
     weights_from_bytes(net, base.weights, "of the test")
-    for cell in run.plan.cells[:3]:
+    for cell in run.plan.cells[:4]:
         mask = cell.space.unrank(cell.ranks[0])
         assert isinstance(mask, WeightMask)
         again, final = retrained(run.plan, net, cell, mask, 1, data)
@@ -158,7 +161,7 @@ def test_a_run_that_is_killed_ends_with_the_table_of_a_calm_one(
             killed_at(number, method, patch)
             with pytest.raises(Killed):
                 made(tmp_path).run()
-    assert 0 < made(tmp_path).status().finished < 52
+    assert 0 < made(tmp_path).status().finished < 62
     made(tmp_path).run()
     pd.testing.assert_frame_equal(table(made(tmp_path)), table(run), check_exact=True)
 
@@ -203,11 +206,40 @@ def test_a_mask_of_weights_is_exported_with_its_zeros(run: Study, tmp_path: Path
     run.export(tmp_path / "given", cell=CELLS[0], mask=int(of_criterion), formats=())
 
 
-def test_a_whole_space_of_a_pattern_is_exact(tmp_path: Path) -> None:
-    cells = [{"weights": {"fc1": "9:10"}, "draw": 3}]
-    assert made(tmp_path, cells=cells).plan.cells[0].count == 3
-    with pytest.raises(SpecError, match="say how many to `draw`"):
-        made(tmp_path, cells=[{"weights": {"fc1": "9:10"}}]).plan.digest  # noqa: B018
+def test_the_search_row_by_row_finds_what_is_found_one_mask_after_another(run: Study) -> None:
+    """Of each row in turn the weight to lose, by networks of which that weight and those chosen before are zero."""
+    store, data = Store(run.store_url), study_data(run.plan, load_dataset("digits", None, torch.device("cpu"), Quiet()))
+    base = store.base(run.plan.digest)
+    assert base is not None
+    net = run.plan.nets[0]
+    weights_from_bytes(net, base.weights, "of the test")
+    slow = deepcopy(net).double()
+    weight, chosen = slow.get_parameter("fc2.weight"), []
+    images, labels = data.train.images_NCHW.double(), data.train.labels_N  # type: ignore[attr-defined]
+    with torch.no_grad():
+        for row in range(10):
+            losses = []
+            for place in range(10):
+                before = weight[row, place].item()
+                weight[row, place] = 0
+                losses.append(torch.nn.functional.cross_entropy(slow(images), labels).item())
+                weight[row, place] = before
+            chosen.append(int(np.argmin(losses)))
+            weight[row, chosen[-1]] = 0
+    masks = run.trials().query("cell == 'weights-fc2-9:10' and searched").drop_duplicates("mask")
+    found = {mask.criterion: mask for mask in map(read_mask, masks["pruned"]) if isinstance(mask, WeightMask)}
+    assert {*found} == {"rows", "wanda"}
+    assert np.nonzero(found["rows"].gone_by_layer["fc2"])[1].tolist() == chosen
+    assert masks["pruned_train_loss"].min() == masks.set_index("mask")["pruned_train_loss"][found["rows"].rank]
+
+
+def test_all_masks_of_a_small_space_are_in_play(tmp_path: Path) -> None:
+    study = made(tmp_path, cells=[{"weights": {"fc1": 0.01}}], repeats=1)
+    cell = study.plan.cells[0]
+    assert cell.count == cell.space.count == len(cell.ranks) == 100
+    assert sorted(
+        np.flatnonzero(mask.gone_by_site["fc1"])[0] for mask in cell.masks() if isinstance(mask, WeightMask)
+    ) == [*range(100)]
 
 
 def test_studies_are_told_and_planned_by_the_command_line(run: Study, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from trueoracle.oracle import Evaluator, PrunedLosses, evaluator
 from trueoracle.search import Budget, Hunt
 from trueoracle.space import WeightSpace
 from trueoracle.store import WEIGHT, Claim, Piece, Store
+from trueoracle.study.chosen_weights import criterion_masks, masks_to_choose, searched_mask, stored_masks
 from trueoracle.study.mask_records import Judge, mask_records, mask_scores
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.searching import hunt_beside, question_of
@@ -44,6 +45,7 @@ class Masks:
         self._measured(ours)
         self._of_cells(ours, "tails", self._without_tail, self._draw_tail)
         self._of_cells(ours, "searches", self._unsearched, self._search)
+        self._of_cells(ours, "masks of weights", self._unchosen, self._choose)
         return tuple(self._with_found(cell) for cell in self.plan.cells)
 
     def _of_cells(
@@ -145,12 +147,16 @@ class Masks:
         store.put_masks(plan.digest, records, cell.digits)
 
     def _unsearched(self, cell: PlannedCell) -> bool:
-        return cell.search is not None and len(self._searched(cell)) < cell.search.keep
+        if cell.search is None or isinstance(cell.space, WeightSpace):
+            return False
+        return len(self._searched(cell)) < cell.search.keep
 
     def _searched(self, cell: PlannedCell) -> list[int]:
         return [rank for rank in self.store.searched(self.plan.digest, cell.index) if rank not in cell.named]
 
     def _with_found(self, cell: PlannedCell) -> PlannedCell:
+        if isinstance(cell.space, WeightSpace):
+            return replace(cell, found=stored_masks(self.plan, cell, self.store) if masks_to_choose(cell) else ())
         tail = self._tail(cell) if cell.tail is not None else []
         found = self._searched(cell) if cell.search is not None else []
         return replace(cell, found=(*tail, *found))
@@ -179,6 +185,23 @@ class Masks:
             )
         best = found.only(sorted(places, key=found.ranks.__getitem__))
         records = mask_records(cell, best.ranks, best, self._judge(cell), chosen={*best.ranks})
+        self.store.put_masks(self.plan.digest, records, cell.digits)
+
+    def _unchosen(self, cell: PlannedCell) -> bool:
+        chosen = masks_to_choose(cell) if isinstance(cell.space, WeightSpace) else 0
+        return chosen > 0 and len(stored_masks(self.plan, cell, self.store)) < chosen
+
+    def _choose(self, cell: PlannedCell) -> None:
+        """Ask the criteria of a cell of weights, and search; all chosen masks are stored together."""
+        base, path, images = self.bases[cell.base], self._path(cell.index), self._images(cell)
+        masks = criterion_masks(self.plan, cell, base, self.data)
+        if cell.search is not None:
+            masks.append(searched_mask(cell, path, images, self.executor, self.progress))
+        names, population = cell.of_weights.learn(masks), len(self.data.train)
+        what = f"{cell.name}, chosen"
+        found = survey(path, sorted(names), images, self.executor, self.progress, what=what, population=population)
+        judge = self._judge(cell)
+        records = [r for part in found for r in mask_records(cell, part.ranks, part, judge, chosen={*names})]
         self.store.put_masks(self.plan.digest, records, cell.digits)
 
     def _images(self, cell: PlannedCell) -> Examples:

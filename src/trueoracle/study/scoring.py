@@ -31,7 +31,7 @@ from trueoracle.executors import Executor, Stop
 from trueoracle.nets import weights_from_bytes
 from trueoracle.space import MaskSpace, WeightSpace
 from trueoracle.store import Store
-from trueoracle.study.mask_records import seen_layers, stored_masks
+from trueoracle.study.chosen_weights import seen_layers, stored_masks
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.survey import part_of
 from trueoracle.words.errors import SpecError, StoreError
