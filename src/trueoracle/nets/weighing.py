@@ -30,7 +30,8 @@ def unit_weights(net: nn.Module, site: Site, values: Values | None = None) -> Te
 def unit_moments(net: nn.Module, site: Site, values: Values) -> tuple[Tensor, Tensor]:
     """(U,) twice: the sum and the sum of squares of the numbers in the places of each unit's weights (see `unit_weights`).
 
-    Nothing as large as a layer is copied but in turn; float64 on the CPU.
+    Float64 on the CPU, but summed in the numbers' own precision, or in float32 where that is less: a tenth of the time, and the
+    error is that of the numbers.
     """
     if site.kind is Kind.BLOCK:
         blocks = (_all_of(net, block, values) for block in site.blocks)
@@ -47,8 +48,8 @@ def unit_moments(net: nn.Module, site: Site, values: Values) -> tuple[Tensor, Te
 
 def _moments(x_CP: Tensor) -> tuple[Tensor, Tensor]:
     """(C,) twice: sum and sum of squares, in float64 on the CPU."""
-    x_CP = x_CP.double()
-    return x_CP.sum(1).cpu(), torch.linalg.vecdot(x_CP, x_CP).cpu()
+    x_CP = x_CP.to(torch.promote_types(x_CP.dtype, torch.float32))
+    return _exact(x_CP.sum(1)), _exact(x_CP.square().sum(1))
 
 
 def _total(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
