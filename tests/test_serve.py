@@ -139,9 +139,10 @@ def test_the_store_cannot_be_written_through_it(made_up: tuple[str, StudyRecord]
 def test_the_pages_are_the_same_over_either_database(url: str) -> None:  # noqa: F811
     study = made_up_study(Store(url, create=True), 12).digest
     with serving(url) as address:
-        for path in ("", "/trials", "/trials.csv", "/cells/0", "/figures"):
+        for path in ("", "/trials", "/trials.csv", "/cells/0"):
             status, _, words = ask(address, f"/studies/{study}{path}")
-            assert (status, path, "conv1-0.5" in words) == (200, path, True)
+            assert (status, path) == (200, path)
+            assert "conv1-0.5" in words
         assert "made-up" in ask(address)[2]
 
 
