@@ -56,6 +56,11 @@ class Race:
     ratio: float
     images: int
 
+    @property
+    def blocks(self) -> int:
+        """In how many blocks a race cuts the images."""
+        return min(BLOCKS_OF_RACE, self.images)
+
 
 RACES = {
     "w20": Race(model="lenet5-mini-w20", data="mnist", site="conv1", ratio=0.75, images=16 * BLOCKS_OF_RACE),
@@ -63,7 +68,7 @@ RACES = {
         model="resnet56", width_factor=0.25, data="cifar10", site="layer3.8.conv1", ratio=0.5, images=BLOCKS_OF_RACE
     ),
     "resnet56-first": Race(
-        model="resnet56", width_factor=0.25, data="cifar10", site="layer3.0.conv1", ratio=0.5, images=BLOCKS_OF_RACE
+        model="resnet56", width_factor=0.25, data="cifar10", site="layer3.0.conv1", ratio=0.5, images=1280
     ),
 }
 
@@ -162,7 +167,7 @@ def race(asked: argparse.Namespace) -> None:
         build(run.model, shape, seed=0, width_factor=run.width_factor), asked.file, run.data, {run.site: run.ratio},
         images=run.images, data_dir=asked.data_dir,
     )  # fmt: skip
-    loss_MB = known(asked.file.with_suffix(f".{asked.race}.npy"), question, Threads(asked.threads)).T
+    loss_MB = known(asked.file.with_suffix(f".{asked.race}.npy"), question, run.blocks, Threads(asked.threads)).T
     order_M = np.argsort(loss_MB.mean(axis=1, dtype=np.float64))
     lowest, second, middle = loss_MB[order_M[[0, 1, len(order_M) // 2]]].mean(axis=1, dtype=np.float64)
     print(
@@ -170,8 +175,8 @@ def race(asked: argparse.Namespace) -> None:
     )
     costs, right = [], 0
     for seed in range(SEEDS):
-        shuffled = np.random.default_rng(seed).permutation(BLOCKS_OF_RACE)
-        judge = by_blocks(loss_MB[:, shuffled], run.images // BLOCKS_OF_RACE)
+        shuffled = np.random.default_rng(seed).permutation(run.blocks)
+        judge = by_blocks(loss_MB[:, shuffled], run.images // run.blocks)
         found = search(Memory(judge), question.space, run.images, race_of(seed), progress=Quiet())
         right += found.best == order_M[0]
         costs.append(len(loss_MB) / found.evaluations)
@@ -185,16 +190,16 @@ def race_of(seed: int) -> Hunt:
     return Hunt(method="race", budget=Budget(), seed=seed)
 
 
-def known(file: Path, question: Question, executor: Executor) -> NDArray[np.float32]:
+def known(file: Path, question: Question, blocks: int, executor: Executor) -> NDArray[np.float32]:
     """The mean loss on every block of images, drawn at random, of every mask: a row a block, kept in `file`."""
-    size, masks = len(question.images) // BLOCKS_OF_RACE, question.space.count
+    size, masks = len(question.images) // blocks, question.space.count
     found_BM: NDArray[np.float32]
     if file.exists():
         found_BM = np.lib.format.open_memmap(file, mode="r+")
     else:
-        found_BM = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(BLOCKS_OF_RACE, masks))
+        found_BM = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(blocks, masks))
         found_BM[:] = _UNKNOWN
-    left = [block for block in range(BLOCKS_OF_RACE) if found_BM[block, -1] == _UNKNOWN]
+    left = [block for block in range(blocks) if found_BM[block, -1] == _UNKNOWN]
 
     def work(block: int, _stop: Stop) -> tuple[int, Losses]:
         images = question.images.take(slice(block * size, (block + 1) * size))
