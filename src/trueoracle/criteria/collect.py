@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trueoracle.criteria.collected import Collected, Given
 from trueoracle.criteria.criterion import Needs
+from trueoracle.criteria.whole import Whole
 from trueoracle.nets import Input, Kind, Site, gated_blocks, heard, unit_weights
 from trueoracle.words.examples import Examples
 from trueoracle.words.progress import Advance
@@ -28,11 +29,14 @@ def collect(
 
     `advance` is told of each example. `ValueError` where examples are needed and there are none.
     """
-    found = {site.name: Collected(net=net, site=site) for site in sites.values()}
+    whole = Whole(net=net, sites=sites, given=examples)
+    found = {site.name: Collected(net=net, site=site, whole=whole) for site in sites.values()}
     if not needs:
         return found
     if examples is None or not len(examples):
         raise ValueError("criteria that look at activations or gradients need at least one example")
+    if needs is Needs.EXAMPLES:
+        return found
     gathering = _Gathering(net, found, needs)
     for number in range(len(examples)):
         gathering.add(examples.take(slice(number, number + 1)))
@@ -98,7 +102,9 @@ class _Gathering:
 
     def _note(self, given: Input) -> Tensor:
         kept = self._found[given.site.name].given
-        kept.setdefault(given.cut.layer, Given(cut=given.cut)).add(given.x.movedim(given.dim, -1).flatten(0, -2))
+        kept.setdefault(given.cut.layer, Given(cut=given.cut)).add(
+            given.x.movedim(given.dim, -1).reshape(-1, given.x.shape[given.dim])
+        )
         return given.x
 
     def _take(self, gradients: tuple[Tensor | None, ...]) -> None:
