@@ -76,7 +76,7 @@ def _centred(losses_BR: Values, sizes_B: NDArray[np.int64]) -> Values:
 
 def _may_be_lowest(means_MB: Values, known_BR: Values, share: float, level: float) -> NDArray[np.bool_]:
     """Which masks lie no further behind the best so far than chance may have it; all whose loss is no number are dropped."""
-    finite_M = np.isfinite(means_MB).all(axis=1)
+    finite_M: NDArray[np.bool_] = np.asarray(np.isfinite(means_MB).all(axis=1))
     if not finite_M.any():
         return np.ones(len(means_MB), dtype=bool)
     losses_BM = means_MB[finite_M].T

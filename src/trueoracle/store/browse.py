@@ -212,8 +212,10 @@ def _whole() -> Select[*tuple[Any, ...]]:
 
 
 def _row(row: Any) -> TrialRow:
-    cell, rank, repeat, outcome, *rest, scores = row
-    return TrialRow(cell, int(rank), repeat, Outcome[outcome], *rest, searched=bool(json.loads(scores).get(SEARCHED)))
+    *facts, scores = row
+    cell, rank, repeat, outcome, *rest = facts
+    searched = bool(json.loads(scores).get(SEARCHED))
+    return TrialRow(*(cell, int(rank), repeat, Outcome[outcome], *rest, searched))
 
 
 def _conditions(store: Store, study: str, which: TrialFilter) -> list[ColumnElement[bool]]:
