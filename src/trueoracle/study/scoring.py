@@ -21,6 +21,7 @@ from trueoracle.criteria import (
     judged_of,
     mask_predictors,
     score,
+    shipped_criteria,
     thrown_away,
     unit_criteria,
     weigh,
@@ -58,12 +59,13 @@ class Scoring:
     images: int = IMAGES
 
     def measure(self, names: Sequence[str] | None = None) -> dict[str, str]:
-        """Score every mask by these criteria and predictors, None for all; returns of those that have nothing to say why.
+        """Score every mask by these criteria and predictors, None for all but `tp:`; returns of those that have nothing to say why.
 
         `SpecError` for an unknown name or no images, `StoreError` where the study has no base network yet.
         """
         torch.set_num_threads(1)
-        of_masks, of_units, of_weights = mask_predictors(), unit_criteria(), weight_criteria()
+        of_masks, of_weights = mask_predictors(), weight_criteria()
+        of_units = {**unit_criteria(), **shipped_criteria(names)}
         known = {**of_masks, **of_units, **of_weights}
         asked = [*known] if names is None else [*names]
         for name in asked:
