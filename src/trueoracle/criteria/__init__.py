@@ -3,12 +3,9 @@
 Three kinds. A *unit criterion* gives one importance a unit, higher for a unit to keep. The few that every study stores look
 at weights alone and are functions of the network and a site (`CRITERIA`; others add theirs through the entry-point group
 `trueoracle.criteria`), None or `CannotJudge` for a site that they cannot judge; those in `units/` look at what is gathered for all of
-<<<<<<< HEAD
 them at once (`collect`). A *mask predictor* gives one number a mask, of the pruned network (`masks/`). A *criterion of
 weights* gives one importance a single weight (`weights/`).
-=======
 them at once (`collect`). What Torch-Pruning's own classes say stands beside them in `shipped`. A *mask predictor* gives one number a mask, of the pruned network (`masks/`).
->>>>>>> main
 """
 
 from collections.abc import Callable, Mapping
@@ -62,11 +59,8 @@ __all__ = [
     "mask_predictors",
     "needs_of",
     "score",
-<<<<<<< HEAD
-    "thrown_away",
-=======
     "shipped_criteria",
->>>>>>> main
+    "thrown_away",
     "unit_criteria",
     "weigh",
     "weight_criteria",
