@@ -10,7 +10,7 @@ import pandas as pd
 from trueoracle.analysis.analyze import Options, analyze_cells
 from trueoracle.analysis.masks import Answers, CellMasks, Values
 from trueoracle.analysis.metric import Better, Metric, known, metric
-from trueoracle.analysis.result import CellAnalysis
+from trueoracle.analysis.result import Absent, CellAnalysis
 from trueoracle.store import TRIAL_COLUMNS, CellRecord, Store
 from trueoracle.words.errors import TableError, unknown
 from trueoracle.words.progress import Progress
@@ -82,7 +82,7 @@ def with_store(cell: CellMasks, record: CellRecord, store: Store, digest: str) -
         return cell
     return replace(
         cell,
-        classes=base.classes,
+        classes=base.classes or Absent(why="nothing is sorted into classes, so no loss is that of guessing"),
         parameters_kept=record.parameters / base.parameters,
         operations_kept=record.macs / base.macs,
     )

@@ -6,6 +6,7 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.api.claims import plan_claim
+    from trueoracle.api.diffusion import Ratios, check_picture_path, draw_grid, pictures, ratios, write_grid
     from trueoracle.api.environment import default_data_dir, doctor, find_device, threads_or_all
     from trueoracle.api.networks import ask_oracle, pruned_losses, search_masks, sites
     from trueoracle.api.relabelled import RelabelledLosses
@@ -23,18 +24,23 @@ if TYPE_CHECKING:
 __all__ = [
     "ANALYSIS_ENDINGS",
     "BOARD_ENDINGS",
+    "Ratios",
     "RelabelledLosses",
     "Selection",
     "Study",
     "ask_oracle",
     "check_new_folder",
+    "check_picture_path",
     "check_table_path",
     "default_data_dir",
     "doctor",
+    "draw_grid",
     "find_device",
     "leaderboard",
+    "pictures",
     "plan_claim",
     "pruned_losses",
+    "ratios",
     "search_masks",
     "select",
     "sites",
@@ -42,6 +48,7 @@ __all__ = [
     "threads_or_all",
     "write_analyses",
     "write_board",
+    "write_grid",
     "write_table",
 ]
 

@@ -128,7 +128,9 @@ def noised(name: str, data: Dataset) -> Dataset:
     """
     asked = _asked(name)
     splits = {
-        split: _noised(examples, asked, derive_seed(f"{asked.images}@{asked.height}x{asked.width}", f"noise of {split}"), data)
+        split: _noised(
+            examples, asked, derive_seed(f"{asked.images}@{asked.height}x{asked.width}", f"noise of {split}"), data
+        )
         for split, examples in (("train", data.train), ("test", data.test), ("validation", data.validation))
         if examples is not None
     }

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
+    from trueoracle.nets.blockwise import GROUPS, Amplified, WeightMask, shuffled, smallest, weight_groups, without
     from trueoracle.nets.cost import Cost, cost, unit_costs
+    from trueoracle.nets.diffusion import check_size, denoiser
     from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
     from trueoracle.nets.finding import copied, find_sites
     from trueoracle.nets.hearing import Input, gated_blocks, heard
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from trueoracle.nets.models import MODELS, build, check_forward, classes_of, has_weights, usual_shape
     from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
     from trueoracle.nets.removal import l1_kept, remove
+    from trueoracle.nets.sampling import sample
     from trueoracle.nets.silence import silenced, unnormalised
     from trueoracle.nets.sites import HEADS, Cut, Kind, Normalisation, Role, Site, Sites
     from trueoracle.nets.weighing import channel_weights, unit_weights
@@ -20,9 +23,11 @@ if TYPE_CHECKING:
     from trueoracle.words.known import REMOVALS, Removal, check_removal
 
 __all__ = [
+    "GROUPS",
     "HEADS",
     "MODELS",
     "REMOVALS",
+    "Amplified",
     "Cost",
     "Cut",
     "Evaluation",
@@ -33,14 +38,17 @@ __all__ = [
     "Role",
     "Site",
     "Sites",
+    "WeightMask",
     "build",
     "channel_weights",
     "channels_last",
     "check_forward",
     "check_removal",
+    "check_size",
     "classes_of",
     "copied",
     "cost",
+    "denoiser",
     "evaluate",
     "find_sites",
     "gated_blocks",
@@ -51,14 +59,19 @@ __all__ = [
     "load_weights",
     "recalibrate",
     "remove",
+    "sample",
     "save_language_model",
+    "shuffled",
     "silenced",
+    "smallest",
     "state_bytes",
     "unit_costs",
     "unit_weights",
     "unnormalised",
     "usual_shape",
+    "weight_groups",
     "weights_from_bytes",
+    "without",
 ]
 
 on_demand(__name__)

@@ -134,7 +134,9 @@ def denoiser(name: str, shape: NoiseShape) -> Denoiser:
         side = max(shape.height, shape.width)
         config = {**config, "in_channels": shape.channels, "out_channels": shape.channels, "sample_size": side}
     else:
-        raise ModelError(f"{unknown('network for noise', name, DENOISERS)}; besides hf:FOLDER and diffusers:CONFIG.json")
+        raise ModelError(
+            f"{unknown('network for noise', name, DENOISERS)}; besides hf:FOLDER and diffusers:CONFIG.json"
+        )
     return Denoiser(_made(kind, config, name))
 
 
@@ -172,7 +174,8 @@ def check_tells_noise(net: nn.Module, shape: NoiseShape, name: str) -> None:
         raise ModelError(f"`{name}` must tell the noise in {shape}, of their own shape, but gives {found}")
 
 
-def _library() -> Any:
+def import_diffusers() -> Any:
+    """`diffusers`, silent; `ModelError` where it is not installed."""
     try:
         import diffusers
     except ImportError:
@@ -185,7 +188,7 @@ def _library() -> Any:
 def _class(kind: Any, source: str) -> Any:
     if kind not in _UNASKED:
         raise ModelError(f"`{source}` must be one of {', '.join(_UNASKED)}, but is a {kind}")
-    return getattr(_library(), kind)
+    return getattr(import_diffusers(), kind)
 
 
 def _made(kind: str, config: Mapping[str, Any], source: str) -> nn.Module:
@@ -216,7 +219,7 @@ def _pretrained(source: str) -> Denoiser:
 
     Only safetensors are read. A pipeline's network must tell the noise, and its schedule be of 1,000 levels.
     """
-    library = _library()
+    library = import_diffusers()
     part = _part(library, source)
     where = {} if part is None else {"subfolder": part}
     kind = _class(_loaded(library.UNet2DModel.load_config, source, **where).get("_class_name"), f"hf:{source}")

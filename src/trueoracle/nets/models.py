@@ -122,7 +122,9 @@ def _architecture(name: str, shape: Shape, trained: bool) -> Architecture:
                 f"`{name}` reads no text: name llava-mini, or a language model such as hf:OWNER/NAME or hf:FOLDER"
             )
         return lambda _shape: pretrained_language_model(name.removeprefix(_HUB))
-    if isinstance(shape, NoiseShape) and (name in DENOISERS or name.startswith(("diffusers:", _HUB)) or ":" not in name):
+    if isinstance(shape, NoiseShape) and (
+        name in DENOISERS or name.startswith(("diffusers:", _HUB)) or ":" not in name
+    ):
         return partial(denoiser, name)
     if name.startswith(_HUB):
         return partial(pretrained, name.removeprefix(_HUB), new_head=not trained)
