@@ -41,9 +41,11 @@ def sample(net: nn.Module, shape: NoiseShape, pictures: int, *, steps: int = 50,
 
 
 def _scheduler(net: nn.Module, steps: int) -> Any:
-    """DDIM on the schedule that `net` was trained on."""
+    """DDIM on the schedule that `net` was trained on, from the last level, where there is nothing but noise."""
     share_T = schedule_of(net).double().cpu().numpy()
     betas_T = 1 - share_T / np.concatenate([[1.0], share_T[:-1]])
-    scheduler = import_diffusers().DDIMScheduler(num_train_timesteps=LEVELS, trained_betas=betas_T.tolist())
+    scheduler = import_diffusers().DDIMScheduler(
+        num_train_timesteps=LEVELS, trained_betas=betas_T.tolist(), timestep_spacing="trailing"
+    )
     scheduler.set_timesteps(steps)
     return scheduler
