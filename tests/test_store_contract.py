@@ -75,7 +75,7 @@ def test_claimers_at_once_never_get_the_same_piece(store: Store) -> None:
 
 
 def test_a_piece_is_free_again_when_its_time_is_over_and_not_before(store: Store) -> None:
-    first = claimed(store, seconds=0.0)
+    first = claimed(store, seconds=-1.0)
     again = claimed(store)
     assert again.piece == first.piece
     assert claimed(store).piece == PIECES[1]
@@ -84,7 +84,7 @@ def test_a_piece_is_free_again_when_its_time_is_over_and_not_before(store: Store
 
 
 def test_who_has_lost_a_piece_cannot_prolong_give_back_or_settle_it(store: Store) -> None:
-    late = claimed(store, seconds=0.0)
+    late = claimed(store, seconds=-1.0)
     holder = claimed(store)
     store.prolong([late])
     store.give_back([late])

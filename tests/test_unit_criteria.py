@@ -13,7 +13,7 @@ from conftest import TINY
 from test_mask_predictors import Small, dense_of, scoring, split_of
 from trueoracle import Study
 from trueoracle.analysis.metric import Better, known
-from trueoracle.criteria import Dense, Needs, UnitCriterion, collect, judged, unit_criteria
+from trueoracle.criteria import Dense, Needs, UnitCriterion, collect, gathered, judged, judged_of, unit_criteria
 from trueoracle.data import Questions, Split
 from trueoracle.nets import find_sites
 from trueoracle.words.examples import Examples
@@ -83,7 +83,11 @@ def by_hand(dense: Dense) -> dict[str, list[float]]:
     }  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("name", UNIT_CRITERIA)
+OF_THEIR_OWN = ("chip", "grasp", "hrank", "nisp", "synflow")
+"""These go through the network in ways of their own: `test_whole_criteria.py`."""
+
+
+@pytest.mark.parametrize("name", [name for name in UNIT_CRITERIA if name not in OF_THEIR_OWN])
 def test_every_criterion_is_that_of_plain_lines(name: str, dense: Dense) -> None:
     found, refused = judged(dense.net, {"conv": dense.sites["conv"]}, dense.examples, {name: unit_criteria()[name]})
     assert refused == {}
@@ -125,8 +129,14 @@ def test_what_cannot_be_judged_is_said() -> None:
             return self.head(torch.tanh(self.hidden(torch.tanh(self.conv(x)).flatten(1))))
 
     dense = dense_of(Smooth().double())
-    _, refused = judged(dense.net, dict(dense.sites), dense.examples, unit_criteria())
-    assert refused == {"apoz": "what `conv` hands on is never zero: no ReLU stands behind it"}
+    plain = {name: one for name, one in unit_criteria().items() if name not in OF_THEIR_OWN}
+    _, refused = judged(dense.net, dict(dense.sites), dense.examples, plain)
+    assert refused == {
+        "apoz": {
+            site: f"what `{site}` hands on is never zero: no ReLU stands in front of what sums over its units"
+            for site in ("conv", "hidden")
+        }
+    }
     with pytest.raises(ValueError, match="need at least one example"):
         judged(dense.net, dict(dense.sites), None, {"apoz": unit_criteria()["apoz"]})
 
@@ -148,14 +158,15 @@ def test_on_networks_of_every_kind_there_are_finite_numbers_or_a_reason(name: st
     factory, shape = zoo.NETWORKS[name]
     net = zoo.made(factory)
     sites = find_sites(net, shape)
+    collected = gathered(net, sites, examples_for(shape), unit_criteria())
     for site in sites.values():
-        found, refused = judged(net, {site.name: site}, examples_for(shape), unit_criteria())
+        found, refused = judged_of({site.name: collected[site.name]}, unit_criteria())
         assert found.keys() | refused.keys() == set(UNIT_CRITERIA)
         assert {"snip", "fisher"} & found.keys() or site.kind.value == "expert"
         for criterion, of_sites in found.items():
             assert of_sites[site.name].shape == (site.units,), (criterion, site.name)
             assert of_sites[site.name].isfinite().all(), (criterion, site.name)
-        assert all(reason for reason in refused.values())
+        assert all(why[site.name] for why in refused.values())
 
 
 def test_a_stored_study_is_scored_by_criteria(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.analysis import CellAnalysis, analyze_table
-    from trueoracle.api import Study, doctor, leaderboard, pruned_losses, select, sites, studies
+    from trueoracle.api import Study, criteria, doctor, leaderboard, pruned_losses, select, sites, studies
     from trueoracle.selection import load
+    from trueoracle.truth import score, table
     from trueoracle.words.errors import TrueOracleError
     from trueoracle.words.spec import StudySpec
 
@@ -22,13 +23,16 @@ __all__ = [
     "StudySpec",
     "TrueOracleError",
     "analyze_table",
+    "criteria",
     "doctor",
     "leaderboard",
     "load",
     "pruned_losses",
+    "score",
     "select",
     "sites",
     "studies",
+    "table",
 ]
 
 on_demand(__name__)

@@ -6,6 +6,7 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.api.claims import plan_claim
+    from trueoracle.api.criteria import criteria, criteria_agreement
     from trueoracle.api.diffusion import Ratios, check_picture_path, draw_grid, pictures, ratios, write_grid
     from trueoracle.api.environment import default_data_dir, doctor, find_device, threads_or_all
     from trueoracle.api.networks import ask_oracle, pruned_losses, search_masks, sites
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         write_board,
         write_table,
     )
+    from trueoracle.api.truth import open_table, restore_study, score_file, verify_study, write_truth
 
 __all__ = [
     "ANALYSIS_ENDINGS",
@@ -32,24 +34,31 @@ __all__ = [
     "check_new_folder",
     "check_picture_path",
     "check_table_path",
+    "criteria",
+    "criteria_agreement",
     "default_data_dir",
     "doctor",
     "draw_grid",
     "find_device",
     "leaderboard",
+    "open_table",
     "pictures",
     "plan_claim",
     "pruned_losses",
     "ratios",
+    "restore_study",
+    "score_file",
     "search_masks",
     "select",
     "sites",
     "studies",
     "threads_or_all",
+    "verify_study",
     "write_analyses",
     "write_board",
     "write_grid",
     "write_table",
+    "write_truth",
 ]
 
 on_demand(__name__)

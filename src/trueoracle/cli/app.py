@@ -18,6 +18,7 @@ from trueoracle.cli.commands.select import select
 from trueoracle.cli.commands.serve import serve
 from trueoracle.cli.commands.stored import base, status, trials
 from trueoracle.cli.commands.studies import studies
+from trueoracle.cli.commands.table import score, table
 from trueoracle.words.errors import TrueOracleError
 
 app = typer.Typer(
@@ -46,9 +47,11 @@ for command in (
     export,
     ratios,
     sample,
+    score,
     doctor,
 ):
     app.command()(command)
+app.add_typer(table, name="table")
 
 
 def main() -> None:

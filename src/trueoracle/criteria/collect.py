@@ -12,23 +12,35 @@ from torch import Tensor, nn
 
 from trueoracle.criteria.collected import Collected, Given
 from trueoracle.criteria.criterion import Needs
+from trueoracle.criteria.whole import Whole
 from trueoracle.nets import Input, Kind, Site, gated_blocks, heard, unit_weights
 from trueoracle.words.examples import Examples
+from trueoracle.words.progress import Advance
 
 
-def collect(net: nn.Module, sites: Mapping[str, Site], examples: Examples | None, needs: Needs) -> dict[str, Collected]:
+def collect(
+    net: nn.Module,
+    sites: Mapping[str, Site],
+    examples: Examples | None,
+    needs: Needs,
+    advance: Advance = lambda _examples: None,
+) -> dict[str, Collected]:
     """What is asked for of each site of `net`, which is in eval mode, on all of these examples.
 
-    `ValueError` where examples are needed and there are none.
+    `advance` is told of each example. `ValueError` where examples are needed and there are none.
     """
-    found = {site.name: Collected(net=net, site=site) for site in sites.values()}
+    whole = Whole(net=net, sites=sites, given=examples)
+    found = {site.name: Collected(net=net, site=site, whole=whole) for site in sites.values()}
     if not needs:
         return found
     if examples is None or not len(examples):
         raise ValueError("criteria that look at activations or gradients need at least one example")
+    if needs is Needs.EXAMPLES:
+        return found
     gathering = _Gathering(net, found, needs)
     for number in range(len(examples)):
         gathering.add(examples.take(slice(number, number + 1)))
+        advance(1)
     gathering.finish()
     return found
 
@@ -90,7 +102,9 @@ class _Gathering:
 
     def _note(self, given: Input) -> Tensor:
         kept = self._found[given.site.name].given
-        kept.setdefault(given.cut.layer, Given(cut=given.cut)).add(given.x.movedim(given.dim, -1).flatten(0, -2))
+        kept.setdefault(given.cut.layer, Given(cut=given.cut)).add(
+            given.x.movedim(given.dim, -1).reshape(-1, given.x.shape[given.dim])
+        )
         return given.x
 
     def _take(self, gradients: tuple[Tensor | None, ...]) -> None:

@@ -74,7 +74,7 @@ def claim(
     Rows that another is claiming at this moment are passed over (PostgreSQL), or waited for (SQLite).
     """
     now = server_now(connection.dialect)
-    free = or_(work.c.token.is_(None), work.c.until < now, work.c.worker.in_(dead))
+    free = or_(work.c.token.is_(None), work.c.until <= now, work.c.worker.in_(dead))
     first = (
         select(work.c.id)
         .where(work.c.study == study, work.c.stage == stage, free)

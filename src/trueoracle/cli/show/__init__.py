@@ -9,14 +9,16 @@ if TYPE_CHECKING:
     from trueoracle.cli.show.boards import leaderboard
     from trueoracle.cli.show.exports import exported
     from trueoracle.cli.show.lines import facts, problem, say
-    from trueoracle.cli.show.networks import landscape, sites
+    from trueoracle.cli.show.networks import judged_units, landscape, sites
     from trueoracle.cli.show.selections import selected
     from trueoracle.cli.show.studies import status, studies, study
+    from trueoracle.cli.show.truth import table_list, table_study, verified
 
 __all__ = [
     "analyses",
     "exported",
     "facts",
+    "judged_units",
     "landscape",
     "leaderboard",
     "needs",
@@ -28,6 +30,9 @@ __all__ = [
     "status",
     "studies",
     "study",
+    "table_list",
+    "table_study",
+    "verified",
 ]
 
 on_demand(__name__)
