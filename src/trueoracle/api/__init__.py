@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         write_table,
     )
     from trueoracle.api.truth import open_table, restore_study, score_file, verify_study, write_truth
+    from trueoracle.api.workers import end_with_parent, work
 
 __all__ = [
     "ANALYSIS_ENDINGS",
@@ -39,6 +40,7 @@ __all__ = [
     "default_data_dir",
     "doctor",
     "draw_grid",
+    "end_with_parent",
     "find_device",
     "leaderboard",
     "open_table",
@@ -54,6 +56,7 @@ __all__ = [
     "studies",
     "threads_or_all",
     "verify_study",
+    "work",
     "write_analyses",
     "write_board",
     "write_grid",
