@@ -1,5 +1,6 @@
 """Unit criteria against a few plain lines each, on a network of a few dozen weights; on networks of every kind; in studies."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from trueoracle import Study
 from trueoracle.analysis.metric import Better, known
 from trueoracle.criteria import Dense, Needs, UnitCriterion, collect, gathered, judged, judged_of, unit_criteria
 from trueoracle.data import Questions, Split
-from trueoracle.nets import find_sites
+from trueoracle.nets import find_sites, unit_moments, unit_weights
 from trueoracle.words.examples import Examples
 from trueoracle.words.progress import Quiet
 from trueoracle.words.scores import UNIT_CRITERIA
@@ -112,6 +113,18 @@ def test_a_gate_is_what_silence_does_to_first_order(dense: Dense) -> None:
     )
 
 
+def test_obs_of_fewer_examples_than_units_is_that_of_the_whole_matrix() -> None:
+    torch.manual_seed(0)
+    dense = dense_of(Small().double(), images=40)
+    gate_NU = torch.randn(3, 7, dtype=torch.float64)
+    gate_NU[:, 2] = 0
+    of = collect(dense.net, {"conv": dense.sites["conv"]}, None, Needs.WEIGHTS)["conv"]
+    h_UU = gate_NU.T @ gate_NU / 3
+    inverse_UU = torch.linalg.inv(h_UU + 0.01 * h_UU.diagonal().mean() * torch.eye(7, dtype=torch.float64))
+    found = unit_criteria()["obs"].importance(replace(of, gate_NU=gate_NU))
+    torch.testing.assert_close(found, 0.5 / inverse_UU.diagonal(), rtol=1e-9, atol=0)
+
+
 def test_gathering_leaves_the_network_as_it_was_and_is_done_once(dense: Dense, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {name: value.clone() for name, value in dense.net.state_dict().items()}
     passes: list[int] = []
@@ -160,6 +173,10 @@ def test_on_networks_of_every_kind_there_are_finite_numbers_or_a_reason(name: st
     sites = find_sites(net, shape)
     collected = gathered(net, sites, examples_for(shape), unit_criteria())
     for site in sites.values():
+        of_weights_UP = unit_weights(net, site)
+        sum_U, square_U = unit_moments(net, site, dict(net.named_parameters(remove_duplicate=False)))
+        torch.testing.assert_close(sum_U, of_weights_UP.sum(1), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(square_U, of_weights_UP.square().sum(1), rtol=1e-9, atol=1e-9)
         found, refused = judged_of({site.name: collected[site.name]}, unit_criteria())
         assert found.keys() | refused.keys() == set(UNIT_CRITERIA)
         assert {"snip", "fisher"} & found.keys() or site.kind.value == "expert"
