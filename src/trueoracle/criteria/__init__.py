@@ -3,7 +3,7 @@
 Two kinds. A *unit criterion* gives one importance a unit, higher for a unit to keep. The few that every study stores look
 at weights alone and are functions of the network and a site (`CRITERIA`; others add theirs through the entry-point group
 `trueoracle.criteria`), None or `CannotJudge` for a site that they cannot judge; those in `units/` look at what is gathered for all of
-them at once (`collect`). A *mask predictor* gives one number a mask, of the pruned network (`masks/`).
+them at once (`collect`). What Torch-Pruning's own classes say stands beside them in `shipped`. A *mask predictor* gives one number a mask, of the pruned network (`masks/`).
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +22,7 @@ from trueoracle.criteria.masks import mask_predictors
 from trueoracle.criteria.predictor import MaskPredictor
 from trueoracle.criteria.pruned import Dense, Pruned
 from trueoracle.criteria.refusal import CannotJudge
+from trueoracle.criteria.shipped import shipped_criteria
 from trueoracle.criteria.units import unit_criteria
 from trueoracle.nets import Role, Site, unit_weights
 from trueoracle.words.errors import ModelError
@@ -49,6 +50,7 @@ __all__ = [
     "mask_predictors",
     "needs_of",
     "score",
+    "shipped_criteria",
     "unit_criteria",
 ]
 

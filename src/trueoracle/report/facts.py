@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from trueoracle.analysis import Absent, CellAnalysis, Interval, Metric
 from trueoracle.analysis.cells import X
-from trueoracle.analysis.result import AtK
+from trueoracle.analysis.result import AtK, Stratified
 from trueoracle.report.findings import CellFindings
 from trueoracle.report.wording import column, difference, images, interval, number, probability, result, share, signed
 
@@ -112,11 +112,24 @@ def choosing(cell: CellFindings) -> list[Fact]:
             note=f"end strictly better than the oracle mask; {c.tied_with_oracle:,} tie with it",
         ),
     ]
+    facts += _with_tail(cell.analysis.stratified)
     facts += [_at_k(cell, at) for at in c.at[1:]]
     if not isinstance(c.tenth_tau, Absent):
         note = f"{c.tenth_n:,} masks, 95% interval {interval(c.tenth_interval)}"
         facts.append(Fact(name="τ within the lowest tenth", value=signed(c.tenth_tau), note=note))
     return facts
+
+
+def _with_tail(found: Stratified | Absent) -> list[Fact]:
+    if isinstance(found, Absent):
+        return []
+    note = f"{found.n:,} masks, those drawn where the loss is low among them, that stand for {found.stands_for:,}; 95% interval {{}}"
+    low, high = (getattr(found.anomaly_interval, end, None) for end in ("low", "high"))
+    ends = "unknown" if low is None or high is None else f"[{share(low)}, {share(high)}]"
+    return [
+        Fact(name="τ with the tail, weighted", value=signed(found.kendall_tau), note=note.format(interval(found.kendall_interval))),
+        Fact(name="anomaly ratio with the tail, weighted", value=share(found.anomaly_ratio), note=note.format(ends)),
+    ]  # fmt: skip
 
 
 def _mask(cell: CellFindings, index: int) -> str:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
-from trueoracle.store import CellRecord, Store
+from trueoracle.store import SEARCHED, CellRecord, Store
 from trueoracle.store.browse import TrialFilter, TrialRow, all_trials
 
 _ROWS = 10_000  # of a part
@@ -76,6 +76,7 @@ def _table(rows: Sequence[TrialRow], cells: Mapping[int, CellRecord], digits: in
             **{name: pa.array([getattr(row, name) for row in rows], pa.float64()) for name in floats},
             "outcome": pa.array([row.outcome.value for row in rows], pa.string()),
             "seconds": pa.array([row.seconds for row in rows], pa.float64()),
+            SEARCHED: pa.array([row.searched for row in rows], pa.bool_()),
         }
     )
 

@@ -20,6 +20,7 @@ from trueoracle.criteria import (
     judged_of,
     mask_predictors,
     score,
+    shipped_criteria,
     unit_criteria,
 )
 from trueoracle.data import Dataset
@@ -52,12 +53,13 @@ class Scoring:
     images: int = IMAGES
 
     def measure(self, names: Sequence[str] | None = None) -> dict[str, str]:
-        """Score every mask by these criteria and predictors, None for all; returns of those that have nothing to say why.
+        """Score every mask by these criteria and predictors, None for all but `tp:`; returns of those that have nothing to say why.
 
         `SpecError` for an unknown name or no images, `StoreError` where the study has no base network yet.
         """
         torch.set_num_threads(1)
         known: dict[str, MaskPredictor | UnitCriterion] = {**mask_predictors(), **unit_criteria()}
+        known |= shipped_criteria(names)
         asked = {n: look_up("predictor", n, known, SpecError) for n in (known if names is None else names)}
         predictors = {name: one for name, one in asked.items() if isinstance(one, MaskPredictor)}
         criteria = {name: one for name, one in asked.items() if isinstance(one, UnitCriterion)}
