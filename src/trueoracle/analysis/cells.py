@@ -82,7 +82,7 @@ def with_store(cell: CellMasks, record: CellRecord, store: Store, digest: str) -
         return cell
     return replace(
         cell,
-        classes=base.classes,
+        classes=base.classes or Absent(why="nothing is sorted into classes, so no loss is that of guessing"),
         parameters_kept=record.parameters / base.parameters,
         operations_kept=record.macs / base.macs,
     )

@@ -6,6 +6,7 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.search.budget import Budget, Hunt
+    from trueoracle.search.cr_diff import rank_of, ratio_space, ratios_of
     from trueoracle.search.found import Found
     from trueoracle.search.memory import Judge, Judged, Memory
     from trueoracle.search.methods import SEARCHES, find_search
@@ -29,6 +30,9 @@ __all__ = [
     "check_rows",
     "check_search",
     "find_search",
+    "rank_of",
+    "ratio_space",
+    "ratios_of",
     "row_by_row",
     "row_evaluations",
     "search",
