@@ -29,11 +29,12 @@ class Loop:
     path: str = "loop"
     masks_at_once: int = 16
     images_at_once: int = 4096
+    known: Sites | None = None
 
     @cached_property
     def sites(self) -> Sites:
-        """The network's sites, found once."""
-        return find_sites(self.net, self.shape)
+        """The network's sites: those that are `known`, else found once."""
+        return self.known or find_sites(self.net, self.shape)
 
     def sums(self, ranks: Sequence[int], examples: Examples) -> Sums:
         """The sums of the masks of these ranks; one copy of the network is held at a time."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from trueoracle.search.found import Found
     from trueoracle.search.memory import Judge, Judged, Memory
     from trueoracle.search.methods import SEARCHES, find_search
-    from trueoracle.search.problem import Ask, Asking, Method, Problem
+    from trueoracle.search.problem import Ask, Asking, Ceiling, Method, Problem
     from trueoracle.search.run import check_search, search
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Ask",
     "Asking",
     "Budget",
+    "Ceiling",
     "Found",
     "Hunt",
     "Judge",

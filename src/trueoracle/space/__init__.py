@@ -2,5 +2,6 @@
 
 from trueoracle.space.combinations import rank as rank_of_subset
 from trueoracle.space.product import MaskSpace, SiteChoice
+from trueoracle.space.subsets import Subsets
 
-__all__ = ["MaskSpace", "SiteChoice", "rank_of_subset"]
+__all__ = ["MaskSpace", "SiteChoice", "Subsets", "rank_of_subset"]
