@@ -143,7 +143,7 @@ def test_diverged_trials_and_searched_masks_are_left_out_and_counted(tmp_path: P
     assert [block.masks for block in found.blocks] == [17, 17, 17]  # one mask diverged in both repeats
     assert found.remarks[:2] == [
         "9 trials diverged or failed and are left out",
-        "6 masks that a search found are left out: they are no random sample",
+        "6 masks that a search found or a criterion gave are left out: they are no random sample",
     ]
 
 

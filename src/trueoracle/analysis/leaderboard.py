@@ -140,7 +140,7 @@ class Leaderboard:
 
     @property
     def searched(self) -> int:
-        """How many masks of the blocks a search found: they are no random sample, and left out."""
+        """How many masks of the blocks a search found or a criterion gave: they are no random sample, and left out."""
         return sum(block.searched for block in self.blocks)
 
     @property
@@ -168,7 +168,9 @@ class Leaderboard:
         if self.excluded:
             found.append(f"{self.excluded} trials diverged or failed and are left out")
         if self.searched:
-            found.append(f"{self.searched} masks that a search found are left out: they are no random sample")
+            found.append(
+                f"{self.searched} masks that a search found or a criterion gave are left out: they are no random sample"
+            )
         return [*found, *self.notes]
 
     @property
