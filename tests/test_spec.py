@@ -28,7 +28,7 @@ def test_the_built_in_identities_never_change() -> None:
         "digits": "c34bfa544925ca4b",
         "digits-d6": "aac91f11bab4b9fe",
         "digits-d8": "d0c6a915931bfac3",
-        "digits-joint": "4cbf64af6baa8779",
+        "digits-joint": "1b24786f18c6e77a",
         "digits-lr0.02": "ff8a63cf62aa65bc",
         "digits-released": "dcdb7dd55ce7ff62",
         "digits-w20": "3d3f46fa0d4d3a9f",
