@@ -230,9 +230,13 @@ def test_a_stored_study_is_scored_by_criteria(tmp_path: Path, monkeypatch: pytes
     with monkeypatch.context() as patched:
         patched.setattr(Split, "train_loss", lambda self, net: (passes.append(len(self)), plain(self, net))[1])
         assert scoring(study).measure(["fisher", "wanda", "lamp"]) == {}
-        assert passes == [1] * 64  # one pass for both cells and all criteria
+        assert passes == [1] * (64 + 9)  # one pass for both cells and all criteria, and a few for what one takes alone
         assert scoring(study).measure(["fisher", "wanda", "lamp"]) == {}
-        assert len(passes) == 64
+        assert len(passes) == 64 + 9
+    costs = scoring(study).store.costs(study.plan.digest)
+    for name in ("fisher@64", "wanda@64", "lamp@64"):
+        assert costs[name].keys() == {0, 1}
+        assert 0 < costs[name][0] == costs[name][1]  # all masks of a base network are judged together
     table = study.trials().query("cell == 'conv1-0.5'").drop_duplicates("mask")
     criteria: dict[str, UnitCriterion] = {"fisher": unit_criteria()["fisher"]}
     of = scoring(study)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from trueoracle.criteria.collect import collect
 from trueoracle.criteria.collected import Collected
+from trueoracle.criteria.cost import afresh, gathering_seconds
 from trueoracle.criteria.criterion import Needs, UnitCriterion
 from trueoracle.criteria.masks import mask_predictors
 from trueoracle.criteria.predictor import MaskPredictor
@@ -39,6 +40,7 @@ from trueoracle.words.seeding import derive_seed
 __all__ = [
     "CRITERIA",
     "CannotJudge",
+    "Collected",
     "Criterion",
     "Dense",
     "Layer",
@@ -49,10 +51,12 @@ __all__ = [
     "Seen",
     "UnitCriterion",
     "WeightCriterion",
+    "afresh",
     "chance",
     "collect",
     "every_unit_criterion",
     "gathered",
+    "gathering_seconds",
     "importances",
     "judged",
     "judged_of",

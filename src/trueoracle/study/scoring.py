@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import thread_time
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trueoracle.criteria import (
     CannotJudge,
@@ -17,7 +17,9 @@ from trueoracle.criteria import (
     MaskPredictor,
     UnitCriterion,
     WeightCriterion,
+    afresh,
     gathered,
+    gathering_seconds,
     judged_of,
     mask_predictors,
     score,
@@ -119,28 +121,49 @@ class Scoring:
     def _by_units(self, base: int, dense: Dense, asked: Mapping[str, UnitCriterion]) -> dict[str, str]:
         """Score the masks of all cells of a base network by the importance that they throw away; returns the refusals.
 
-        All sites and criteria are gathered for in one pass, so that no one of them has a cost of its own.
+        All sites and criteria are gathered for in one pass. What each would take without the others, and so without what
+        they share, is kept as its cost: a mask's part of it.
         """
         of_units = [cell for cell in self.plan.cells_of(base) if isinstance(cell.space, MaskSpace)]
         left = {cell: self._left(cell, asked) for cell in of_units}
-        names = {name for ranks in left.values() for name in ranks}
+        cells = {cell: ranks for cell, ranks in left.items() if ranks}
+        names = {name for ranks in cells.values() for name in ranks}
         if not names:
             return {}
         criteria = {name: one for name, one in asked.items() if name in names}
-        pruned = [choice.site for cell, ranks in left.items() if ranks for choice in cell.space.sites]
+        pruned = [choice.site for cell in cells for choice in cell.of_units.sites]
         sites = {name: self.plan.sites[name] for name in dict.fromkeys(pruned)}
+        masks = sum(len(cell.ranks) for cell in cells)
         refused: dict[str, str] = {}
-        with self.progress.task(f"criteria, base network {base}", sum(map(len, left.values())), "scores") as advance:
+        with self.progress.task(f"criteria, base network {base}", sum(map(len, cells.values())), "scores") as advance:
             collected = gathered(dense.net, sites, dense.examples, criteria)
-            for cell, ranks in left.items():
-                own = {choice.site: collected[choice.site] for choice in cell.space.sites if ranks}
-                importance, silent = judged_of(own, {name: criteria[name] for name in ranks})
-                refused |= {name: next(iter(why.values())) for name, why in silent.items()}
-                for name in importance.keys() - silent.keys():
-                    values = {rank: score(cell.of_units.unrank(rank), importance[name]) for rank in ranks[name]}
-                    self.store.add_scores(self.plan.digest, cell.index, column(name, self.images), values, cell.digits)
-                advance(len(ranks))
+            gathering = {
+                needs: gathering_seconds(dense.net, sites, dense.examples, needs)
+                for needs in {one.needs for one in criteria.values()}
+            }
+            for name, criterion in criteria.items():
+                alone = afresh(collected)
+                began = thread_time()
+                importance, silent = judged_of(alone, {name: criterion})
+                seconds = (gathering[criterion.needs] + thread_time() - began) / masks
+                for cell in (cell for cell, ranks in cells.items() if name in ranks):
+                    unjudged = [
+                        silent[name][one.site] for one in cell.of_units.sites if one.site in silent.get(name, {})
+                    ]
+                    if unjudged:
+                        refused[name] = unjudged[0]
+                    else:
+                        self._keep_scores(cell, name, importance[name], cells[cell][name], seconds)
+                    advance(1)
         return refused
+
+    def _keep_scores(
+        self, cell: PlannedCell, name: str, importance: Mapping[str, Tensor], ranks: Sequence[int], seconds: float
+    ) -> None:
+        """What these masks throw away, and what it costs to say so of one."""
+        values = {rank: score(cell.of_units.unrank(rank), importance) for rank in ranks}
+        self.store.put_cost(self.plan.digest, cell.index, column(name, self.images), seconds)
+        self.store.add_scores(self.plan.digest, cell.index, column(name, self.images), values, cell.digits)
 
     def _by_weights(self, cell: PlannedCell, dense: Dense, asked: Mapping[str, WeightCriterion]) -> dict[str, str]:
         """Score the masks of a cell of weights by the importance that they throw away; returns the refusals."""
