@@ -35,7 +35,7 @@ def spec(repeats: int, epochs: int) -> StudySpec:
     sgd = {"optimiser": "sgd", "momentum": 0.9, "batch_size": 64}
     return parse_spec(
         {
-            "model": "lenet5-mini", "data": "digits", "final": "last", "repeats": repeats,
+            "name": "workers", "model": "lenet5-mini", "data": "digits", "final": "last", "repeats": repeats,
             "train": {**sgd, "lr": 0.02, "epochs": 1}, "retrain": {**sgd, "lr": 0.002, "epochs": epochs},
             "cells": [{"prune": {"conv3": 0.2}}],
         },

@@ -103,7 +103,7 @@ def test_three_workers_of_which_one_is_killed_give_the_table_of_one_process(
     wait_for(lambda: study.status().finished > 0, joined)
     killed(joined[0])
     for one in joined[1:]:
-        told, problems = one.communicate(timeout=500)
+        told, problems = one.communicate(timeout=1500)
         assert (one.returncode, told) == (0, "short: 240 of 240 trials are settled\n"), problems
     assert store.pieces_left(study.plan.digest) == 0
     assert_same(study, calm(long, tmp_path))
@@ -120,7 +120,7 @@ def test_a_run_of_which_a_worker_is_killed_gives_the_table_of_one_process(long: 
 
     wait_for(retraining, [process])
     os.kill(int(retraining()[0].split("-")[-2]), signal.SIGKILL)
-    _, problems = process.communicate(timeout=500)
+    _, problems = process.communicate(timeout=1500)
     assert process.returncode == 0, problems
     assert_same(study, calm(long, tmp_path))
 
@@ -132,7 +132,7 @@ def wait_for(reached: object, processes: "list[subprocess.Popen[str]]") -> None:
         except Exception:  # the tables are not there yet
             return False
 
-    wait_until(safe, processes[0])
+    wait_until(safe, processes[0], seconds=1500)
 
 
 def test_a_run_by_local_workers_gives_the_table_of_one_process(facts: str, tmp_path: Path) -> None:
@@ -186,9 +186,10 @@ def test_a_killed_worker_is_known_to_be_dead_and_a_living_one_is_not(tmp_path: P
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"executor": "cloud"}, "unknown executor `cloud`: known are local, threads"),
+        ({"executor": "cloud"}, "unknown executor `cloud`: known are local, ray, threads"),
         ({"executor": "local", "workers": 0}, "`workers` must be at least 1, but got 0"),
-        ({"workers": 2}, "`workers` are processes: they go with `executor` local"),
+        ({"ray_address": "auto"}, "`ray_address` goes with `executor` ray, but got executor=threads"),
+        ({"workers": 2}, "`workers` go with `executor` local or ray"),
     ],
 )
 def test_what_cannot_work_is_one_line(facts: str, words: dict[str, object], message: str) -> None:
