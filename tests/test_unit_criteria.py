@@ -1,5 +1,6 @@
 """Unit criteria against a few plain lines each, on a network of a few dozen weights; on networks of every kind; in studies."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from trueoracle import Study
 from trueoracle.analysis.metric import Better, known
 from trueoracle.criteria import Dense, Needs, UnitCriterion, collect, gathered, judged, judged_of, unit_criteria
 from trueoracle.data import Questions, Split
-from trueoracle.nets import find_sites
+from trueoracle.nets import find_sites, unit_moments, unit_weights
 from trueoracle.words.examples import Examples
 from trueoracle.words.progress import Quiet
 from trueoracle.words.scores import UNIT_CRITERIA
@@ -112,6 +113,18 @@ def test_a_gate_is_what_silence_does_to_first_order(dense: Dense) -> None:
     )
 
 
+def test_obs_of_fewer_examples_than_units_is_that_of_the_whole_matrix() -> None:
+    torch.manual_seed(0)
+    dense = dense_of(Small().double(), images=40)
+    gate_NU = torch.randn(3, 7, dtype=torch.float64)
+    gate_NU[:, 2] = 0
+    of = collect(dense.net, {"conv": dense.sites["conv"]}, None, Needs.WEIGHTS)["conv"]
+    h_UU = gate_NU.T @ gate_NU / 3
+    inverse_UU = torch.linalg.inv(h_UU + 0.01 * h_UU.diagonal().mean() * torch.eye(7, dtype=torch.float64))
+    found = unit_criteria()["obs"].importance(replace(of, gate_NU=gate_NU))
+    torch.testing.assert_close(found, 0.5 / inverse_UU.diagonal(), rtol=1e-9, atol=0)
+
+
 def test_gathering_leaves_the_network_as_it_was_and_is_done_once(dense: Dense, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {name: value.clone() for name, value in dense.net.state_dict().items()}
     passes: list[int] = []
@@ -160,6 +173,10 @@ def test_on_networks_of_every_kind_there_are_finite_numbers_or_a_reason(name: st
     sites = find_sites(net, shape)
     collected = gathered(net, sites, examples_for(shape), unit_criteria())
     for site in sites.values():
+        of_weights_UP = unit_weights(net, site)
+        sum_U, square_U = unit_moments(net, site, dict(net.named_parameters(remove_duplicate=False)))
+        torch.testing.assert_close(sum_U, of_weights_UP.sum(1), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(square_U, of_weights_UP.square().sum(1), rtol=1e-9, atol=1e-9)
         found, refused = judged_of({site.name: collected[site.name]}, unit_criteria())
         assert found.keys() | refused.keys() == set(UNIT_CRITERIA)
         assert {"snip", "fisher"} & found.keys() or site.kind.value == "expert"
@@ -167,6 +184,41 @@ def test_on_networks_of_every_kind_there_are_finite_numbers_or_a_reason(name: st
             assert of_sites[site.name].shape == (site.units,), (criterion, site.name)
             assert of_sites[site.name].isfinite().all(), (criterion, site.name)
         assert all(why[site.name] for why in refused.values())
+
+
+class Biased(nn.Module):
+    """Two layers with a computed bias between, which `keeps` says is computed once, as LeViT does, or in every pass."""
+
+    def __init__(self, keeps: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 3)
+        self.bias = nn.Parameter(torch.linspace(-1, 1, 6))
+        self._keeps = keeps
+        self._kept: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bias = 2 * self.bias if self._kept is None else self._kept
+        self._kept = bias if self._keeps else None
+        return self.second((self.first(x.flatten(1)) + bias).relu())
+
+
+def test_what_a_network_computes_once_and_keeps_is_differentiated_for_every_example() -> None:
+    shape = InputShape(channels=1, height=2, width=2, classes=3)
+    torch.manual_seed(0)
+    keeping = Biased(True).double().eval()
+    plain = Biased(False).double().eval()
+    plain.load_state_dict(keeping.state_dict())
+    sites = find_sites(plain, shape)
+    names = {
+        name: criterion
+        for name, criterion in unit_criteria().items()
+        if name in ("fisher", "taylor_weight", "snip", "obd")
+    }
+    found, known = (judged_of(gathered(net, sites, examples_for(shape), names), names)[0] for net in (keeping, plain))
+    assert found.keys() == known.keys() == set(names)
+    for name, of_sites in known.items():
+        for site, values in of_sites.items():
+            torch.testing.assert_close(found[name][site], values, rtol=0, atol=0)
 
 
 def test_a_stored_study_is_scored_by_criteria(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,9 +230,13 @@ def test_a_stored_study_is_scored_by_criteria(tmp_path: Path, monkeypatch: pytes
     with monkeypatch.context() as patched:
         patched.setattr(Split, "train_loss", lambda self, net: (passes.append(len(self)), plain(self, net))[1])
         assert scoring(study).measure(["fisher", "wanda", "lamp"]) == {}
-        assert passes == [1] * 64  # one pass for both cells and all criteria
+        assert passes == [1] * (64 + 9)  # one pass for both cells and all criteria, and a few for what one takes alone
         assert scoring(study).measure(["fisher", "wanda", "lamp"]) == {}
-        assert len(passes) == 64
+        assert len(passes) == 64 + 9
+    costs = scoring(study).store.costs(study.plan.digest)
+    for name in ("fisher@64", "wanda@64", "lamp@64"):
+        assert costs[name].keys() == {0, 1}
+        assert 0 < costs[name][0] == costs[name][1]  # all masks of a base network are judged together
     table = study.trials().query("cell == 'conv1-0.5'").drop_duplicates("mask")
     criteria: dict[str, UnitCriterion] = {"fisher": unit_criteria()["fisher"]}
     of = scoring(study)

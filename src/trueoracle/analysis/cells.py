@@ -82,7 +82,7 @@ def with_store(cell: CellMasks, record: CellRecord, store: Store, digest: str) -
         return cell
     return replace(
         cell,
-        classes=base.classes,
+        classes=base.classes or Absent(why="nothing is sorted into classes, so no loss is that of guessing"),
         parameters_kept=record.parameters / base.parameters,
         operations_kept=record.macs / base.macs,
     )
@@ -145,7 +145,7 @@ def trial_masks(
     return found
 
 
-ALL_SEARCHED = "all masks were found by a search: statistics need masks that were drawn at random"
+ALL_SEARCHED = "all masks were found by a search or given by criteria: statistics need masks that were drawn at random"
 
 
 def _weighted(rows: pd.DataFrame, xs: Sequence[str], y: str) -> WeightedMasks | Absent:

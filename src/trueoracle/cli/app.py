@@ -7,6 +7,7 @@ import typer
 from trueoracle.cli import show
 from trueoracle.cli.commands.analyze import analyze
 from trueoracle.cli.commands.criteria import criteria
+from trueoracle.cli.commands.diffusion import ratios, sample
 from trueoracle.cli.commands.doctor import doctor
 from trueoracle.cli.commands.export import export
 from trueoracle.cli.commands.networks import oracle, sites
@@ -46,6 +47,8 @@ for command in (
     serve,
     select,
     export,
+    ratios,
+    sample,
     score,
     doctor,
 ):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trueoracle.criteria.collected import Collected, Given
 from trueoracle.criteria.criterion import Needs
 from trueoracle.criteria.whole import Whole
-from trueoracle.nets import Input, Kind, Site, gated_blocks, heard, unit_weights
+from trueoracle.nets import Input, Kind, Site, gated_blocks, heard, unit_moments
 from trueoracle.words.examples import Examples
 from trueoracle.words.progress import Advance
 
@@ -81,7 +81,9 @@ class _Gathering:
                 if one.site.kind is Kind.BLOCK:
                     stack.enter_context(gated_blocks(self._net, one.site, gate[one.site.name]))
             loss = example.train_loss(self._net)
-        self._take(torch.autograd.grad(loss, [*gate.values(), *self._weights.values()], allow_unused=True))
+        wanted = [*gate.values(), *self._weights.values()]
+        # retained, for what a network computes once and keeps (LeViT its position biases) is in the graph of every example
+        self._take(torch.autograd.grad(loss, wanted, allow_unused=True, retain_graph=True))
 
     def finish(self) -> None:
         """Write into every `Collected` what its site's sums come to."""
@@ -94,7 +96,7 @@ class _Gathering:
             if self._own[name]:
                 one.weight_NU = torch.stack(self._own[name])
                 one.square_U = torch.as_tensor(self._squares[name]) / self._examples
-                one.snip_U = unit_weights(self._net, one.site, mean).sum(1)
+                one.snip_U = unit_moments(self._net, one.site, mean)[0]
 
     @property
     def _sites(self) -> dict[str, Site]:
@@ -113,16 +115,18 @@ class _Gathering:
                 self._gates[name].append(gate.double().cpu())
         products = {}
         for (name, weight), gradient in zip(self._weights.items(), gradients[len(self._found) :], strict=True):
-            if gradient is not None:
+            if gradient is None:
+                products[name] = weight.new_zeros(()).expand_as(weight)
+            else:
                 self._total[name] += gradient
-            products[name] = torch.zeros_like(weight) if gradient is None else gradient * weight.detach()
+                products[name] = gradient * weight.detach()
         for name, one in self._found.items():
             try:
-                own_UP = unit_weights(self._net, one.site, products)
+                sum_U, square_U = unit_moments(self._net, one.site, products)
             except KeyError:  # a weight that is computed of others, or frozen, has no gradient of its own
                 continue
-            self._own[name].append(own_UP.sum(1))
-            self._squares[name] = self._squares[name] + own_UP.square().sum(1)
+            self._own[name].append(sum_U)
+            self._squares[name] = self._squares[name] + square_U
 
 
 def _gated(given: Input, gate_U: Tensor) -> Tensor:

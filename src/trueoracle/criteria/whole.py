@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trueoracle.criteria.pruned import images_of_examples
 from trueoracle.criteria.refusal import CannotJudge
-from trueoracle.nets import Site, unit_weights
+from trueoracle.nets import Site, unit_moments
 from trueoracle.words.examples import Examples
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Whole:
         found = {}
         for name, site in self.sites.items():
             try:
-                found[name] = unit_weights(self.net, site, values).sum(1)
+                found[name] = unit_moments(self.net, site, values)[0]
             except KeyError:
                 continue
         return found

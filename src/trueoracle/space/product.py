@@ -58,6 +58,16 @@ class MaskSpace:
         """How many masks there are: a product of binomials, exact however large."""
         return prod(site.count for site in self.sites)
 
+    @property
+    def digits(self) -> int:
+        """Decimal digits of the largest rank."""
+        return len(str(self.count - 1))
+
+    @property
+    def first(self) -> Mask:
+        """The mask of rank 0."""
+        return self.unrank(0)
+
     def __iter__(self) -> Iterator[Mask]:
         for place, kept in enumerate(_all_kept(self.sites)):
             yield self._mask(place, kept)

@@ -14,6 +14,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from trueoracle.store.tables import SEARCHED
 from trueoracle.words.errors import TableError
 
 # The histogram's bins, in nats and in accuracy; the last bin of losses takes all that lies above.
@@ -28,7 +29,8 @@ class Landscape:
     `best` has the masks of lowest loss, columns as in the file. `joint` counts masks by loss (a row for each bin of `BIN` nats from
     0 on, the last bin open; losses that are no number are in none) and accuracy (a column for each of `ACCURACIES` bins of [0, 1]). `rivals` says how many masks lie within two standard
     errors (of the difference, taken for independent) of the lowest loss; None where all images were used. `path` and `images` say
-    how the losses were computed, and on how many images, where that is known: a file does not say it.
+    how the losses were computed, and on how many images, where that is known: a file does not say it. `searched` says that
+    a search chose the masks, so that they do not show how the losses of the space lie.
     """
 
     path: str | None = None
@@ -37,6 +39,7 @@ class Landscape:
     best: pd.DataFrame = field(default_factory=pd.DataFrame)
     joint: NDArray[np.int64] = field(default_factory=lambda: np.zeros((_BINS, ACCURACIES), dtype=np.int64))
     rivals: int | None = None
+    searched: bool = False
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -48,6 +51,7 @@ class Landscape:
         """Take in the rows of another group."""
         losses, accuracies = (table[name].to_numpy() for name in (_LOSS, _ACCURACY))
         self.masks += len(losses)
+        self.searched |= SEARCHED in table.column_names
         known = np.isfinite(losses)
         rows = np.minimum(losses[known] / BIN, _BINS - 1).astype(np.int64)
         columns = np.clip(accuracies[known] * ACCURACIES, 0, ACCURACIES - 1).astype(np.int64)

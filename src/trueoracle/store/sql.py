@@ -175,7 +175,7 @@ class Store:
                 index=r.cell,
                 base=r.base,
                 name=r.name,
-                sites={site: (units, kept) for site, (units, kept) in json.loads(r.sites).items()},
+                **_sites(r.sites),
                 space=int(r.space),
                 masks=r.masks,
                 parameters=r.parameters,
@@ -189,7 +189,8 @@ class Store:
         rows = []
         for record in records:
             facts = asdict(record)
-            text = {"sites": json.dumps(record.sites), "space": str(record.space)}
+            text = {"sites": _sites_text(record), "space": str(record.space)}
+            del facts["of_weights"]
             rows.append({"study": study, "cell": facts.pop("index"), **facts, **text})
         with self._writing() as connection:
             if rows:
@@ -201,20 +202,21 @@ class Store:
             query = select(masks).where(masks.c.study == study, masks.c.cell == cell).order_by(masks.c.rank)
             return {int(row.rank): row.loss for row in verified(masks, connection.execute(query))}
 
-    def searched(self, study: str, cell: int) -> list[int]:
-        """The ranks, rising, of the masks of a cell that were chosen but are not of a stratified sample."""
+    def searched(self, study: str, cell: int) -> dict[int, str]:
+        """Rank, rising, -> what is pruned, of the masks of a cell that were chosen but are not of a stratified sample."""
         return self._marked(study, cell, weighted=False)
 
     def tail(self, study: str, cell: int) -> list[int]:
         """The ranks, rising, of the masks of a cell that a stratified sample has beside those drawn at random."""
-        return self._marked(study, cell, weighted=True)
+        return list(self._marked(study, cell, weighted=True))
 
-    def _marked(self, study: str, cell: int, *, weighted: bool) -> list[int]:
+    def _marked(self, study: str, cell: int, *, weighted: bool) -> dict[int, str]:
         with self._reading() as connection:
-            query = select(masks.c.rank, masks.c.scores).where(masks.c.study == study, masks.c.cell == cell)
-            rows = connection.execute(query.order_by(masks.c.rank))
-            scores = [(int(row.rank), json.loads(row.scores)) for row in rows]
-        return [rank for rank, of_mask in scores if of_mask.get(SEARCHED) and (WEIGHT in of_mask) == weighted]
+            query = select(masks).where(masks.c.study == study, masks.c.cell == cell).order_by(masks.c.rank)
+            rows = [(row, json.loads(row.scores)) for row in verified(masks, connection.execute(query))]
+        return {
+            int(row.rank): row.pruned for row, scores in rows if scores.get(SEARCHED) and (WEIGHT in scores) == weighted
+        }
 
     def evaluated(self, study: str, cell: int) -> dict[int, tuple[float, float, float]]:
         """Rank -> pruned train loss, accuracy and standard error, of the masks of a cell evaluated so far, rising."""
@@ -554,3 +556,18 @@ def _make_tables(connection: Connection) -> None:
         {"key": "schema", "value": str(schema.VERSION)},
     ]
     connection.execute(insert(meta), facts)
+
+
+def _sites_text(record: CellRecord) -> str:
+    """What is pruned of sites as pairs; of weights they have names, so that no column tells the two apart."""
+    if not record.of_weights:
+        return json.dumps(record.sites)
+    return json.dumps({site: {"weights": weights, "kept": kept} for site, (weights, kept) in record.sites.items()})
+
+
+def _sites(text: str) -> dict[str, Any]:
+    """The facts of a cell's record that `_sites_text` wrote."""
+    found = json.loads(text)
+    of_weights = any(isinstance(of_site, dict) for of_site in found.values())
+    pairs = {site: tuple(pair.values()) if of_weights else tuple(pair) for site, pair in found.items()}
+    return {"sites": pairs, "of_weights": of_weights}
