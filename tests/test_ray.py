@@ -17,7 +17,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # a loaded machine may be slow to start a process
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'trueoracle[ray]'")
     from ray.cluster_utils import Cluster
 
