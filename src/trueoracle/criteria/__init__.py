@@ -1,8 +1,10 @@
 """Pruning criteria: how much each unit of a site matters, judged without retraining.
 
-Two kinds. A *unit criterion* gives one importance a unit, higher for a unit to keep. The few that every study stores look
+Three kinds. A *unit criterion* gives one importance a unit, higher for a unit to keep. The few that every study stores look
 at weights alone and are functions of the network and a site (`CRITERIA`; others add theirs through the entry-point group
 `trueoracle.criteria`), None or `CannotJudge` for a site that they cannot judge; those in `units/` look at what is gathered for all of
+them at once (`collect`). A *mask predictor* gives one number a mask, of the pruned network (`masks/`). A *criterion of
+weights* gives one importance a single weight (`weights/`).
 them at once (`collect`). What Torch-Pruning's own classes say stands beside them in `shipped`. A *mask predictor* gives one number a mask, of the pruned network (`masks/`).
 """
 
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from trueoracle.criteria.collect import collect
 from trueoracle.criteria.collected import Collected
+from trueoracle.criteria.cost import afresh, gathering_seconds
 from trueoracle.criteria.criterion import Needs, UnitCriterion
 from trueoracle.criteria.masks import mask_predictors
 from trueoracle.criteria.predictor import MaskPredictor
@@ -24,6 +27,8 @@ from trueoracle.criteria.pruned import Dense, Pruned
 from trueoracle.criteria.refusal import CannotJudge
 from trueoracle.criteria.shipped import shipped_criteria
 from trueoracle.criteria.units import unit_criteria
+from trueoracle.criteria.weighed import Layer, Scores, Seen, WeightCriterion, chance, thrown_away, weigh
+from trueoracle.criteria.weights import weight_criteria
 from trueoracle.nets import Role, Site, unit_weights
 from trueoracle.words.errors import ModelError
 from trueoracle.words.examples import Examples
@@ -35,15 +40,23 @@ from trueoracle.words.seeding import derive_seed
 __all__ = [
     "CRITERIA",
     "CannotJudge",
+    "Collected",
     "Criterion",
     "Dense",
+    "Layer",
     "MaskPredictor",
     "Needs",
     "Pruned",
+    "Scores",
+    "Seen",
     "UnitCriterion",
+    "WeightCriterion",
+    "afresh",
+    "chance",
     "collect",
     "every_unit_criterion",
     "gathered",
+    "gathering_seconds",
     "importances",
     "judged",
     "judged_of",
@@ -51,7 +64,10 @@ __all__ = [
     "needs_of",
     "score",
     "shipped_criteria",
+    "thrown_away",
     "unit_criteria",
+    "weigh",
+    "weight_criteria",
 ]
 
 T = TypeVar("T")

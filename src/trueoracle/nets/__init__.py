@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from trueoracle.nets.finding import copied, find_sites
     from trueoracle.nets.hearing import Input, gated_blocks, heard
     from trueoracle.nets.language import save_language_model
+    from trueoracle.nets.masked import in_order, kept_weights, layers_called, mask_weights, unmasked, weight_shapes
     from trueoracle.nets.models import MODELS, build, check_forward, classes_of, has_weights, usual_shape
+    from trueoracle.nets.pruning import prune
     from trueoracle.nets.recalibrate import has_batchnorm, recalibrate
     from trueoracle.nets.removal import l1_kept, remove
     from trueoracle.nets.sampling import sample
@@ -55,8 +57,13 @@ __all__ = [
     "has_batchnorm",
     "has_weights",
     "heard",
+    "in_order",
+    "kept_weights",
     "l1_kept",
+    "layers_called",
     "load_weights",
+    "mask_weights",
+    "prune",
     "recalibrate",
     "remove",
     "sample",
@@ -68,9 +75,11 @@ __all__ = [
     "unit_costs",
     "unit_moments",
     "unit_weights",
+    "unmasked",
     "unnormalised",
     "usual_shape",
     "weight_groups",
+    "weight_shapes",
     "weights_from_bytes",
     "without",
 ]

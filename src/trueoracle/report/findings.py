@@ -234,9 +234,7 @@ def _oracle(analysis: CellAnalysis) -> int:
 
 def _place(spec: StudySpec, record: CellRecord) -> tuple[str, str]:
     """The cell's row and column in the results grid: its sites and its ratio, `0.5+0.4` where they differ."""
-    prune = spec.cells[record.index % len(spec.cells)].prune
-    ratios = list(prune.values()) if len(set(prune.values())) > 1 else list(prune.values())[:1]
-    return "+".join(prune), "+".join(f"{ratio:g}" for ratio in ratios)
+    return spec.cells[record.index % len(spec.cells)].place
 
 
 def _curves(table: pd.DataFrame, finished: pd.DataFrame, oracle: int) -> Curves:

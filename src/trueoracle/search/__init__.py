@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from trueoracle.search.memory import Judge, Judged, Memory
     from trueoracle.search.methods import SEARCHES, find_search
     from trueoracle.search.problem import Ask, Asking, Method, Problem
+    from trueoracle.search.rows import ROWS, check_rows, row_by_row, row_evaluations
     from trueoracle.search.run import check_search, search
 
 __all__ = [
+    "ROWS",
     "SEARCHES",
     "Ask",
     "Asking",
@@ -25,11 +27,14 @@ __all__ = [
     "Memory",
     "Method",
     "Problem",
+    "check_rows",
     "check_search",
     "find_search",
     "rank_of",
     "ratio_space",
     "ratios_of",
+    "row_by_row",
+    "row_evaluations",
     "search",
 ]
 

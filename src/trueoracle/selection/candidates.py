@@ -55,8 +55,8 @@ class Sources:
         self, cell: PlannedCell, wanted: int, draws: frozenset[int], evaluations: int, seed: int
     ) -> Candidates:
         """So many masks of the cell, `draws` among them; fewer where the sources name no more."""
-        best_by = {name: best_mask_of(cell.space, units) for name, units in self._importances(cell).items()}
-        found = self._found(cell.space, evaluations, seed)
+        best_by = {name: best_mask_of(cell.of_units, units) for name, units in self._importances(cell).items()}
+        found = self._found(cell.of_units, evaluations, seed)
         origins: dict[int, str] = {}
         for rank, origin in _named(best_by, found):
             if len(origins) >= max(0, wanted - len(draws)):

@@ -5,7 +5,7 @@ Letters: B examples, K classes.
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.data import Normalisation
-from trueoracle.nets import Cost, cost, state_bytes
+from trueoracle.nets import Cost, cost, state_bytes, unmasked
 from trueoracle.nets.probe import logits_of_noise
-from trueoracle.selection.bundle import WEIGHTS, Figure, Images, Kept, Origin, Pruning, sha256_of, write_facts
+from trueoracle.selection.bundle import WEIGHTS, Figure, Held, Images, Kept, Origin, Pruning, sha256_of, write_facts
 from trueoracle.selection.formats import FORMATS
 from trueoracle.selection.latency import Latency, latency
 from trueoracle.selection.loading import load
 from trueoracle.words.errors import ModelError, unknown
-from trueoracle.words.mask import Mask
+from trueoracle.words.mask import AnyMask, Mask, WeightMask
 from trueoracle.words.progress import Progress, Quiet
 from trueoracle.words.shape import InputShape, NoiseShape, Shape
 
@@ -33,7 +33,7 @@ _BATCHES = (1, 32)
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is exported: `pruned` is `whole` without the units of `mask`, retrained; both on the CPU in eval mode.
+    """What is exported: `pruned` is `whole` without what `mask` prunes, retrained; both on the CPU in eval mode.
 
     `images_BCHW` are real inputs, normalised, on which files are compared and latency is taken; None for text.
     """
@@ -43,7 +43,7 @@ class Subject:
     shape: Shape
     whole: nn.Module
     pruned: nn.Module
-    mask: Mask
+    mask: AnyMask
     images_BCHW: Tensor | None
     normalisation: Normalisation | None = None
     origin: Origin | None = None
@@ -90,6 +90,8 @@ def export(
     """
     check_export(folder, formats, subject.shape)
     progress = progress or Quiet()
+    pruned = cost(subject.pruned, subject.shape)
+    subject = replace(subject, pruned=unmasked(subject.pruned))
     partial = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         with progress.task("writing and checking", 1 + len(formats), "files") as advance:
@@ -110,7 +112,7 @@ def export(
         facts=facts,
         checks=tuple(checks),
         whole=cost(subject.whole, subject.shape),
-        pruned=cost(subject.pruned, subject.shape),
+        pruned=pruned,
         timed=timed,
     )
 
@@ -196,7 +198,12 @@ def _facts(subject: Subject, folder: Path, formats: Sequence[str]) -> Pruning:
         model=subject.model,
         width_factor=subject.width_factor,
         images=images,
-        sites={part.site: Kept(units=part.units, kept=part.kept) for part in subject.mask.sites},
+        sites={part.site: Kept(units=part.units, kept=part.kept) for part in subject.mask.sites}
+        if isinstance(subject.mask, Mask)
+        else {},
+        weights={layer: Held(weights=n, kept=kept) for layer, (n, kept) in subject.mask.kept_by_layer.items()}
+        if isinstance(subject.mask, WeightMask)
+        else {},
         origin=subject.origin,
         figures=subject.figures or {},
         files={name: sha256_of(folder / name) for name in names},

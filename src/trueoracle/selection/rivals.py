@@ -40,7 +40,7 @@ class Rivals:
         units = {one.site: l1(self.base, self.plan.sites[one.site]) for one in cell.space.sites}
         rules = {
             "lowest pruned train loss": self.candidates[index].lowest[:number],
-            "L1": [rank for rank, _ in zip(best_masks(cell.space, units), range(number), strict=False)],
+            "L1": [rank for rank, _ in zip(best_masks(cell.of_units, units), range(number), strict=False)],
             "random": cell.space.draw(number, self.plan.seed("rivals", 0)),
         }
         masks = {(index, rank) for ranks in rules.values() for rank in ranks}

@@ -50,7 +50,7 @@ def _released(pieces: Iterator[bytes]) -> Iterator[bytes]:
 def _tables(store: Store, study: str, which: TrialFilter, cells: Sequence[CellRecord]) -> Iterator[pa.Table]:
     """One table at least, so that a file of no trials has its columns."""
     by_index = {cell.index: cell for cell in cells}
-    largest = max((cell.space - 1 for cell in cells), default=0)
+    largest = max((cell.largest for cell in cells), default=0)
     digits = len(str(largest)) if largest >= 2**63 else 0
     empty = True
     for rows in all_trials(store, study, which, _ROWS):

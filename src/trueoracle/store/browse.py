@@ -236,7 +236,7 @@ def _conditions(store: Store, study: str, which: TrialFilter) -> list[ColumnElem
 
 def _texts(records: Sequence[CellRecord], which: Sequence[int], mask: int) -> set[str]:
     """A rank as the cells write it, each padded to its space's largest."""
-    digits = {len(str(cell.space - 1)) for cell in records if not which or cell.index in which}
+    digits = {cell.digits for cell in records if not which or cell.index in which}
     return {str(mask).zfill(n) for n in digits}
 
 

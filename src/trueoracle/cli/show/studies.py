@@ -34,7 +34,7 @@ def study(spec: "StudySpec", past: "Store | None") -> None:
         say(f"{masks:,} masks{bases}, retrained {spec.repeats} times each: {masks * spec.repeats:,} trials")
     say(f"core-time of retraining: {'not measured yet' if time == '-' else time}")
     say("cells:")
-    for sites, cells in groupby(spec.cells, key=lambda cell: " + ".join(cell.prune)):
+    for sites, cells in groupby(spec.cells, key=lambda cell: cell.place[0]):
         say(f"  {sites} at {', '.join(_ratio_and_masks(cell, spec) for cell in cells)}")
     if len(spec.cells) > 1:
         say(f"one cell alone: trueoracle run {spec.name}-{spec.cells[0].name}, and so on")
@@ -52,7 +52,7 @@ def status(name: str, facts: "Status", epochs: int) -> None:
 
 def _ratio_and_masks(cell: "CellSpec", spec: "StudySpec") -> str:
     """`0.5 (252 masks)`; the ratios of several sites where they differ."""
-    ratios = dict.fromkeys(f"{ratio:g}" for ratio in cell.prune.values())
+    ratios = dict.fromkeys(cell.shares.values())
     masks = masks_of(cell, spec)
     drawn = "all" if masks is None else f"{masks:,}"
     return f"{' + '.join(ratios)} ({drawn} masks{', drawn' if cell.draw is not None else ''})"
