@@ -11,10 +11,11 @@ from threading import Thread
 from time import sleep
 from typing import Any
 
-from trueoracle.api.environment import gpus
+from trueoracle.api.environment import gpus, threads_or_all
 from trueoracle.api.study import Study
 from trueoracle.store import DEFAULT_URL, Status, Store
 from trueoracle.words.errors import StoreAway, StoreError, TrueOracleError
+from trueoracle.words.known import check_device, find_backend
 from trueoracle.words.progress import Progress
 
 _LOOK_SECONDS = 0.5
@@ -36,6 +37,9 @@ def work(
     A study that cannot be run here, for its data or network is not found, is passed over with the reason; `StoreError`
     where that is so of all.
     """
+    check_device(device)
+    find_backend(backend)
+    threads_or_all(threads)
     opened = Store(store, create=False)
     records = opened.studies() if study is None else [opened.find(study)]
     passed: list[str] = []

@@ -2,15 +2,12 @@
 
 from random import Random
 
-from trueoracle.search.exchanges import descents
 from trueoracle.search.moves import Swaps
 from trueoracle.search.problem import Asking, Method, Problem, anywhere
 
 
 def propose(problem: Problem) -> Asking:
-    """Descents from one random mask after another; under a ceiling, units move between sites as well."""
-    if problem.ceiling is not None:
-        yield from descents(problem, problem.ceiling)
+    """Descents from one random mask after another."""
     random = problem.random()
     while True:
         yield from _descent(problem, random)
@@ -32,4 +29,4 @@ def _descent(problem: Problem, random: Random) -> Asking:
     return None
 
 
-METHOD = Method(about="restarted swap descent", propose=propose, exchanges=True)
+METHOD = Method(about="restarted swap descent", propose=propose)
