@@ -35,6 +35,8 @@ def analyze_study(
     values are better; else their names do, and of a criterion lower is: it says what a mask throws away.
     """
     xs = [x] if isinstance(x, str) else list(x)
+    if y in xs:
+        raise TableError(f"x and y are the same column, `{y}`: name two")
     return analyze_cells(study_masks(store, study, xs, y, better), xs, options, progress)
 
 
@@ -199,7 +201,7 @@ def _masks(
 
 def _tells(values: Values, column: Metric) -> bool:
     """Whether a predictor tells masks apart, as measured."""
-    return bool(np.isfinite(values).all() and np.ptp(column.measured(values)) > 0)
+    return bool(len(values) and np.isfinite(values).all() and np.ptp(column.measured(values)) > 0)
 
 
 def trial_seconds(store: Store, study: str) -> dict[str, float]:

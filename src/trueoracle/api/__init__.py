@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         check_table_path,
         write_analyses,
         write_board,
+        write_parts,
         write_table,
     )
     from trueoracle.api.truth import open_table, restore_study, score_file, verify_study, write_truth
@@ -60,6 +61,7 @@ __all__ = [
     "write_analyses",
     "write_board",
     "write_grid",
+    "write_parts",
     "write_table",
     "write_truth",
 ]

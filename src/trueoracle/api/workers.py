@@ -9,10 +9,11 @@ from pathlib import Path
 from threading import Thread
 from time import sleep
 
-from trueoracle.api.environment import gpus
+from trueoracle.api.environment import gpus, threads_or_all
 from trueoracle.api.study import Study
 from trueoracle.store import DEFAULT_URL, Status, Store
 from trueoracle.words.errors import StoreError, TrueOracleError
+from trueoracle.words.known import check_device, find_backend
 from trueoracle.words.progress import Progress
 
 _LOOK_SECONDS = 0.5
@@ -34,6 +35,9 @@ def work(
     A study that cannot be run here, for its data or network is not found, is passed over with the reason; `StoreError`
     where that is so of all.
     """
+    check_device(device)
+    find_backend(backend)
+    threads_or_all(threads)
     opened = Store(store, create=False)
     records = opened.studies() if study is None else [opened.find(study)]
     passed: list[str] = []

@@ -59,7 +59,13 @@ app.add_typer(table, name="table")
 def main() -> None:
     """Run the command line; a broken rule is one line on standard error and exit code 2."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except TrueOracleError as error:
         show.problem(str(error))
-        sys.exit(2)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's errors, of which newer Typers have their own
+            raise
+        if line := error.format_message():  # without a word all help has been shown
+            context = getattr(error, "ctx", None)
+            show.problem(line + (f" See `{context.command_path} --help`" if context else ""))
+    sys.exit(2)

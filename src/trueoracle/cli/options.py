@@ -1,5 +1,6 @@
 """Arguments and options that several commands have, and what their values mean."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,10 +32,15 @@ def change(text: str) -> tuple[str, Any]:
         raise SpecError(f"`--set {path}`: the value `{value}` is no YAML") from None
 
 
-def ratio_of_site(text: str) -> tuple[str, float]:
-    """What `--prune` says: a site, by name or glob, and its ratio."""
-    site, _, ratio = text.partition("=")
-    try:
-        return site, float(ratio)
-    except ValueError:
-        raise SpecError(f"`--prune` takes SITE=RATIO such as conv1=0.5, but got `{text}`") from None
+def ratios_of_sites(texts: Sequence[str]) -> dict[str, float]:
+    """What `--prune` says, each time that it is given: a site, by name or glob, and its ratio."""
+    found: dict[str, float] = {}
+    for text in texts:
+        site, _, ratio = text.partition("=")
+        if site in found:
+            raise SpecError(f"`--prune` names `{site}` twice")
+        try:
+            found[site] = float(ratio)
+        except ValueError:
+            raise SpecError(f"`--prune` takes SITE=RATIO such as conv1=0.5, but got `{text}`") from None
+    return found

@@ -41,7 +41,7 @@ def masks_json(cell: CellFindings, cells: int, scatter: Scatter, loss: Panel, ac
         "frame": {"x": _frame(scatter.x), "y": _frame(scatter.y)},
         "curves": _curves(cell, _CURVES_CHARACTERS // cells, loss, accuracy),
     }
-    return json.dumps(facts, separators=(",", ":")).replace("</", "<\\/")
+    return json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _pruned(cell: CellFindings, most: int) -> list[str] | None:

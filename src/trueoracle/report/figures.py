@@ -67,6 +67,8 @@ def write_figures(
     The folder is made where it does not exist (its parent must). `ReportError` where a file cannot be written.
     """
     check_folder(folder.parent)
+    if folder.exists():
+        check_folder(folder)
     progress = progress or Quiet()
     return save_figures(find(store, study, progress, x, y, options), folder, progress)
 

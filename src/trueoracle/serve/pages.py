@@ -23,7 +23,7 @@ from trueoracle.serve.landscapes import Landscapes
 from trueoracle.serve.mask_page import mask_facts
 from trueoracle.serve.query import AddressError, trials_query
 from trueoracle.serve.summary import CellProgress, Summaries, Summary
-from trueoracle.store import Store, StudyRecord
+from trueoracle.store import Store, StudyRecord, shown_url
 from trueoracle.store.browse import count_trials, page_of_trials
 from trueoracle.words.errors import TrueOracleError
 from trueoracle.words.trial import Outcome
@@ -79,7 +79,9 @@ class Pages:
                 unreadable.append((record, str(error)))
         found.sort(key=lambda summary: (-(summary.last or 0), summary.record.name))
         shown = [(summary, self._analyst.of(summary)) for summary in found]
-        return self._page("studies.html", stamp=now, studies=shown, unreadable=unreadable, url=self._store.url)
+        return self._page(
+            "studies.html", stamp=now, studies=shown, unreadable=unreadable, url=shown_url(self._store.url)
+        )
 
     def study(self, request: Request) -> Response:
         """How far one study is."""

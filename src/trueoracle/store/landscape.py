@@ -4,6 +4,7 @@ Files hold millions of rows: they are read group by group, and no more than sums
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,25 +64,42 @@ class Landscape:
 
 def read_landscape(path: Path, top: int = 10) -> Landscape:
     """What a file of the oracle (.parquet or .csv) says; `TableError` where it is none, or cannot be read."""
-    if path.suffix not in (".parquet", ".csv"):
-        raise TableError(f"a landscape is a .parquet or .csv file of `trueoracle oracle`, but got `{path}`")
     found = Landscape()
-    try:
-        for table in _groups(path):
-            missing = {"mask", "pruned", _LOSS, _ACCURACY} - set(table.column_names)
-            if missing:
-                raise TableError(f"`{path}` is no landscape: it has no column `{min(missing)}`")
+    with _reading(path):
+        for table in _tables(path):
             if len(table):
                 found.add(table, top)
-    except OSError as error:
-        raise TableError(f"the landscape `{path}` cannot be read: {error.strerror or error}") from None
-    except (pa.ArrowException, TypeError) as error:
-        raise TableError(f"the landscape `{path}` cannot be read: {str(error).splitlines()[0]}") from None
     if not found.masks:
         raise TableError(f"the landscape `{path}` has no rows")
     if "standard_error" in found.best:
         found.rivals = rivals(path, found.best.iloc[0])
     return found
+
+
+def check_landscape(path: Path) -> None:
+    """`TableError` where the beginning of a file says already that it is none."""
+    with _reading(path):
+        next(_tables(path), None)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    if path.suffix not in (".parquet", ".csv"):
+        raise TableError(f"a landscape is a .parquet or .csv file of `trueoracle oracle`, but got `{path}`")
+    try:
+        yield
+    except OSError as error:
+        raise TableError(f"the landscape `{path}` cannot be read: {error.strerror or error}") from None
+    except (pa.ArrowException, TypeError) as error:
+        raise TableError(f"the landscape `{path}` cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _tables(path: Path) -> Iterator[pa.Table]:
+    for table in _groups(path):
+        missing = {"mask", "pruned", _LOSS, _ACCURACY} - set(table.column_names)
+        if missing:
+            raise TableError(f"`{path}` is no landscape: it has no column `{min(missing)}`")
+        yield table
 
 
 def rivals(path: Path, best: "pd.Series[float]") -> int:

@@ -34,6 +34,7 @@ from trueoracle.store.claims import (
     settle,
 )
 from trueoracle.store.dialects import (
+    check_whole,
     engine_for,
     insert_new,
     is_read_only,
@@ -49,7 +50,7 @@ from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord
 from trueoracle.store.schema import base_answers, bases, cells, costs, masks, meta, runs, studies, trials
 from trueoracle.store.tables import ROWS_AT_ONCE, SEARCHED, WEIGHT, curve_parts, largest_rank, mask_table, trial_parts
 from trueoracle.store.trials import forget_failed, keep_trials
-from trueoracle.store.url import DEFAULT_URL
+from trueoracle.store.url import DEFAULT_URL, shown_url
 from trueoracle.store.whole_trials import whole_trials
 from trueoracle.words.errors import StoreError, unknown
 from trueoracle.words.trial import Outcome, SplitAnswers, Trial
@@ -74,11 +75,13 @@ class Store:
         _engine(url, create=False).dispose()  # it says what is wrong with the address
         store = cls.__new__(cls)
         store._open(url, read_only_engine(url, seconds), create=False)
+        store._whole = True  # none of its questions may take as long as looking through a large file does
         return store
 
     def _open(self, url: str, engine: Engine, *, create: bool) -> None:
         self.url = url
         self._engine = engine
+        self._whole = False
         finalize(self, engine.dispose)  # connections end with the store that they belong to
         with self._reading() as connection:
             found = _schema_found(connection, url, create)
@@ -101,7 +104,7 @@ class Store:
             if found is None or not is_read_only(error):
                 raise StoreError(sentence(error, self.url)) from error
             raise StoreError(
-                f"the store {self.url} has schema {found}, which must be brought to {schema.VERSION}, but it is only read "
+                f"the store {shown_url(self.url)} has schema {found}, which must be brought to {schema.VERSION}, but it is only read "
                 "here: `trueoracle status STUDY --store` does it where the file can be written"
             ) from None
 
@@ -123,7 +126,7 @@ class Store:
         kept = self.studies()
         found = [s for s in kept if s.name == name] or [s for s in kept if len(name) >= 6 and s.digest.startswith(name)]
         if not found:
-            raise StoreError(f"{unknown('study', name, {s.name for s in kept})} (in the store {self.url})")
+            raise StoreError(f"{unknown('study', name, {s.name for s in kept})} (in the store {shown_url(self.url)})")
         if len(found) > 1:
             digests = ", ".join(s.digest[:12] for s in found)
             raise StoreError(f"{len(found)} studies are called `{name}`: name one by its digest, {digests}")
@@ -161,7 +164,7 @@ class Store:
 
     def answers(self, study: str, cell: int, split: str = "test", *, losses: bool = False) -> Answers | None:
         """All masks' answers to a split, of a cell by its index, with the losses on request; None if none were kept."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             return cell_answers(connection, study, cell, split, losses=losses)
 
     def cells(self, study: str) -> list[CellRecord]:
@@ -197,7 +200,7 @@ class Store:
 
     def masks(self, study: str, cell: int) -> dict[int, float]:
         """Rank -> pruned train loss, of the masks of a cell evaluated so far."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             query = select(masks).where(masks.c.study == study, masks.c.cell == cell).order_by(masks.c.rank)
             return {int(row.rank): row.loss for row in verified(masks, connection.execute(query))}
 
@@ -219,14 +222,14 @@ class Store:
 
     def evaluated(self, study: str, cell: int) -> dict[int, tuple[float, float, float]]:
         """Rank -> pruned train loss, accuracy and standard error, of the masks of a cell evaluated so far, rising."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             query = select(masks).where(masks.c.study == study, masks.c.cell == cell).order_by(masks.c.rank)
             rows = verified(masks, connection.execute(query))
             return {int(row.rank): (row.loss, row.accuracy, row.standard_error) for row in rows}
 
     def standard_errors(self, study: str, cell: int) -> dict[int, float]:
         """Rank -> standard error of the pruned train loss, of the masks of a cell evaluated so far."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             query = select(masks).where(masks.c.study == study, masks.c.cell == cell).order_by(masks.c.rank)
             return {int(row.rank): row.standard_error for row in verified(masks, connection.execute(query))}
 
@@ -280,7 +283,7 @@ class Store:
 
     def settled(self, study: str) -> set[tuple[int, int, int]]:
         """(cell, rank, repeat) of every trial that finished or diverged: these never change."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             query = select(trials.c.cell, trials.c.rank, trials.c.repeat).where(
                 trials.c.study == study, trials.c.outcome != Outcome.FAILED.name
             )
@@ -308,7 +311,7 @@ class Store:
 
     def whole_trials(self, study: str, cell: int) -> list[Trial]:
         """The trials of a cell, by its index, with their curves and answers, by mask and repeat."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             return whole_trials(connection, study, cell)
 
     def adopt(self, study: str, cell: int, source: Source, ranks: Collection[int], repeats: int, digits: int) -> int:
@@ -377,7 +380,7 @@ class Store:
         """A row a mask, in order: `base, cell, mask, pruned, pruned_train_loss, pruned_train_accuracy`, and a column
         for every score.
         """
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             return mask_table(connection, study)
 
     def trial_table(self, study: str) -> "pd.DataFrame":
@@ -391,7 +394,7 @@ class Store:
 
     def trial_parts(self, study: str, rows: int = ROWS_AT_ONCE) -> Iterator["pd.DataFrame"]:
         """The trial table in parts of so many rows, for tables that no memory should hold."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             yield from trial_parts(connection, study, rows)
 
     def curve_table(self, study: str, cell: int | None = None) -> "pd.DataFrame":
@@ -405,7 +408,7 @@ class Store:
 
     def curve_parts(self, study: str, cell: int | None = None, rows: int = ROWS_AT_ONCE) -> Iterator["pd.DataFrame"]:
         """The curve table in parts of so many rows."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             yield from curve_parts(connection, study, cell, rows)
 
     def largest_rank(self, study: str) -> int:
@@ -462,6 +465,15 @@ class Store:
         """One transaction that may write."""
         return self._transaction(writes=True)
 
+    @contextmanager
+    def _reading_whole(self) -> Iterator[Connection]:
+        """As `_reading`, for what must miss no row: the file is looked through first, once for each store that is opened."""
+        with self._reading() as connection:
+            if not self._whole:
+                check_whole(connection, self.url)
+                self._whole = True
+            yield connection
+
     def _reading(self) -> AbstractContextManager[Connection]:
         """One transaction that only reads."""
         return self._transaction(writes=False)
@@ -476,7 +488,7 @@ class Store:
                     clear_frames(error.__traceback__)  # what was being streamed ends before its connection does
                     raise
         except UnicodeDecodeError as error:
-            raise StoreError(f"the file of {self.url} is damaged: take it from a copy") from error
+            raise StoreError(f"the file of {shown_url(self.url)} is damaged: take it from a copy") from error
         except DBAPIError as error:
             raise StoreError(sentence(error, self.url)) from error
 
@@ -531,17 +543,21 @@ def _schema_found(connection: Connection, url: str, create: bool) -> int | None:
     if {"meta", "studies", "trials"} <= set(tables):
         known = {row.key: row.value for row in connection.execute(select(meta))}
     if known.get("application") != schema.APPLICATION:
-        raise StoreError(f"the database {url} is no trueoracle store: nothing was changed; name another with --store")
+        raise StoreError(
+            f"the database {shown_url(url)} is no trueoracle store: nothing was changed; name another with --store"
+        )
     if not known.get("schema", "").isdecimal():
-        raise StoreError(f"the store {url} does not say which schema it has: it is damaged, take it from a copy")
+        raise StoreError(
+            f"the store {shown_url(url)} does not say which schema it has: it is damaged, take it from a copy"
+        )
     found = int(known["schema"])
     if found > schema.VERSION:
         raise StoreError(
-            f"the store {url} has schema {found}, newer than this trueoracle's {schema.VERSION}: update trueoracle"
+            f"the store {shown_url(url)} has schema {found}, newer than this trueoracle's {schema.VERSION}: update trueoracle"
         )
     if found < OLDEST:
         raise StoreError(
-            f"the store {url} has schema {found}, older than this trueoracle's {schema.VERSION}: "
+            f"the store {shown_url(url)} has schema {found}, older than this trueoracle's {schema.VERSION}: "
             "read it with the version that wrote it, or name another with --store"
         )
     return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from trueoracle.data import Dataset, Drawn, dataset_shape, held_out, subset
-from trueoracle.fleet import objective
+from trueoracle.fleet import check_adapters, objective
 from trueoracle.nets import (
     Sites,
     build,
@@ -145,6 +145,9 @@ def plan(spec: StudySpec, net: nn.Module | None = None) -> Plan:
         load_weights(nets[0], spec.base_weights)
     if spec.recalibration_images is not None and not has_batchnorm(nets[0]):
         raise SpecError(f"`{spec.model}` has no BatchNorm to recalibrate: leave `recalibration_images` out")
+    for recipe in (spec.train, spec.retrain, spec.early):
+        if recipe is not None and recipe.lora is not None:
+            check_adapters(nets[0], recipe.lora)
     sites = find_sites(nets[0], shape) if any(cell.prune for cell in spec.cells) else Sites({})
     cells = [_planned(index, cell, spec, origin, sites, nets[0]) for index, cell in enumerate(spec.cells)]
     of_all = (

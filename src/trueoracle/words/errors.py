@@ -32,6 +32,10 @@ class TargetError(TrueOracleError):
     """Vector registers are asked for that the machine does not have."""
 
 
+class CacheError(TrueOracleError):
+    """The cache is not safe to use."""
+
+
 class ReportError(TrueOracleError):
     """A page or a figure cannot be written."""
 

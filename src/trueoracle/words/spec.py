@@ -13,18 +13,25 @@ from pathlib import Path
 from re import fullmatch
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from trueoracle.words.errors import SpecError, unknown
 from trueoracle.words.trial import FinalProtocol, Scale
 
 SCHEMA: Literal[1] = 1
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class _Facts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, field: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(field.field_name)].annotation is not bool:
+            raise ValueError(f"the key takes neither true nor false, but got {str(value).lower()}")
+        return value
 
 
 class RandAugment(_Facts):

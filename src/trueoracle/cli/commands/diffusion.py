@@ -7,7 +7,7 @@ import typer
 
 from trueoracle import api
 from trueoracle.cli import show
-from trueoracle.cli.options import DataDir, Device, ratio_of_site
+from trueoracle.cli.options import DataDir, Device, ratios_of_sites
 
 Select = Annotated[
     list[str] | None, typer.Option(help="Globs of layers that may lose weights, instead of CR-Diff's choice.")
@@ -37,7 +37,7 @@ def sample(
     api.check_picture_path(output)
     drawn = api.pictures(
         model, weights, size=size, data=data, count=pictures, steps=steps, seed=seed,
-        prune=dict(map(ratio_of_site, prune or [])), pruned=pruned, select=select or (), amplify=amplify, device=device,
+        prune=ratios_of_sites(prune or []), pruned=pruned, select=select or (), amplify=amplify, device=device,
     )  # fmt: skip
     api.write_grid(api.draw_grid(drawn, columns=columns, enlarge=enlarge), output)
     show.say(f"{len(drawn)} pictures of {drawn.shape[2]}x{drawn.shape[3]} pixels written to {output}")

@@ -8,7 +8,7 @@ import typer
 
 from trueoracle import api
 from trueoracle.cli import show
-from trueoracle.cli.options import DataDir, Device, Threads, ratio_of_site
+from trueoracle.cli.options import DataDir, Device, Threads, ratios_of_sites
 from trueoracle.words.errors import SpecError
 from trueoracle.words.known import check_removal
 
@@ -57,7 +57,7 @@ def oracle(
     wanted = _hunt(search, seed, evaluations, core_seconds, confidence)
     progress = Bars()
     question = api.ask_oracle(
-        model, weights, data, dict(map(ratio_of_site, prune)), sample=sample, seed=seed, images=images,
+        model, weights, data, ratios_of_sites(prune), sample=sample, seed=seed, images=images,
         removal=_removal(removal), path=path, data_dir=data_dir, device=device, progress=progress,
     )  # fmt: skip
     from trueoracle.executors import Threads as Workers

@@ -9,7 +9,7 @@ import typer
 from trueoracle import api
 from trueoracle.cli import show
 from trueoracle.cli.options import DataDir, Device, Executor, StoreUrl, Threads, Workers, change
-from trueoracle.store import DEFAULT_URL
+from trueoracle.store import DEFAULT_URL, shown_url
 from trueoracle.words.errors import TableError
 
 
@@ -51,7 +51,7 @@ def run(
         else:
             wanted.run()
     except Paused:
-        show.say(f"stopped; what was finished is kept in {store}. To resume, give the same command again")
+        show.say(f"stopped; what was finished is kept in {shown_url(store)}. To resume, give the same command again")
         sys.exit(130)
     show.status(wanted.spec.name, wanted.status(), wanted.spec.retrain.epochs)
     try:

@@ -8,7 +8,7 @@ import typer
 
 from trueoracle import api
 from trueoracle.cli import show
-from trueoracle.cli.options import DataDir, Device, StoreUrl, Threads, change, ratio_of_site
+from trueoracle.cli.options import DataDir, Device, StoreUrl, Threads, change, ratios_of_sites
 from trueoracle.store import DEFAULT_URL
 
 
@@ -38,9 +38,11 @@ def select(
     """Choose the mask that is best after retraining, within a budget. How: docs/select.md."""
     if output is not None:
         api.check_new_folder(output)
-    held_out = int(validation_images) if validation_images is not None and validation_images >= 1 else validation_images
+    held_out = validation_images
+    if held_out is not None and held_out.is_integer():
+        held_out = int(held_out)
     found = api.select(
-        model, data, budget=budget, prune=dict(map(ratio_of_site, prune or [])) or None, study=study, scale=scale,
+        model, data, budget=budget, prune=ratios_of_sites(prune or []) or None, study=study, scale=scale,
         weights=weights, validation_images=held_out, set=dict(map(change, changes or [])), name=name, compare=compare,
         store=store, data_dir=data_dir, device=device, threads=threads, backend=backend,
     )  # fmt: skip

@@ -46,9 +46,8 @@ def trials(
     if answers:
         show.say(f"{write_answers(opened, digest, output)} rows written to {output}")
         return
-    table = opened.curve_table(digest) if curves else opened.trial_table(digest)
-    api.write_table(table, output)
-    show.say(f"{len(table)} rows written to {output}")
+    parts = opened.curve_parts(digest) if curves else opened.trial_parts(digest)
+    show.say(f"{api.write_parts(parts, opened.largest_rank(digest), output)} rows written to {output}")
 
 
 def base(
