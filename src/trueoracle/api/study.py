@@ -329,7 +329,7 @@ class Study:
         """Write the retrained network of a mask to a new folder, checked: see `trueoracle.selection.export`.
 
         `mask` is a rank, or `best`: the one whose repeats end best on average, on validation images where the study
-        has some. The network is retrained from the seed of its trial. `formats` are onnx and pt2, both if not given and
+        has some. The network is retrained from the seed of its trial. `formats` are onnx, pt2 and hf, the first two if not given and
         none for text; the weights are always written. Raises `SpecError`, `StoreError` or `ModelError`, and then
         writes nothing.
         """
@@ -339,7 +339,8 @@ class Study:
         from trueoracle.words.shape import InputShape
 
         if formats is None:
-            formats = tuple(FORMATS) if isinstance(self.plan.shape, InputShape) else ()
+            usual = [name for name, format_ in FORMATS.items() if format_.usual]
+            formats = usual if isinstance(self.plan.shape, InputShape) else ()
         check_export(Path(folder), formats, self.plan.shape)
         own = planned_cell(self.plan, cell)
         trials = self.trials()

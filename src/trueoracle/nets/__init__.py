@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from trueoracle.nets.cost import Cost, cost, unit_costs
     from trueoracle.nets.diffusion import check_size, denoiser
     from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
+    from trueoracle.nets.even import even_config
     from trueoracle.nets.finding import copied, find_sites
     from trueoracle.nets.hearing import Input, gated_blocks, heard
+    from trueoracle.nets.hugging_face import ImageClassifier
     from trueoracle.nets.language import save_language_model
     from trueoracle.nets.masked import in_order, kept_weights, layers_called, mask_weights, unmasked, weight_shapes
     from trueoracle.nets.models import MODELS, build, check_forward, classes_of, has_weights, usual_shape
@@ -33,6 +35,7 @@ __all__ = [
     "Cost",
     "Cut",
     "Evaluation",
+    "ImageClassifier",
     "Input",
     "Kind",
     "Normalisation",
@@ -52,6 +55,7 @@ __all__ = [
     "cost",
     "denoiser",
     "evaluate",
+    "even_config",
     "find_sites",
     "gated_blocks",
     "has_batchnorm",
