@@ -309,7 +309,6 @@ BAD_INPUTS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "criteria quickstart --store sqlite:///good.db",
         {
-            "--store sqlite:///failed.db": "a correlation needs at least 3 masks",
             "--images 5": "`--criteria` and `--images` say what to measure: they go with `--measure`",
             "--measure --images 0": "`images` must be at least 1, but got 0",
             "--measure --criteria nosuch": "unknown predictor `nosuch`",
@@ -480,7 +479,7 @@ BAD_INPUTS: tuple[tuple[str, dict[str, str]], ...] = (
         {
             "--executor fast": "unknown executor `fast`",
             "--executor local --workers 0": "`workers` must be at least 1, but got 0",
-            "--workers 2": "`workers` are processes: they go with `executor` local",
+            "--workers 2": "`workers` go with `executor` local or ray",
         },
     ),
     (
