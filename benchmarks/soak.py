@@ -329,7 +329,7 @@ def nan_members(soak: Soak) -> int:
     spoilt = {rank for rank in set(soak.calm[0]["mask"]) if soak.chance.random() < 0.2}
 
     def spoiling() -> None:
-        right = retrain.remove
+        right = retrain.prune
 
         def wrong(net: torch.nn.Module, mask: object, *more: object) -> torch.nn.Module:
             found = right(net, mask, *more)  # type: ignore[arg-type]
@@ -338,7 +338,7 @@ def nan_members(soak: Soak) -> int:
                     next(found.parameters()).view(-1)[0] = float("nan")
             return found
 
-        retrain.remove = wrong  # type: ignore[assignment]
+        retrain.prune = wrong  # type: ignore[assignment]
         trials = soak.finish().trials()
         if set(trials.loc[trials["outcome"] != "finished", "mask"]) != spoilt:
             raise Wrong

@@ -151,9 +151,17 @@ def perturbed(net: nn.Module, seed: int) -> nn.Module:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of every comparison the mean over the base networks of loss less the dense one's, with its 95% t interval."""
-    compared = rows[rows["what"] != "dense"].groupby(["what", "k", "size"])["less_dense"]
-    mean, half = compared.mean(), compared.sem() * stats.t.ppf(0.975, compared.count() - 1)
+    """Of every comparison the mean over the base networks of loss less the dense one's, with its 95% t interval.
+
+    Of a single base network, the interval is that over images.
+    """
+    of_all = rows[rows["what"] != "dense"].groupby(["what", "k", "size"])
+    compared = of_all["less_dense"]
+    if rows["base"].nunique() > 1:
+        half = compared.sem() * stats.t.ppf(0.975, compared.count() - 1)
+    else:
+        half = 1.96 * of_all["error"].first()
+    mean = compared.mean()
     told = mean.map("{:+.4f}".format) + " ± " + half.map("{:.4f}".format)
     return told.unstack("size")
 

@@ -125,7 +125,7 @@ BAD_INPUTS: tuple[tuple[str, dict[str, str]], ...] = (
             "--set cells=[]": "quickstart: `cells`",
             "--set cells.7.draw=2": "cannot set `cells.7.draw`: `7` must be a number from 0 to 0",
             "--set cells.x.draw=2": "cannot set `cells.x.draw`: `x` must be a number from 0 to 0",
-            "--set 'cells.0.prune={}'": "quickstart: `cells.0.prune`",
+            "--set 'cells.0.prune={}'": "quickstart: a cell prunes either units, by `prune`, or single weights",
             "--set 'cells.0.prune={conv9: 0.5}'": "cell `conv9-0.5` of study `quickstart`: unknown site `conv9`: did you mean",
             "--set 'cells.0.prune={conv1: 0.01}'": "cell `conv1-0.01` of study `quickstart`: ratio 0.01 prunes nothing of",
             "--set 'cells.0.prune={conv1: 1.0}'": "quickstart: the ratio of `conv1` must lie in (0, 1), but got 1.0 (in",
@@ -309,7 +309,6 @@ BAD_INPUTS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "criteria quickstart --store sqlite:///good.db",
         {
-            "--store sqlite:///failed.db": "a correlation needs at least 3 masks",
             "--images 5": "`--criteria` and `--images` say what to measure: they go with `--measure`",
             "--measure --images 0": "`images` must be at least 1, but got 0",
             "--measure --criteria nosuch": "unknown predictor `nosuch`",
@@ -480,7 +479,7 @@ BAD_INPUTS: tuple[tuple[str, dict[str, str]], ...] = (
         {
             "--executor fast": "unknown executor `fast`",
             "--executor local --workers 0": "`workers` must be at least 1, but got 0",
-            "--workers 2": "`workers` are processes: they go with `executor` local",
+            "--workers 2": "`workers` go with `executor` local or ray",
         },
     ),
     (

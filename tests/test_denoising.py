@@ -14,6 +14,7 @@ from trueoracle.cli.app import main
 from trueoracle.data import Dataset, Noised, dataset_shape, load_dataset
 from trueoracle.nets import build, copied, evaluate, find_sites, remove, sample, state_bytes
 from trueoracle.nets.diffusion import LEVELS, Denoiser, linear_schedule
+from trueoracle.selection.export import check_export
 from trueoracle.words.errors import DataError, ModelError, TrueOracleError
 from trueoracle.words.mask import Mask, SiteMask
 from trueoracle.words.progress import Quiet
@@ -293,6 +294,11 @@ def test_what_sample_refuses(
     assert rule in said
     assert said.count("\n") == 1
     assert not (tmp_path / "no.png").exists()
+
+
+def test_export_that_knows_no_such_task(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="1x8x8 images with noise are not exported"):
+        check_export(tmp_path / "folder", (), SMALL)
 
 
 def test_task_that_a_network_cannot_do() -> None:

@@ -224,7 +224,7 @@ def test_ratios_from_the_command_line(
         with pytest.raises(SystemExit) as end:
             main()
         said = capsys.readouterr()
-        assert end.value.code == code
+        assert (end.value.code or 0) == code
         assert told in (said.err if code else said.out)
     assert table.read_text().splitlines()[0] == "down,mid,up,loss"
     assert not list(tmp_path.glob("*.jsonl"))

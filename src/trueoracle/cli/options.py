@@ -12,9 +12,15 @@ StudyName = Annotated[str, typer.Argument(help="A stored study, by name or by th
 StoreUrl = Annotated[str, typer.Option("--store", help="Database URL of the store.")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the datasets; else TRUEORACLE_DATA.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
-Executor = Annotated[str, typer.Option(help="What does the work: threads of this process, or local: processes.")]
+Executor = Annotated[
+    str, typer.Option(help="Who works: threads of this process; local: processes; ray: tasks of a cluster.")
+]
 Workers = Annotated[
-    int | None, typer.Option(help="How many processes, with `--executor local`; if not given, one a core or a GPU.")
+    int | None,
+    typer.Option(help="How many processes or tasks; if not given, one a core, a GPU, or a place of the cluster."),
+]
+RayAddress = Annotated[
+    str | None, typer.Option(help="HOST:PORT of a Ray cluster, or auto, the one that this machine is in.")
 ]
 Threads = Annotated[int | None, typer.Option(help="At work at a time; as many as there are cores if not given.")]
 

@@ -30,6 +30,8 @@ from trueoracle.criteria.units import unit_criteria
 from trueoracle.criteria.weighed import Layer, Scores, Seen, WeightCriterion, chance, thrown_away, weigh
 from trueoracle.criteria.weights import weight_criteria
 from trueoracle.nets import Role, Site, unit_weights
+from trueoracle.nets.copying import twin
+from trueoracle.nets.proof import seen_through
 from trueoracle.words.errors import ModelError
 from trueoracle.words.examples import Examples
 from trueoracle.words.mask import Mask
@@ -154,7 +156,13 @@ def gathered(
     advance: Advance = lambda _examples: None,
 ) -> dict[str, Collected]:
     """What these criteria ask for of each site, for all of them in one pass."""
-    return collect(net, sites, examples, needs_of(criteria), advance)
+    return collect(_audible(net), sites, examples, needs_of(criteria), advance)
+
+
+def _audible(net: nn.Module) -> nn.Module:
+    """`net`; or, as torch's own attention is one operation in which nothing can be heard, a copy that computes the same in several."""
+    opaque = any(isinstance(module, nn.MultiheadAttention) for module in net.modules())
+    return seen_through(twin(net)) if opaque else net
 
 
 def needs_of(criteria: Mapping[str, UnitCriterion]) -> Needs:

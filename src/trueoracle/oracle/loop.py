@@ -29,10 +29,13 @@ class Loop:
     path: str = "loop"
     masks_at_once: int = 16
     images_at_once: int = 4096
+    known: Sites | None = None
 
     @cached_property
     def sites(self) -> Sites:
-        """The network's sites, found once; masks of weights need none."""
+        """The network's sites: those that are `known`, else found once; masks of weights need none."""
+        if self.known is not None:
+            return self.known
         return find_sites(self.net, self.shape) if isinstance(self.space, MaskSpace) else Sites({})
 
     def sums(self, ranks: Sequence[int], examples: Examples) -> Sums:

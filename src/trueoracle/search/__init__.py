@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from trueoracle.search.found import Found
     from trueoracle.search.memory import Judge, Judged, Memory
     from trueoracle.search.methods import SEARCHES, find_search
-    from trueoracle.search.problem import Ask, Asking, Method, Problem
+    from trueoracle.search.problem import Ask, Asking, Ceiling, Method, Problem
     from trueoracle.search.rows import ROWS, check_rows, row_by_row, row_evaluations
     from trueoracle.search.run import check_search, search
 
@@ -20,6 +20,7 @@ __all__ = [
     "Ask",
     "Asking",
     "Budget",
+    "Ceiling",
     "Found",
     "Hunt",
     "Judge",

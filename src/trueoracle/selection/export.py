@@ -23,7 +23,7 @@ from trueoracle.selection.loading import load
 from trueoracle.words.errors import ModelError, unknown
 from trueoracle.words.mask import AnyMask, Mask, WeightMask
 from trueoracle.words.progress import Progress, Quiet
-from trueoracle.words.shape import InputShape, Shape
+from trueoracle.words.shape import InputShape, NoiseShape, Shape
 
 TOLERANCE = 1e-5
 """The largest difference of a logit that a written file may show, as a share of the largest logit where that is above 1."""
@@ -119,6 +119,8 @@ def export(
 
 def check_export(folder: Path, formats: Sequence[str], shape: Shape) -> None:
     """`ModelError` where nothing can be written to `folder` in these formats: better said before the work than after."""
+    if isinstance(shape, NoiseShape):
+        raise ModelError(f"networks for {shape} are not exported: what an export folder says knows no such task")
     for name in formats:
         if name not in FORMATS:
             raise ModelError(unknown("format", name, FORMATS))

@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from trueoracle.store.url import DEFAULT_URL, shown_url
@@ -165,6 +165,15 @@ def sentence(error: DBAPIError, url: str) -> str:
     if "malformed" in reason:
         return f"the file of {shown_url(url)} is damaged ({reason}): take it from a copy"
     return f"the store {shown_url(url)} failed: {reason}"
+
+
+def is_away(error: DBAPIError) -> bool:
+    """Whether a server shuts down, starts, or does not answer: what is asked again later may be answered."""
+    if isinstance(error.orig, sqlite3.Error):
+        return False
+    shutting_down_or_starting = getattr(error.orig, "sqlstate", None) in ("57P01", "57P02", "57P03")
+    never_answered = isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) is None
+    return error.connection_invalidated or shutting_down_or_starting or never_answered
 
 
 def is_read_only(error: DBAPIError) -> bool:

@@ -37,6 +37,7 @@ from trueoracle.store.dialects import (
     check_whole,
     engine_for,
     insert_new,
+    is_away,
     is_read_only,
     one_maker,
     prepare,
@@ -52,7 +53,7 @@ from trueoracle.store.tables import ROWS_AT_ONCE, SEARCHED, WEIGHT, curve_parts,
 from trueoracle.store.trials import forget_failed, keep_trials
 from trueoracle.store.url import DEFAULT_URL, shown_url
 from trueoracle.store.whole_trials import whole_trials
-from trueoracle.words.errors import StoreError, unknown
+from trueoracle.words.errors import StoreAway, StoreError, unknown
 from trueoracle.words.trial import Outcome, SplitAnswers, Trial
 
 if TYPE_CHECKING:
@@ -490,7 +491,8 @@ class Store:
         except UnicodeDecodeError as error:
             raise StoreError(f"the file of {shown_url(self.url)} is damaged: take it from a copy") from error
         except DBAPIError as error:
-            raise StoreError(sentence(error, self.url)) from error
+            kind = StoreAway if is_away(error) else StoreError
+            raise kind(sentence(error, self.url)) from error
 
 
 def _rate(known: Sequence[RunRecord]) -> float | None:

@@ -171,7 +171,7 @@ def _check_recipes(spec: StudySpec, shape: Shape) -> None:
         recipe: Recipe | None = getattr(spec, key)
         if recipe is not None and recipe.for_images:
             raise SpecError(
-                f"`{key}.{recipe.for_images[0]}` is for images to be classified, but `{spec.data}` asks questions"
+                f"`{key}.{recipe.for_images[0]}` is for images to be classified, but `{spec.data}` is for {shape}"
             )
 
 

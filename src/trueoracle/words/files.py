@@ -25,6 +25,8 @@ def write_whole(path: Path, write: Callable[[Path], object], error: type[TrueOra
     try:
         write(partial)
         partial.replace(path)
-    except OSError as problem:
+    except BaseException as problem:
         partial.unlink(missing_ok=True)
-        raise error(f"`{path}` cannot be written: {problem.strerror or problem}") from None
+        if isinstance(problem, OSError):
+            raise error(f"`{path}` cannot be written: {problem.strerror or problem}") from None
+        raise

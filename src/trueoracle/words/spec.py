@@ -322,7 +322,7 @@ class StudySpec(_Facts):
     """
 
     schema_number: Literal[1] = Field(default=SCHEMA, alias="schema")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+*?\[\]!-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+*?\[\]!:-]*$")
     description: str = ""
     model: str
     data: str

@@ -67,6 +67,6 @@ def ratios(
     )  # fmt: skip
     api.write_table(found.table(), output)
     keep.unlink()
-    show.say(found.found.sentence)
+    show.say(f"{len(found.found.ranks)} ratios tried by `{search}` on {found.found.images} images, written to {output}")
     told = ", ".join(f"{group} {ratio:g}" for group, ratio in found.best.items())
     show.say(f"loss {found.found.loss:.6g} at {told}; {found.dense_loss:.6g} of the whole network")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def status(study: StudyName, store: StoreUrl = DEFAULT_URL) -> None:
-    """How far a study is."""
+    """How far a study is, and who is at it."""
     from trueoracle.store import Store
     from trueoracle.words.spec import parse_spec
 
@@ -25,6 +25,7 @@ def status(study: StudyName, store: StoreUrl = DEFAULT_URL) -> None:
     record = opened.find(study)
     epochs = parse_spec(json.loads(record.spec), record.name).retrain.epochs
     show.status(record.name, opened.status(record.digest, _total(opened, record)), epochs)
+    show.workers(opened.in_flight(record.digest))
 
 
 def trials(

@@ -1,14 +1,16 @@
 """Studies: the built-in ones, what one is made of, and how far one is."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from trueoracle.cli.show.lines import columns, say
+from trueoracle.store import LEASE_SECONDS
 from trueoracle.study import masks_in_play, masks_of, retraining_seconds
 
 if TYPE_CHECKING:
-    from trueoracle.store import Status, Store
+    from trueoracle.store import InFlight, Status, Store
     from trueoracle.words.spec import CellSpec, StudySpec
 
 
@@ -48,6 +50,16 @@ def status(name: str, facts: "Status", epochs: int) -> None:
     if facts.left and facts.seconds_left:
         line += f", {facts.seconds_left / 60:.0f} minutes left at that rate"
     say(line)
+
+
+def workers(in_flight: "Sequence[InFlight]") -> None:
+    """A line for each worker that holds something of the study: how many pieces of which stage, and when it was heard of."""
+    for worker, found in groupby(in_flight, key=lambda one: one.worker):
+        held = list(found)
+        stages = ", ".join(f"{count} of {stage}" for stage, count in Counter(one.stage for one in held).items())
+        silent = LEASE_SECONDS - min(one.seconds_left for one in held)
+        late = "" if silent < LEASE_SECONDS else ": others take that over"
+        say(f"  {worker}: at work on {stages}, heard of {silent:,.0f} seconds ago{late}")
 
 
 def _ratio_and_masks(cell: "CellSpec", spec: "StudySpec") -> str:
