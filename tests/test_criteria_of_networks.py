@@ -24,7 +24,7 @@ __all__ = ["module"]  # the fixture
 
 
 def table_of(net: nn.Module, **how: object) -> pd.DataFrame:
-    return trueoracle.criteria(net, "digits", **{"images": 20, "threads": 1, "progress": Quiet(), **how})  # type: ignore[arg-type]
+    return trueoracle.unit_scores(net, "digits", **{"images": 20, "threads": 1, "progress": Quiet(), **how})  # type: ignore[arg-type]
 
 
 class Normalised(nn.Module):

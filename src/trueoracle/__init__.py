@@ -7,7 +7,7 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.analysis import CellAnalysis, analyze_table
-    from trueoracle.api import Study, criteria, doctor, leaderboard, pruned_losses, select, sites, studies
+    from trueoracle.api import Study, doctor, leaderboard, pruned_losses, select, sites, studies, unit_scores
     from trueoracle.selection import load
     from trueoracle.truth import score, table
     from trueoracle.words.errors import TrueOracleError
@@ -23,7 +23,6 @@ __all__ = [
     "StudySpec",
     "TrueOracleError",
     "analyze_table",
-    "criteria",
     "doctor",
     "leaderboard",
     "load",
@@ -33,6 +32,7 @@ __all__ = [
     "sites",
     "studies",
     "table",
+    "unit_scores",
 ]
 
 on_demand(__name__)

@@ -6,7 +6,7 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.api.claims import plan_claim
-    from trueoracle.api.criteria import criteria, criteria_agreement
+    from trueoracle.api.criteria import criteria_agreement, unit_scores
     from trueoracle.api.diffusion import Ratios, check_picture_path, draw_grid, pictures, ratios, write_grid
     from trueoracle.api.environment import default_data_dir, doctor, find_device, threads_or_all
     from trueoracle.api.networks import ask_oracle, pruned_losses, search_masks, sites
@@ -36,7 +36,6 @@ __all__ = [
     "check_new_folder",
     "check_picture_path",
     "check_table_path",
-    "criteria",
     "criteria_agreement",
     "default_data_dir",
     "doctor",
@@ -56,6 +55,7 @@ __all__ = [
     "sites",
     "studies",
     "threads_or_all",
+    "unit_scores",
     "verify_study",
     "work",
     "write_analyses",

@@ -30,7 +30,7 @@ CONTROLS = ("random", "reversed_l1")
 """Criteria that are meant to be wrong: with them nobody need agree."""
 
 
-def criteria(
+def unit_scores(
     model: "str | nn.Module",
     data: str,
     *,

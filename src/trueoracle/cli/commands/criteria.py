@@ -105,7 +105,7 @@ def _judge(
     if data is None or output is None:
         raise SpecError(f"`--model` goes with `--{'data' if data is None else 'output'}`")
     api.check_table_path(output)
-    table = api.criteria(
+    table = api.unit_scores(
         model, data, weights=weights, images=images, criteria=names, sites=sites, seed=seed,
         data_dir=data_dir, device=device, threads=threads, progress=Bars(),
     )  # fmt: skip
