@@ -9,9 +9,9 @@ import torch
 
 from trueoracle import api
 from trueoracle.selection.budget import parse_budget
+from trueoracle.selection.foremost import foremost
 from trueoracle.selection.judging import worth
 from trueoracle.selection.ladder import first_masks
-from trueoracle.selection.rivals import best_masks
 from trueoracle.selection.rungs import rung_epochs, shortened
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.store import Store
@@ -57,10 +57,10 @@ def test_judgement_is_shrunk_where_images_decide() -> None:
     assert kept_of_spread(np.linspace(0.5, 0.95, 40)) > 0.8  # a fifth of the belief is older than these masks
 
 
-def test_best_masks_come_in_order_of_importance() -> None:
+def test_masks_come_in_order_of_importance() -> None:
     space = MaskSpace((SiteChoice(site="a", units=5, pruned=2), SiteChoice(site="b", units=4, pruned=1)))
     importance = {"a": torch.tensor([3.0, 1.0, 4.0, 1.5, 9.0]), "b": torch.tensor([2.0, 7.0, 1.0, 8.0])}
-    found = list(islice(best_masks(space, importance), 100))
+    found = list(islice(foremost(space, importance), 100))
     totals = [sum(float(importance[part.site][list(part.kept)].sum()) for part in space.unrank(r).sites) for r in found]
     assert sorted(found) == list(range(space.count))
     assert totals == sorted(totals, reverse=True)

@@ -124,25 +124,20 @@ def choose(request: Request, place: Workplace) -> Selected:
         budget=request.budget, threads=place.executor.workers, pace=lambda: _pace(planned, base, lengths[0], place)
     )
     waves = Waves(
-        name=request.name, template=template, lengths=lengths, base=record, net=request.net, data=place.data, store=place.store,
+        name=request.name, template=template, lengths=lengths, base=record, sites=planned.sites,
+        net=request.net, data=place.data, store=place.store,
         executor=place.executor, progress=place.progress, backend=place.backend,
     )  # fmt: skip
     candidates = _candidates(planned, base, waves, purse, place)
-    losses: dict[Key, float] = {}
-    ladder = Ladder(
-        lengths,
-        losses,
-        purse,
-        planned.seed("selection", 0),
-    )
+    ladder = Ladder(lengths, purse, planned.seed("selection", 0))
     log, stopped = _Log(), False
     try:
-        _learn(waves.first(candidates), ladder, losses, log)
+        _learn(waves.first(candidates), ladder, log)
         for number, wave in enumerate(ladder.waves(), start=2):
-            _learn(waves.train(number, wave), ladder, losses, log)
+            _learn(waves.train(number, wave), ladder, log)
     except Cut as cut:
         stopped = True
-        _learn(cut.told, ladder, losses, log)
+        _learn(cut.told, ladder, log)
     choice = ladder.choice()
     study = ""
     rivals: tuple[Rival, ...] = ()
@@ -176,8 +171,7 @@ def choose(request: Request, place: Workplace) -> Selected:
     )
 
 
-def _learn(told: Told, ladder: Ladder, losses: dict[Key, float], log: _Log) -> None:
-    losses.update(told.losses)
+def _learn(told: Told, ladder: Ladder, log: _Log) -> None:
     ladder.tell(told.wave, told.trials)
     log.note(told)
 
@@ -207,7 +201,7 @@ def _candidates(planned: Plan, base: nn.Module, waves: Waves, purse: Purse, plac
         progress=place.progress,
     )
     evaluations = max(16, int(_SHARE_OF_SEARCH * epochs * _EVALUATIONS_AN_EPOCH / len(planned.cells)))
-    drawn = plan(waves.opening(draws), waves.net).cells
+    drawn = waves.opening(draws).cells
     return [
         sources.candidates(
             cell,

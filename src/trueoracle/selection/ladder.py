@@ -7,7 +7,7 @@ The ladder trains nothing: it asks for waves of trainings and is told what becam
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -25,6 +25,7 @@ Key = tuple[int, int]
 SURE = 0.95
 MOST_REPEATS = 5
 _CONTENDERS = 3  # so many at most are trained again at a time
+_LEAST_LOSS = 1e-9  # nats: lower ones are alike
 _WORTHLESS = 0.2  # repeats stop where retraining is a smaller part than this of what is unknown
 
 
@@ -77,11 +78,11 @@ class Ladder:
     """Waves until the choice is sure, or the budget spent.
 
     `lengths` are the epochs of the rungs, rising. It begins when it was told of all candidates on the lowest (see
-    `first_masks`). `losses` has the pruned train loss of every mask that it is told of.
+    `first_masks`).
     """
 
-    def __init__(self, lengths: Sequence[int], losses: Mapping[Key, float], purse: Purse, seed: int) -> None:
-        self.lengths, self._losses, self._purse, self._seed = tuple(lengths), losses, purse, seed
+    def __init__(self, lengths: Sequence[int], purse: Purse, seed: int) -> None:
+        self.lengths, self._purse, self._seed = tuple(lengths), purse, seed
         self._trials: list[dict[Key, list[Trial]]] = [defaultdict(list) for _ in lengths]
         self.reason = "the budget was spent"
 
@@ -212,8 +213,10 @@ class Ladder:
     def _worth(self, rung: int, masks: Sequence[Key]) -> Worth:
         of = [self._trials[rung][key] for key in masks]
         right_MI = np.array([np.mean([trial.answers["validation"].right for trial in one], axis=0) for one in of])
-        train_M = [np.mean([trial.final.train_accuracy for trial in one if trial.final]) for one in of]
-        signs_MF = np.column_stack([train_M, [-self._losses[key] for key in masks]])
+        finals = [[trial.final for trial in one if trial.final] for one in of]
+        train_M = [np.mean([final.train_accuracy for final in one]) for one in finals]
+        loss_M = [np.mean([final.train_loss for final in one]) for one in finals]
+        signs_MF = np.column_stack([train_M, -np.log(np.maximum(loss_M, _LEAST_LOSS))])
         repeats_M = np.array([len(one) for one in of])
         return worth(right_MI, signs_MF, self._of_repeats(rung, masks) / repeats_M)
 

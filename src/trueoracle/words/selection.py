@@ -45,11 +45,13 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rival:
-    """What the chosen mask is held against: `masks` retrained in full for `epochs` model-epochs, the best of them on
-    validation images, its test accuracy, and the chance that the chosen mask beats it on other images.
+    """What the chosen mask is held against: `masks` retrained in full for `epochs` model-epochs, and of the best of them on
+    validation images the rank (None of the dense network), its test accuracy, and the chance that the chosen mask beats it on
+    other images.
     """
 
     name: str
+    mask: int | None
     masks: int
     epochs: int
     test: Measured
