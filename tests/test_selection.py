@@ -54,7 +54,7 @@ def test_judgement_is_shrunk_where_images_decide() -> None:
         return float(found.mean_M.std() / right_MI.mean(1).std())
 
     assert kept_of_spread(np.full(40, 0.9)) < 0.6
-    assert kept_of_spread(np.linspace(0.5, 0.95, 40)) > 0.8  # a fifth of the belief is older than these masks
+    assert kept_of_spread(np.linspace(0.5, 0.95, 40)) > 0.75  # a fifth of the belief is older than these masks
 
 
 def test_masks_come_in_order_of_importance() -> None:

@@ -152,13 +152,13 @@ def choose(request: Request, place: Workplace) -> Selected:
         study=study,
         model=template.model,
         data=template.data,
-        chosen=_candidate(choice.chosen, planned, candidates, lengths),
+        chosen=_candidate(choice.chosen, planned, candidates),
         pruned=planned.cells[choice.chosen.mask[0]].space.unrank(choice.chosen.mask[1]).pruned,
         test=ladder.on_test(choice.chosen),
         regret=choice.regret,
         regret_low=choice.regret_low,
         regret_high=choice.regret_high,
-        candidates=tuple(_candidate(one, planned, candidates, lengths) for one in choice.standings),
+        candidates=tuple(_candidate(one, planned, candidates) for one in choice.standings),
         rungs=tuple(log.rungs(lengths, choice)),
         rivals=rivals,
         budget=str(request.budget),
@@ -241,18 +241,16 @@ def _pace(planned: Plan, base: nn.Module, epochs: int, place: Workplace) -> floa
     return (monotonic() - begin) / assignment.networks / place.executor.workers
 
 
-def _candidate(one: Standing, planned: Plan, candidates: Sequence[Candidates], lengths: Sequence[int]) -> Candidate:
+def _candidate(one: Standing, planned: Plan, candidates: Sequence[Candidates]) -> Candidate:
     cell, rank = one.mask
     return Candidate(
         cell=planned.cells[cell].name,
         mask=rank,
         origin=candidates[cell].origins.get(rank, "random"),
-        epochs=lengths[one.rung],
-        repeats=one.repeats,
+        seen=one.seen,
         worth=one.worth,
         deviation=one.deviation,
         best=one.best,
-        validation_accuracy=one.validation_accuracy,
         test_accuracy=one.test_accuracy,
     )
 

@@ -16,7 +16,7 @@ import numpy as np
 from trueoracle.selection.budget import Purse
 from trueoracle.selection.judging import DRAWS, Forecast, Numbers, Worth, forecast, worth
 from trueoracle.words.errors import SpecError
-from trueoracle.words.selection import Measured
+from trueoracle.words.selection import Measured, Seen
 from trueoracle.words.trial import Outcome, Trial
 
 Key = tuple[int, int]
@@ -42,19 +42,23 @@ class Wave:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """Where a mask ended: its highest rung, how often it was trained there, and what it may be worth on the top rung.
+    """Where a mask ended: its highest rung, what was seen of it on every rung, and what it may be worth on the top rung.
 
-    `validation_accuracy` and `test_accuracy` are means over its repeats on its highest rung; test chose nothing.
+    `test_accuracy` is the mean over its repeats on its highest rung; it chose nothing.
     """
 
     mask: Key
     rung: int
-    repeats: int
+    seen: tuple[Seen, ...]
     worth: float
     deviation: float
     best: float
-    validation_accuracy: float
     test_accuracy: float
+
+    @property
+    def repeats(self) -> int:
+        """How often it was trained on its highest rung."""
+        return self.seen[-1].repeats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,12 +270,19 @@ class Ladder:
         return Standing(
             mask=key,
             rung=rung,
-            repeats=len(finals),
+            seen=tuple(self._seen(key, at) for at in range(rung + 1) if self._trials[at][key]),
             worth=mean,
             deviation=deviation,
             best=best,
-            validation_accuracy=float(np.mean([final.validation_accuracy for final in finals])),
             test_accuracy=float(np.mean([final.test_accuracy for final in finals])),
+        )
+
+    def _seen(self, key: Key, rung: int) -> Seen:
+        finals = [trial.final for trial in self._trials[rung][key] if trial.final]
+        return Seen(
+            epochs=self.lengths[rung],
+            repeats=len(finals),
+            validation_accuracy=float(np.mean([final.validation_accuracy for final in finals])),
         )
 
 

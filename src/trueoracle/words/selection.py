@@ -14,23 +14,35 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
-    """A mask that was tried: where it came from, how far it rose, what was seen of it there.
+class Seen:
+    """What was seen of a mask on one rung: trained `repeats` times for so many epochs, its mean validation accuracy."""
 
-    `epochs` are those of its highest rung. `worth` and `deviation` are what its accuracy in full retraining is expected
-    to be on other images, and how unsure that is; `best` the chance that it is the best of all candidates.
+    epochs: int
+    repeats: int
+    validation_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A mask that was tried: where it came from, and what was `seen` of it from rung to rung.
+
+    `worth` and `deviation` are what its accuracy in full retraining is expected to be on other images, and how unsure that
+    is; `best` the chance that it is the best of all candidates. `test_accuracy` is that on its highest rung.
     """
 
     cell: str
     mask: int
     origin: str
-    epochs: int
-    repeats: int
+    seen: tuple[Seen, ...]
     worth: float
     deviation: float
     best: float
-    validation_accuracy: float
     test_accuracy: float
+
+    @property
+    def highest(self) -> Seen:
+        """What was seen of it on its highest rung."""
+        return self.seen[-1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

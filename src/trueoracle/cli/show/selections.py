@@ -13,7 +13,7 @@ def selected(found: Selected) -> None:
     chosen = found.chosen
     state = "best so far" if found.stopped else "chosen"
     say(
-        f"{state}: mask {chosen.mask} of {chosen.cell} ({chosen.origin}), retrained {chosen.repeats} x {chosen.epochs} epochs"
+        f"{state}: mask {chosen.mask} of {chosen.cell} ({chosen.origin}), retrained {chosen.highest.repeats} x {chosen.highest.epochs} epochs"
     )
     for site, units in found.pruned.items():
         say(f"  {site}: without {', '.join(map(str, units))}")
@@ -54,8 +54,8 @@ def _candidates(found: Selected) -> Table:
         table.add_row(
             f"{one.cell} {one.mask}" if cells else str(one.mask),
             one.origin,
-            f"{one.repeats} x {one.epochs}",
-            f"{one.validation_accuracy:.2%}",
+            f"{one.highest.repeats} x {one.highest.epochs}",
+            f"{one.highest.validation_accuracy:.2%}",
             f"{one.worth:.2%} ± {one.deviation:.2%}",
             f"{one.best:.2f}",
             f"{one.test_accuracy:.2%}",
