@@ -2,14 +2,16 @@
 
     python docs/searches.py landscape joint.parquet [--picture docs/searches.svg]
     python docs/searches.py wide w20.safetensors --data-dir DATA
-    python docs/searches.py race w20.safetensors --data-dir DATA
+    python docs/searches.py race w20.safetensors --data-dir DATA [--race resnet56]
 
 `landscape` searches a whole space whose losses `trueoracle oracle` wrote; `wide` one that nobody can evaluate whole;
-`race` races masks that are all known. Each prints Markdown.
+`race` races masks that are all known, the losses being computed first: killed, the same command goes on with them.
+Each prints Markdown.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +22,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from trueoracle.api import ask_oracle
+from trueoracle.data import dataset_shape
 from trueoracle.executors import Threads
-from trueoracle.oracle import Evaluator
+from trueoracle.nets import build
 from trueoracle.search import SEARCHES, Ask, Budget, Found, Hunt, Judged, Memory, search
 from trueoracle.space import MaskSpace, SiteChoice
+from trueoracle.study.landscape import Question
 from trueoracle.study.searching import OracleJudge
-from trueoracle.words.examples import Examples
 from trueoracle.words.progress import Bars, Quiet
 
 SEEDS = 20
 # Of 20 values the 6th and the 15th enclose the median with a chance of 95.9%.
 LOW, HIGH = 5, 14
-IMAGES_OF_RACE = 2**15
+_UNKNOWN = -1.0  # no loss
+BLOCKS_OF_RACE = 2048  # of images: as many as a race makes of so many images
 SITES = ("conv1", "conv2", "conv3")
 NAMES = [name for name, method in SEARCHES.items() if not method.by_itself]
 BUDGETS = (300, 1000, 3000, 10000)
@@ -41,6 +45,26 @@ COLOURS = dict(zip(NAMES, ("#000000", "#999999", "#009E73", "#D55E00", "#0072B2"
 Losses = NDArray[np.float64]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Race:
+    """All masks of one site, on so many train images drawn at random."""
+
+    model: str
+    width_factor: float = 1.0
+    data: str
+    site: str
+    ratio: float
+    images: int
+
+
+RACES = {
+    "w20": Race(model="lenet5-mini-w20", data="mnist", site="conv1", ratio=0.75, images=16 * BLOCKS_OF_RACE),
+    "resnet56": Race(
+        model="resnet56", width_factor=0.25, data="cifar10", site="layer3.0.conv1", ratio=0.5, images=BLOCKS_OF_RACE
+    ),
+}
+
+
 def main() -> None:
     """Do what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -48,6 +72,7 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--images", type=int, default=200, help="of `wide`")
+    parser.add_argument("--race", choices=RACES, default="w20")
     parser.add_argument("--picture", type=Path)
     asked = parser.parse_args()
     {"landscape": landscape, "wide": wide, "race": race}[asked.what](asked)
@@ -126,19 +151,24 @@ def wide(asked: argparse.Namespace) -> None:
 
 
 def race(asked: argparse.Namespace) -> None:
-    """Races of all masks of one site whose losses are all known, block by block of 16 images."""
+    """Races of all masks of one site whose losses are all known, block of images by block."""
+    run = RACES[asked.race]
+    shape = dataset_shape(run.data)
     question = ask_oracle(
-        "lenet5-mini-w20", asked.file, "mnist", {"conv1": 0.75}, images=IMAGES_OF_RACE, data_dir=asked.data_dir
+        build(run.model, shape, seed=0, width_factor=run.width_factor), asked.file, run.data, {run.site: run.ratio},
+        images=run.images, data_dir=asked.data_dir,
+    )  # fmt: skip
+    loss_MB = known(asked.file.with_suffix(".blocks.npy"), question).T
+    order_M = np.argsort(loss_MB.mean(axis=1, dtype=np.float64))
+    lowest, second, middle = loss_MB[order_M[[0, 1, len(order_M) // 2]]].mean(axis=1, dtype=np.float64)
+    print(
+        f"{len(loss_MB):,} masks, {run.images:,} images; lowest {lowest:.4f}, second {second:.4f}, median {middle:.4f}"
     )
-    loss_MB = known(asked.file.with_suffix(".blocks.npy"), question.evaluator, question.images, question.space.count)
-    blocks = loss_MB.shape[1]
-    order_M = np.argsort(loss_MB.mean(axis=1))
-    lowest, second = loss_MB[order_M[:2]].mean(axis=1)
-    print(f"{len(loss_MB):,} masks, {16 * blocks:,} images; lowest {lowest:.4f}, second {second:.4f}")
     costs, right = [], 0
     for seed in range(SEEDS):
-        shuffled = np.random.default_rng(seed).permutation(blocks)
-        found = search(Memory(by_blocks(loss_MB[:, shuffled])), question.space, 16 * blocks, race_of(seed))
+        shuffled = np.random.default_rng(seed).permutation(BLOCKS_OF_RACE)
+        judge = by_blocks(loss_MB[:, shuffled], run.images // BLOCKS_OF_RACE)
+        found = search(Memory(judge), question.space, run.images, race_of(seed), progress=Quiet())
         right += found.best == order_M[0]
         costs.append(len(loss_MB) / found.evaluations)
     costs.sort()
@@ -151,27 +181,29 @@ def race_of(seed: int) -> Hunt:
     return Hunt(method="race", budget=Budget(), seed=seed)
 
 
-def known(file: Path, evaluator: Evaluator, images: Examples, masks: int) -> NDArray[np.float32]:
-    """The mean loss of every mask on every block of 16 images, in a random order; kept in `file`."""
-    if not file.exists():
-        import torch
+def known(file: Path, question: Question) -> NDArray[np.float32]:
+    """The mean loss on every block of images, drawn at random, of every mask: a row a block, kept in `file`."""
+    size, masks = len(question.images) // BLOCKS_OF_RACE, question.space.count
+    found_BM: NDArray[np.float32]
+    if file.exists():
+        found_BM = np.lib.format.open_memmap(file, mode="r+")
+    else:
+        found_BM = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(BLOCKS_OF_RACE, masks))
+        found_BM[:] = _UNKNOWN
+    left = [block for block in range(BLOCKS_OF_RACE) if found_BM[block, -1] == _UNKNOWN]
+    with Bars().task("losses block by block", len(left), "blocks") as advance:
+        for block in left:
+            images = question.images.take(slice(block * size, (block + 1) * size))
+            found_BM[block] = question.evaluator.sums(range(masks), images).loss_M / size
+            advance(1)
+    return found_BM
 
-        shuffled = images.take(torch.randperm(len(images), generator=torch.Generator().manual_seed(0)))
-        columns, ranks = [], range(masks)
-        with Bars().task("losses block by block", len(images) // 16, "blocks") as advance:
-            for start in range(0, len(images) - 15, 16):
-                columns.append(evaluator.sums(ranks, shuffled.take(slice(start, start + 16))).loss_M / 16)
-                advance(1)
-        np.save(file, np.array(columns, dtype=np.float32).T)
-    found: NDArray[np.float32] = np.load(file)
-    return found
 
-
-def by_blocks(loss_MB: NDArray[np.float32]) -> Callable[[Ask], Judged]:
-    """Answers from the table."""
+def by_blocks(loss_MB: NDArray[np.float32], size: int) -> Callable[[Ask], Judged]:
+    """Answers from the table, whose blocks hold `size` images."""
 
     def judge(ask: Ask) -> Judged:
-        part = slice(ask.images.start // 16, ask.images.stop // 16)
+        part = slice(ask.images.start // size, ask.images.stop // size)
         found_M = loss_MB[list(ask.ranks), part].mean(axis=1, dtype=np.float64)
         return Judged(loss_M=found_M, accuracy_M=0 * found_M, standard_error_M=0 * found_M)
 

@@ -126,7 +126,12 @@ def test_what_cannot_be_judged_is_said() -> None:
 
     dense = dense_of(Smooth().double())
     _, refused = judged(dense.net, dict(dense.sites), dense.examples, unit_criteria())
-    assert refused == {"apoz": "what `conv` hands on is never zero: no ReLU stands behind it"}
+    assert refused == {
+        "apoz": {
+            site: f"what `{site}` hands on is never zero: no ReLU stands in front of what sums over its units"
+            for site in ("conv", "hidden")
+        }
+    }
     with pytest.raises(ValueError, match="need at least one example"):
         judged(dense.net, dict(dense.sites), None, {"apoz": unit_criteria()["apoz"]})
 
@@ -155,7 +160,7 @@ def test_on_networks_of_every_kind_there_are_finite_numbers_or_a_reason(name: st
         for criterion, of_sites in found.items():
             assert of_sites[site.name].shape == (site.units,), (criterion, site.name)
             assert of_sites[site.name].isfinite().all(), (criterion, site.name)
-        assert all(reason for reason in refused.values())
+        assert all(why[site.name] for why in refused.values())
 
 
 def test_a_stored_study_is_scored_by_criteria(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

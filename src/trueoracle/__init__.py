@@ -7,7 +7,7 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.analysis import CellAnalysis, analyze_table
-    from trueoracle.api import Study, doctor, leaderboard, pruned_losses, select, sites, studies
+    from trueoracle.api import Study, criteria, doctor, leaderboard, pruned_losses, select, sites, studies
     from trueoracle.selection import load
     from trueoracle.words.errors import TrueOracleError
     from trueoracle.words.spec import StudySpec
@@ -22,6 +22,7 @@ __all__ = [
     "StudySpec",
     "TrueOracleError",
     "analyze_table",
+    "criteria",
     "doctor",
     "leaderboard",
     "load",

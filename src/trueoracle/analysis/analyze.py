@@ -37,9 +37,11 @@ from trueoracle.analysis.result import (
     PredictorScore,
     Regime,
     Spread,
+    Stratified,
     UnitNull,
 )
 from trueoracle.analysis.spread import mask_error, spread
+from trueoracle.analysis.stratified import stratified
 from trueoracle.analysis.target import Target
 from trueoracle.analysis.units import Units, units_of
 from trueoracle.analysis.verdict import Caveat, judge
@@ -111,6 +113,7 @@ class _Cell:
     regime: Regime
     spread: Spread | Absent
     predictors: tuple[PredictorScore, ...]
+    stratified: Stratified | Absent
 
 
 def analyze_cells(
@@ -166,6 +169,7 @@ def _cell(cell: CellMasks, x: str, options: Options, cells: int) -> _Cell:
         regime=regime(cell, first.values, units),
         spread=answers if isinstance(answers, Absent) else spread(answers),
         predictors=_ranking(found, x, target, elsewhere),
+        stratified=stratified(cell, x, options.seed),
     )
 
 
@@ -376,6 +380,7 @@ def _whole(cell: _Cell, decision: Decision) -> CellAnalysis:
         choice=first.choice,
         regime=cell.regime,
         predictors=cell.predictors,
+        stratified=cell.stratified,
     )
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from trueoracle.analysis.analyze import Options, analyze_cells
-from trueoracle.analysis.masks import Answers, CellMasks, Values
+from trueoracle.analysis.masks import NOT_STRATIFIED, Answers, CellMasks, Values, WeightedMasks
 from trueoracle.analysis.metric import Better, Metric, known, metric
-from trueoracle.analysis.result import CellAnalysis
-from trueoracle.store import TRIAL_COLUMNS, CellRecord, Store
+from trueoracle.analysis.result import Absent, CellAnalysis
+from trueoracle.store import SEARCHED, TRIAL_COLUMNS, WEIGHT, CellRecord, Store
 from trueoracle.words.errors import TableError, unknown
 from trueoracle.words.progress import Progress
 from trueoracle.words.trial import Outcome
@@ -61,7 +61,7 @@ def study_masks(
 
 def predictors_of(trials: pd.DataFrame) -> list[str]:
     """The pruned train loss and the columns of criteria."""
-    return [X, *(str(column) for column in trials.columns if column not in (*TRIAL_COLUMNS, "searched"))]
+    return [X, *(str(column) for column in trials.columns if column not in (*TRIAL_COLUMNS, SEARCHED, WEIGHT))]
 
 
 def thrown_away(trials: pd.DataFrame) -> Mapping[str, Better]:
@@ -130,6 +130,7 @@ def trial_masks(
         rows, searched = random_sample(of_cell)
         if not len(rows):
             continue
+        weighted = _weighted(of_cell, xs, y)
         try:
             masks = _masks(str(cell), rows, xs, y, ranked or xs, better or {})
             masks.check_metrics()
@@ -138,7 +139,7 @@ def trial_masks(
                 raise
             left_out[str(cell)] = str(error)
         else:
-            found.append(replace(masks, searched=searched))
+            found.append(replace(masks, searched=searched, weighted=weighted))
     if not found:
         raise TableError(next(iter((left_out or {}).values()), ALL_SEARCHED))
     return found
@@ -147,15 +148,31 @@ def trial_masks(
 ALL_SEARCHED = "all masks were found by a search: statistics need masks that were drawn at random"
 
 
+def _weighted(rows: pd.DataFrame, xs: Sequence[str], y: str) -> WeightedMasks | Absent:
+    """The stratified sample of a cell, of which those masks count that have a finished trial."""
+    if WEIGHT not in rows:
+        return NOT_STRATIFIED
+    weighed = rows[rows[WEIGHT].notna() & (rows["outcome"] == Outcome.FINISHED.value)]
+    if weighed.empty:
+        return NOT_STRATIFIED
+    masks = weighed.groupby("mask", sort=True)
+    firsts = masks.first()
+    return WeightedMasks(
+        x={x: firsts[x].to_numpy(float) for x in xs},
+        y=masks[y].mean().to_numpy(float),
+        weight=firsts[WEIGHT].to_numpy(float),
+    )
+
+
 def random_sample(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """The rows of masks that were drawn, and how many masks that a search found are left out (see `searched`).
+    """The rows of masks that were drawn at random, and how many others are left out (see the column `searched`).
 
     Those are of low loss by choice: a correlation with the loss, or a share of masks that end better, would be the
     search's doing where they are counted in.
     """
-    if "searched" not in rows:
+    if SEARCHED not in rows:
         return rows, 0
-    by_search = rows["searched"].astype(bool)
+    by_search = rows[SEARCHED].astype(bool)
     left_out = rows[by_search]
     return rows[~by_search], int(left_out["mask"].nunique() if "mask" in rows else len(left_out))
 

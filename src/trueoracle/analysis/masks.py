@@ -32,13 +32,29 @@ class Answers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightedMasks:
+    """The n masks of a sample stratified over the loss, those drawn at random among them.
+
+    Predictors, results (means of repeats) and how many masks each stands for, each of shape (n,).
+    """
+
+    x: Mapping[str, Values]
+    y: Values
+    weight: Values
+
+
+NOT_STRATIFIED = Absent(why="the masks were not drawn stratified over the loss")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellMasks:
     """Predictors `x` (each of shape (n,)) and the results `y_nR` of every finished repeat, NaN where there is none.
 
     `pruned` is each mask's JSON, site -> pruned units; `units` says how many units each site has, where that is known.
     `loss` is the pruned train loss, whichever predictor is asked about; `parameters_kept` and `operations_kept` are shares of the base's.
     `better` says which values of a column are better where its name does not. `space` is how many masks there are in all.
-    `searched` masks more were found by a search: they are no random sample, and left out.
+    `searched` masks more were chosen by the loss: they are no random sample, and left out. `weighted` is a sample that
+    counts those of them that were drawn stratified.
     `test` and `validation` hold the answers to the images of a split, masks and repeats as in `y_nR`.
     """
 
@@ -54,6 +70,7 @@ class CellMasks:
     units: Mapping[str, int] | None = None
     loss: Values | None = None
     space: int | None = None
+    weighted: WeightedMasks | Absent = NOT_STRATIFIED
     test: Answers | None = None
     validation: Answers | None = None
     classes: int | Absent = field(default=Absent(why="the number of classes is not known: name it with `--classes`"))

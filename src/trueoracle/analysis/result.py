@@ -269,11 +269,27 @@ class PredictorScore:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Stratified:
+    """What a sample stratified over the loss says of the masks it was drawn from: every mask counts as many as it stands for.
+
+    `n` masks, those drawn at random among them, stand for `stands_for` that were drawn from the space and evaluated.
+    """
+
+    n: int
+    stands_for: int
+    kendall_tau: float
+    kendall_interval: Interval | Absent
+    anomaly_ratio: float
+    anomaly_interval: Interval | Absent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CellAnalysis:
     """Everything found about x against y in one group of masks: a cell of a study, or a group of a table's rows.
 
     `n` masks of a `space` of so many took part, with `trials` finished trials; `excluded` trials without figures were left out.
-    `predictors` ranks every predictor asked about, x among them.
+    `predictors` ranks every predictor asked about, x among them. `stratified` is all that counts the masks drawn where the
+    loss is low.
     """
 
     group: str
@@ -297,6 +313,7 @@ class CellAnalysis:
     choice: Choice
     regime: Regime
     predictors: tuple[PredictorScore, ...]
+    stratified: Stratified | Absent
 
     @property
     def kendall_tau(self) -> float:

@@ -6,6 +6,7 @@ from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
     from trueoracle.api.claims import plan_claim
+    from trueoracle.api.criteria import criteria, criteria_agreement
     from trueoracle.api.environment import default_data_dir, doctor, find_device, threads_or_all
     from trueoracle.api.networks import ask_oracle, pruned_losses, search_masks, sites
     from trueoracle.api.relabelled import RelabelledLosses
@@ -29,6 +30,8 @@ __all__ = [
     "ask_oracle",
     "check_new_folder",
     "check_table_path",
+    "criteria",
+    "criteria_agreement",
     "default_data_dir",
     "doctor",
     "find_device",

@@ -35,20 +35,20 @@ def sites(
     `model` is a name as in a study, or a module. The images are those of the dataset `data`, or of `shape`; without
     either, the ones that a built-in network is known for.
     """
-    _check_names(model, data)
+    check_names(model, data)
     import pandas as pd
 
     from trueoracle.nets import find_sites, unit_costs, usual_shape
 
     if data is not None:
-        shape = _shape_of(data)
+        shape = shape_of(data)
     elif shape is None and isinstance(model, str):
         shape = usual_shape(model)
     if shape is None:
         raise SpecError(
-            f"which images `{_name_of(model)}` takes is not known: name a dataset, such as qa: for a language model"
+            f"which images `{name_of(model)}` takes is not known: name a dataset, such as qa: for a language model"
         )
-    net = _network(model, None, shape, as_it_is=False)
+    net = network(model, None, shape, as_it_is=False)
     found = find_sites(net, shape)
     rows = []
     with (progress or Bars()).task("what a unit costs", len(found), "sites") as advance:
@@ -61,7 +61,7 @@ def sites(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _check_names(model: "str | nn.Module", data: str | None) -> None:
+def check_names(model: "str | nn.Module", data: str | None) -> None:
     """Wrong names are refused before anything is loaded."""
     if isinstance(model, str):
         check_model(model)
@@ -69,17 +69,17 @@ def _check_names(model: "str | nn.Module", data: str | None) -> None:
         check_dataset(data)
 
 
-def _shape_of(data: str) -> "Shape":
+def shape_of(data: str) -> "Shape":
     from trueoracle.data import dataset_shape
 
     return dataset_shape(data)
 
 
-def _name_of(model: "str | nn.Module") -> str:
+def name_of(model: "str | nn.Module") -> str:
     return model if isinstance(model, str) else type(model).__name__
 
 
-def _network(model: "str | nn.Module", weights: str | Path | None, shape: "Shape", *, as_it_is: bool) -> "nn.Module":
+def network(model: "str | nn.Module", weights: str | Path | None, shape: "Shape", *, as_it_is: bool) -> "nn.Module":
     """A network of its own with these weights, or with those that it comes with; a module is copied.
 
     `as_it_is` says that without `weights` those that it comes with must be trained on these classes.
@@ -90,7 +90,7 @@ def _network(model: "str | nn.Module", weights: str | Path | None, shape: "Shape
         net = build(model, shape, trained=as_it_is and weights is None)
     else:
         net = copied(model)
-        check_forward(net, shape, _name_of(model))
+        check_forward(net, shape, name_of(model))
     if weights is not None:
         load_weights(net, Path(weights))
     return net
@@ -112,7 +112,7 @@ def ask_oracle(
     progress: Progress | None = None,
 ) -> "Question":
     """The question that `pruned_losses` answers, checked, with the network and the data loaded."""
-    _check_names(model, data)
+    check_names(model, data)
     check_path(path)
     check_device(device)
     from trueoracle.data import Drawn, load_dataset
@@ -120,14 +120,14 @@ def ask_oracle(
     from trueoracle.study.landscape import ask
     from trueoracle.study.plan import mask_space
 
-    shape = _shape_of(data)
-    net = _network(model, weights, shape, as_it_is=True)
+    shape = shape_of(data)
+    net = network(model, weights, shape, as_it_is=True)
     known = find_sites(net, shape)
     space = mask_space(dict(prune), known)
     place = find_device(device)
     progress = progress or Bars()
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
-    loaded = load_dataset(data, folder, place, progress, drawn=Drawn(model=_name_of(model)))
+    loaded = load_dataset(data, folder, place, progress, drawn=Drawn(model=name_of(model)))
     return ask(
         net.to(place), space, loaded, progress, sample=sample, seed=seed, removal=removal, path=path, images=images
     )

@@ -196,7 +196,9 @@ def _plain_name(model: str) -> str:
 
 def _template(spec: StudySpec) -> StudySpec:
     """The study that every wave is one of: whole cells, one repeat, nothing measured but what a selection looks at."""
-    cells = tuple(cell.model_copy(update={"draw": None, "search": None, "masks": ()}) for cell in spec.cells)
+    cells = tuple(
+        cell.model_copy(update={"draw": None, "tail": None, "search": None, "masks": ()}) for cell in spec.cells
+    )
     origin = spec.seeds_of or spec.model_copy(update={"cells": cells}).digest()
     left_out = {"early": None, "loss_after_steps": None, "recalibration_images": None}
     return spec.model_copy(update={"cells": cells, "repeats": 1, "seeds_of": origin, "description": "", **left_out})

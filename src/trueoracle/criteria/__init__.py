@@ -2,11 +2,15 @@
 
 Two kinds. A *unit criterion* gives one importance a unit, higher for a unit to keep. The few that every study stores look
 at weights alone and are functions of the network and a site (`CRITERIA`; others add theirs through the entry-point group
-`trueoracle.criteria`), None for a site that they cannot judge; those in `units/` look at what is gathered for all of
+`trueoracle.criteria`), None or `CannotJudge` for a site that they cannot judge; those in `units/` look at what is gathered for all of
 them at once (`collect`). A *mask predictor* gives one number a mask, of the pruned network (`masks/`).
 """
 
 from collections.abc import Callable, Mapping
+from functools import reduce
+from itertools import product
+from operator import or_
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +24,11 @@ from trueoracle.criteria.pruned import Dense, Pruned
 from trueoracle.criteria.refusal import CannotJudge
 from trueoracle.criteria.units import unit_criteria
 from trueoracle.nets import Role, Site, unit_weights
+from trueoracle.words.errors import ModelError
 from trueoracle.words.examples import Examples
 from trueoracle.words.mask import Mask
 from trueoracle.words.plugins import with_plugins
+from trueoracle.words.progress import Advance
 from trueoracle.words.seeding import derive_seed
 
 __all__ = [
@@ -35,14 +41,20 @@ __all__ = [
     "Pruned",
     "UnitCriterion",
     "collect",
+    "every_unit_criterion",
     "gathered",
     "importances",
     "judged",
     "judged_of",
     "mask_predictors",
+    "needs_of",
     "score",
     "unit_criteria",
 ]
+
+T = TypeVar("T")
+BySite = Mapping[str, Mapping[str, T]]
+"""Criterion -> site -> what is said of it."""
 
 Criterion = Callable[[nn.Module, Site], Tensor | None]
 
@@ -57,18 +69,22 @@ def l2(net: nn.Module, site: Site) -> Tensor:
     return unit_weights(net, site).square().mean(1).sqrt()
 
 
-def bn_scale(net: nn.Module, site: Site) -> Tensor | None:
-    """Absolute scale of the BatchNorm behind each filter (network slimming, arXiv 1708.06519); None without one.
+def bn_scale(net: nn.Module, site: Site) -> Tensor:
+    """Absolute scale of the BatchNorm behind each filter (network slimming, arXiv 1708.06519).
 
-    Where several follow the same filters, their scales are summed.
+    Where several follow the same filters, their scales are summed. `CannotJudge` where none does.
     """
     modules = dict(net.named_modules())
     scales = [
         layer.weight.detach().double().cpu().abs()[torch.from_numpy(cut.channels_UC)].sum(1)
         for cut in site.cuts
-        if cut.role is Role.FOLLOWER and isinstance(layer := modules.get(cut.layer), nn.BatchNorm2d)
+        if cut.role is Role.FOLLOWER
+        and isinstance(layer := modules.get(cut.layer), nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+        and layer.affine
     ]
-    return torch.stack(scales).sum(0) if scales else None
+    if not scales:
+        raise CannotJudge(f"no BatchNorm with scales follows the units of `{site.name}`")
+    return torch.stack(scales).sum(0)
 
 
 def random(net: nn.Module, site: Site) -> Tensor:  # noqa: ARG001 - a criterion that looks at nothing
@@ -85,45 +101,82 @@ def importances(net: nn.Module, sites: Mapping[str, Site]) -> dict[str, dict[str
     found: dict[str, dict[str, Tensor]] = {}
     with torch.no_grad():
         for name, criterion in with_plugins("criteria", CRITERIA).items():
-            judged = {site.name: criterion(net, site) for site in sites.values()}
-            known = {site: units for site, units in judged.items() if units is not None}
-            if len(known) == len(judged):
-                found[name] = known
+            try:
+                found[name] = {site.name: _said(criterion, net, site) for site in sites.values()}
+            except CannotJudge:
+                continue
     return found
+
+
+def _said(criterion: Criterion, net: nn.Module, site: Site) -> Tensor:
+    importance = criterion(net, site)
+    if importance is None:
+        raise CannotJudge(f"it has nothing to say of the units of `{site.name}`")
+    return importance
+
+
+def every_unit_criterion() -> dict[str, UnitCriterion]:
+    """All criteria that there are by name, in alphabetical order: `CRITERIA`, those of other packages, and `units/`."""
+    plain = {name: _as_unit_criterion(criterion) for name, criterion in with_plugins("criteria", CRITERIA).items()}
+    return dict(sorted({**plain, **unit_criteria()}.items()))
 
 
 def judged(
     net: nn.Module, sites: Mapping[str, Site], examples: Examples | None, criteria: Mapping[str, UnitCriterion]
-) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
-    """What these criteria say of these sites, gathered once for all of them: importances, as of `importances`, and refusals.
-
-    A criterion that cannot judge one of the sites is in the refusals, with the reason.
-    """
+) -> tuple[BySite[Tensor], BySite[str]]:
+    """What these criteria say of these sites, gathered once for all of them: see `judged_of`."""
     return judged_of(gathered(net, sites, examples, criteria), criteria)
 
 
 def gathered(
-    net: nn.Module, sites: Mapping[str, Site], examples: Examples | None, criteria: Mapping[str, UnitCriterion]
+    net: nn.Module,
+    sites: Mapping[str, Site],
+    examples: Examples | None,
+    criteria: Mapping[str, UnitCriterion],
+    advance: Advance = lambda _examples: None,
 ) -> dict[str, Collected]:
     """What these criteria ask for of each site, for all of them in one pass."""
-    needs = Needs.WEIGHTS
-    for criterion in criteria.values():
-        needs |= criterion.needs
-    return collect(net, sites, examples, needs)
+    return collect(net, sites, examples, needs_of(criteria), advance)
+
+
+def needs_of(criteria: Mapping[str, UnitCriterion]) -> Needs:
+    """All that these criteria ask for beside the weights."""
+    return reduce(or_, (criterion.needs for criterion in criteria.values()), Needs.WEIGHTS)
 
 
 def judged_of(
     collected: Mapping[str, Collected], criteria: Mapping[str, UnitCriterion]
-) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
-    """As `judged`, of sites that were gathered for."""
+) -> tuple[BySite[Tensor], BySite[str]]:
+    """By criterion and site, the importance of each unit; and of sites that a criterion cannot judge, why.
+
+    `ModelError` where a criterion gives something else than a number a unit.
+    """
     found: dict[str, dict[str, Tensor]] = {}
-    refused: dict[str, str] = {}
-    for name, criterion in criteria.items():
+    refused: dict[str, dict[str, str]] = {}
+    for name, site in product(criteria, collected):
+        of = collected[site]
         try:
-            found[name] = {site: criterion.importance(of) for site, of in collected.items()}
+            with torch.no_grad():
+                importance = criteria[name].importance(of)
+            found.setdefault(name, {})[site] = _checked(importance, name, of.site)
         except CannotJudge as why:
-            refused[name] = str(why)
+            refused.setdefault(name, {})[site] = str(why)
     return found, refused
+
+
+def _checked(importance: Tensor, name: str, site: Site) -> Tensor:
+    if importance.shape != (site.units,):
+        raise ModelError(
+            f"the criterion `{name}` must give a number for each of the {site.units} units of `{site.name}`, "
+            f"but gives a tensor of shape {tuple(importance.shape)}"
+        )
+    if not bool(importance.isfinite().all()):
+        raise CannotJudge(f"what it computes of the units of `{site.name}` is not finite")
+    return importance.double().cpu()
+
+
+def _as_unit_criterion(criterion: Criterion) -> UnitCriterion:
+    return UnitCriterion(importance=lambda of: _said(criterion, of.net, of.site))
 
 
 def score(mask: Mask, importance: Mapping[str, Tensor]) -> float:

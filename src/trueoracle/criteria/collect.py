@@ -14,12 +14,19 @@ from trueoracle.criteria.collected import Collected, Given
 from trueoracle.criteria.criterion import Needs
 from trueoracle.nets import Input, Kind, Site, gated_blocks, heard, unit_weights
 from trueoracle.words.examples import Examples
+from trueoracle.words.progress import Advance
 
 
-def collect(net: nn.Module, sites: Mapping[str, Site], examples: Examples | None, needs: Needs) -> dict[str, Collected]:
+def collect(
+    net: nn.Module,
+    sites: Mapping[str, Site],
+    examples: Examples | None,
+    needs: Needs,
+    advance: Advance = lambda _examples: None,
+) -> dict[str, Collected]:
     """What is asked for of each site of `net`, which is in eval mode, on all of these examples.
 
-    `ValueError` where examples are needed and there are none.
+    `advance` is told of each example. `ValueError` where examples are needed and there are none.
     """
     found = {site.name: Collected(net=net, site=site) for site in sites.values()}
     if not needs:
@@ -29,6 +36,7 @@ def collect(net: nn.Module, sites: Mapping[str, Site], examples: Examples | None
     gathering = _Gathering(net, found, needs)
     for number in range(len(examples)):
         gathering.add(examples.take(slice(number, number + 1)))
+        advance(1)
     gathering.finish()
     return found
 

@@ -29,7 +29,10 @@ def unit_weights(net: nn.Module, site: Site, values: Values | None = None) -> Te
 
 
 def channel_weights(net: nn.Module, cut: Cut) -> Tensor:
-    """(C, P): the weights of each channel of the side of a layer that is cut, in float64 on the CPU."""
+    """(C, P): the weights of each channel of the side of a layer that is cut, in float64 on the CPU.
+
+    A layer that has none, such as a BatchNorm without scales, gives P = 0.
+    """
     return _channels_first(net, cut, None)
 
 
@@ -46,6 +49,8 @@ def _channels_first(net: nn.Module, cut: Cut, values: Values | None) -> Tensor:
     if isinstance(layer, Tensor):
         taken = layer if values is None else values[cut.layer]
         return _rows(taken.detach().double().cpu().movedim(cut.dim, 0))
+    if layer.weight is None:
+        return torch.empty(int(cut.channels_UC.max()) + 1, 0, dtype=torch.float64)
     weight: Tensor = (layer.weight if values is None else values[f"{cut.layer}.weight"]).detach().double().cpu()
     if isinstance(layer, nn.Embedding):
         return weight.T

@@ -6,7 +6,7 @@ from typing import Any
 from trueoracle.report.mask_picture import mask_picture
 from trueoracle.report.repeats import repeat_curves
 from trueoracle.serve.summary import Summary
-from trueoracle.store import CellRecord, Store
+from trueoracle.store import SEARCHED, WEIGHT, CellRecord, Store
 from trueoracle.store.browse import curves_of_mask, layers_of_base, scores_of_mask, trials_of_mask
 from trueoracle.words.errors import StoreError
 
@@ -24,7 +24,9 @@ def mask_facts(store: Store, summary: Summary, cell: CellRecord, mask: int) -> d
         "rows": rows,
         "pruned": pruned,
         "scores": {
-            name: value for name, value in scores_of_mask(store, study, cell.index, mask).items() if name != "searched"
+            name: value
+            for name, value in scores_of_mask(store, study, cell.index, mask).items()
+            if name not in (SEARCHED, WEIGHT)
         },
         "curves": repeat_curves(f"mask {mask} of {cell.name}", rows[0].pruned_train_loss, points) if points else None,
         "picture": mask_picture(

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
         Tally,
     )
     from trueoracle.store.sql import Store, store_exists
-    from trueoracle.store.tables import TRIAL_COLUMNS
+    from trueoracle.store.tables import SEARCHED, TRIAL_COLUMNS, WEIGHT
     from trueoracle.store.url import DEFAULT_URL
 
 __all__ = [
     "DEFAULT_URL",
     "LEASE_SECONDS",
+    "SEARCHED",
     "TRIAL_COLUMNS",
+    "WEIGHT",
     "Answers",
     "BaseRecord",
     "CellRecord",

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Select, Table, func, insert, select
 
 from trueoracle.store.checksums import stamped, verified
 from trueoracle.store.schema import answers, curves, masks, trials
+from trueoracle.store.tables import SEARCHED, WEIGHT
 from trueoracle.words.trial import Outcome
 
 Source = tuple[str, int]
@@ -66,12 +67,17 @@ def _copy_masks(connection: Connection, to: Source, source: Source, ranks: Seque
                 **row,
                 "study": to[0],
                 "cell": to[1],
-                "scores": json.dumps({**json.loads(row["scores"]), "searched": True}),
+                "scores": json.dumps(_chosen(json.loads(row["scores"]))),
             }
             for row in rows
         ]
         if chosen:
             connection.execute(insert(masks), stamped(masks, chosen))
+
+
+def _chosen(scores: dict[str, object]) -> dict[str, object]:
+    """What a mask stood for in the sample of its study it does not in another."""
+    return {**{name: value for name, value in scores.items() if name != WEIGHT}, SEARCHED: True}
 
 
 def _rows_of(

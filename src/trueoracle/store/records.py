@@ -66,8 +66,9 @@ class CellRecord:
 class MaskRecord:
     """A mask with its pruned train loss; `scores` holds what each criterion says of it.
 
-    `standard_error` is that of the loss, 0 where it was taken on the whole train split. `searched` says that a search
-    found the mask, so that it is none of a random sample.
+    `standard_error` is that of the loss, 0 where it was taken on the whole train split. `searched` says that the mask
+    was chosen, by a search say, so that it is none of a random sample. `weight` is how many masks it stands for in a
+    sample stratified over the loss, None outside one.
     """
 
     cell: int
@@ -78,6 +79,7 @@ class MaskRecord:
     standard_error: float
     scores: dict[str, float]
     searched: bool = False
+    weight: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

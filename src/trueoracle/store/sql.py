@@ -47,7 +47,7 @@ from trueoracle.store.dialects import (
 from trueoracle.store.migrate import OLDEST, migrate
 from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord, Tally
 from trueoracle.store.schema import base_answers, bases, cells, costs, masks, meta, runs, studies, trials
-from trueoracle.store.tables import ROWS_AT_ONCE, SEARCHED, curve_parts, largest_rank, mask_table, trial_parts
+from trueoracle.store.tables import ROWS_AT_ONCE, SEARCHED, WEIGHT, curve_parts, largest_rank, mask_table, trial_parts
 from trueoracle.store.trials import forget_failed, keep_trials
 from trueoracle.store.url import DEFAULT_URL
 from trueoracle.store.whole_trials import whole_trials
@@ -201,11 +201,19 @@ class Store:
             return {int(row.rank): row.loss for row in verified(masks, connection.execute(query))}
 
     def searched(self, study: str, cell: int) -> list[int]:
-        """The ranks, rising, of the masks of a cell that a search found."""
+        """The ranks, rising, of the masks of a cell that were chosen but are not of a stratified sample."""
+        return self._marked(study, cell, weighted=False)
+
+    def tail(self, study: str, cell: int) -> list[int]:
+        """The ranks, rising, of the masks of a cell that a stratified sample has beside those drawn at random."""
+        return self._marked(study, cell, weighted=True)
+
+    def _marked(self, study: str, cell: int, *, weighted: bool) -> list[int]:
         with self._reading() as connection:
             query = select(masks.c.rank, masks.c.scores).where(masks.c.study == study, masks.c.cell == cell)
             rows = connection.execute(query.order_by(masks.c.rank))
-            return [int(row.rank) for row in rows if json.loads(row.scores).get(SEARCHED)]
+            scores = [(int(row.rank), json.loads(row.scores)) for row in rows]
+        return [rank for rank, of_mask in scores if of_mask.get(SEARCHED) and (WEIGHT in of_mask) == weighted]
 
     def evaluated(self, study: str, cell: int) -> dict[int, tuple[float, float, float]]:
         """Rank -> pruned train loss, accuracy and standard error, of the masks of a cell evaluated so far, rising."""
@@ -228,7 +236,8 @@ class Store:
         for record in records:
             facts = asdict(record)
             marked = {SEARCHED: True} if facts.pop("searched") else {}
-            scores = json.dumps({**record.scores, **marked})
+            weighed = {WEIGHT: weight} if (weight := facts.pop("weight")) is not None else {}
+            scores = json.dumps({**record.scores, **marked, **weighed})
             rows.append({**facts, "study": study, "rank": _text(record.rank, digits), "scores": scores})
         with self._writing() as connection:
             if rows:

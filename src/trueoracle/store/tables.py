@@ -25,6 +25,9 @@ TRIAL_COLUMNS = (
 SEARCHED = "searched"
 """A mark that stands among a mask's scores, so that stores of old need no new column; only studies that search have it."""
 
+WEIGHT = "sampling_weight"
+"""Among a mask's scores likewise: how many masks it stands for in a sample stratified over the loss."""
+
 ROWS_AT_ONCE = 50_000
 _FINAL_VALIDATION = ("final_validation_loss", "final_validation_accuracy")
 _FIGURES = ("final_train_loss", "final_test_loss", "final_test_accuracy", *_FINAL_VALIDATION)

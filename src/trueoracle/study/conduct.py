@@ -18,11 +18,12 @@ from trueoracle.fleet import Assignment, Backend, evaluated, forget_abandoned, t
 from trueoracle.nets import classes_of, cost, remove, state_bytes, weights_from_bytes
 from trueoracle.oracle import PrunedLosses, evaluator
 from trueoracle.search import Budget, Found, Hunt
-from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Status, Store, StudyRecord
+from trueoracle.store import WEIGHT, BaseRecord, CellRecord, MaskRecord, Status, Store, StudyRecord
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.predictors import Predictors
 from trueoracle.study.retrain import Retraining, assignment_for, fleet_tasks, kept_answers
 from trueoracle.study.searching import hunt_beside, question_of
+from trueoracle.study.strata import first_phase, tail
 from trueoracle.study.survey import part_of, survey
 from trueoracle.words.errors import SpecError, StoreError
 from trueoracle.words.folders import checkpoint_folder
@@ -58,7 +59,8 @@ def conduct(
             paths, cells = [], []
             for cell in plan.cells:
                 paths += _evaluate_masks(plan, cell, bases[cell.base], data, store, executor, progress)
-                cells.append(_searched(plan, cell, bases[cell.base], data, store, executor, progress))
+                stratified = _with_tail(plan, cell, bases[cell.base], data, store, executor, progress)
+                cells.append(_searched(plan, stratified, bases[cell.base], data, store, executor, progress))
                 predictors.measure(cells[-1])
             _retrain(replace(plan, cells=tuple(cells)), bases, made, paths, data, store, executor, progress)
     except KeyboardInterrupt:
@@ -151,12 +153,58 @@ def _evaluate_masks(
     if not left:
         return []
     importance = importances(base, {choice.site: plan.sites[choice.site] for choice in cell.space.sites})
-    path = evaluator(base, cell.space, plan.shape, plan.spec.removal, progress=progress)
-    images = part_of(data.train, plan.spec.oracle_images, plan.seed("oracle images", cell.base))
-    for found in survey(path, left, images, executor, progress, what=cell.name, population=len(data.train)):
+    paths: dict[str, None] = {}
+    for found in _losses(plan, cell, base, data, left, executor, progress):
         records = _mask_records(cell, found.ranks, found, importance, chosen=cell.named)
         store.put_masks(plan.digest, records, cell.digits)
-    return [path.path]
+        paths[found.path] = None
+    return list(paths)
+
+
+def _losses(
+    plan: Plan,
+    cell: PlannedCell,
+    base: nn.Module,
+    data: Dataset,
+    ranks: Sequence[int],
+    executor: Executor,
+    progress: Progress,
+) -> Iterator[PrunedLosses]:
+    """The pruned train losses of these masks, a group after another."""
+    path = evaluator(base, cell.space, plan.shape, plan.spec.removal, progress=progress)
+    images = part_of(data.train, plan.spec.oracle_images, plan.seed("oracle images", cell.base))
+    return survey(path, ranks, images, executor, progress, what=cell.name, population=len(data.train))
+
+
+def _with_tail(
+    plan: Plan, cell: PlannedCell, base: nn.Module, data: Dataset, store: Store, executor: Executor, progress: Progress
+) -> PlannedCell:
+    """The cell with the masks that it draws stratified over the loss: from the store, else drawn now.
+
+    Of the masks that are evaluated for that only those drawn are kept, so that a kill in between has all evaluated again.
+    """
+    if cell.tail is None or cell.drawn is None:
+        return cell
+    kept = store.tail(plan.digest, cell.index)
+    if not kept:
+        seed, known = plan.seed(f"tail of cell {cell.name}", cell.base), store.evaluated(plan.digest, cell.index)
+        others = sorted(set(first_phase(cell.space, cell.drawn, cell.tail.of, seed)) - set(cell.drawn))
+        judged = list(_losses(plan, cell, base, data, others, executor, progress))
+        losses = {rank: float(loss) for part in judged for rank, loss in zip(part.ranks, part.loss_M, strict=True)}
+        kept, weight = tail(
+            {**losses, **{rank: known[rank][0] for rank in cell.drawn}}, cell.drawn, cell.tail.masks, seed
+        )
+        importance = importances(base, {choice.site: plan.sites[choice.site] for choice in cell.space.sites})
+        records = [
+            replace(record, weight=weight[record.rank])
+            for part in judged
+            for record in _mask_records(cell, part.ranks, part, importance, chosen={*kept})
+            if record.searched
+        ]
+        of_drawn = {rank: weight[rank] for rank in cell.drawn}
+        store.add_scores(plan.digest, cell.index, WEIGHT, of_drawn, cell.digits)
+        store.put_masks(plan.digest, records, cell.digits)
+    return replace(cell, found=tuple(kept))
 
 
 def _searched(
@@ -182,7 +230,8 @@ def _searched(
         )
         found = hunt_beside(store.evaluated(plan.digest, cell.index), question, hunt, executor, progress)
         progress.say(f"{cell.name}: {found.sentence}")
-        places = [place for place in found.order if found.ranks[place] not in set(cell.drawn or ())][: cell.search.keep]
+        there = {*(cell.drawn or ()), *cell.found}
+        places = [place for place in found.order if found.ranks[place] not in there][: cell.search.keep]
         if len(places) < cell.search.keep:
             raise SpecError(
                 f"the search of cell `{cell.name}` found {len(places)} masks beside the drawn ones, but `keep` is "
@@ -194,7 +243,7 @@ def _searched(
             plan.digest, _mask_records(cell, best.ranks, best, importance, chosen={*best.ranks}), cell.digits
         )
         kept = list(best.ranks)
-    return replace(cell, found=tuple(kept))
+    return replace(cell, found=(*cell.found, *kept))
 
 
 def _mask_records(

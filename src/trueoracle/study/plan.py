@@ -15,15 +15,15 @@ from trueoracle.words.known import DATASETS
 from trueoracle.words.mask import Mask
 from trueoracle.words.seeding import derive_seed
 from trueoracle.words.shape import InputShape, Shape
-from trueoracle.words.spec import CellSpec, Recipe, SearchSpec, StudySpec, case_name
+from trueoracle.words.spec import CellSpec, Recipe, SearchSpec, StudySpec, TailSpec, case_name
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCell:
     """A cell of one base network with its mask space; `drawn` holds the ranks drawn, None where all masks are in play.
 
-    With `search`, masks that it finds are in play as well: `found`, known once the base network is. Those that the study
-    names itself are among `drawn`, and `named` says which they are.
+    With `tail` and `search`, masks that they choose by the loss are in play as well: `found`, known once the base network
+    is. Those that the study names itself are among `drawn`, and `named` says which they are.
     `index` counts the cells of all base networks, as the store does, and `name` is unique among them.
     """
 
@@ -33,6 +33,7 @@ class PlannedCell:
     space: MaskSpace
     drawn: tuple[int, ...] | None
     named: frozenset[int] = frozenset()
+    tail: TailSpec | None = None
     search: SearchSpec | None = None
     found: tuple[int, ...] = ()
 
@@ -44,7 +45,7 @@ class PlannedCell:
     @property
     def count(self) -> int:
         """How many masks are in play, those yet to be found included."""
-        kept = self.search.keep if self.search is not None else 0
+        kept = (self.search.keep if self.search else 0) + (self.tail.masks if self.tail else 0)
         return self.space.count if self.drawn is None else len(self.drawn) + kept
 
     @property
@@ -199,11 +200,15 @@ def _planned(index: int, cell: CellSpec, spec: StudySpec, origin: str, sites: Si
         named = frozenset(cell.masks)
         if cell.masks:
             drawn = _with_named(drawn or (), cell.masks, space)
+        if cell.tail is not None and cell.tail.of > space.count:
+            raise SpecError(f"`tail.of` must be at most {space.count}, the masks of the space, but got {cell.tail.of}")
         if cell.search is not None:
-            _check_search(cell.search, space, len(drawn or ()))
+            _check_search(cell.search, space, len(drawn or ()) + (cell.tail.masks if cell.tail else 0))
     except TrueOracleError as error:
         raise SpecError(f"cell `{cell.name}` of study `{spec.name}`: {error}") from None
-    return PlannedCell(index=index, base=0, name=cell.name, space=space, drawn=drawn, named=named, search=cell.search)
+    return PlannedCell(
+        index=index, base=0, name=cell.name, space=space, drawn=drawn, named=named, tail=cell.tail, search=cell.search
+    )
 
 
 def _with_named(drawn: tuple[int, ...], named: tuple[int, ...], space: MaskSpace) -> tuple[int, ...]:

@@ -107,10 +107,10 @@ class Scoring:
             collected = gathered(dense.net, sites, dense.examples, criteria)
             for cell, ranks in left.items():
                 own = {choice.site: collected[choice.site] for choice in cell.space.sites if ranks}
-                importance, why = judged_of(own, {name: criteria[name] for name in ranks})
-                refused |= why
-                for name, units in importance.items():
-                    values = {rank: score(cell.space.unrank(rank), units) for rank in ranks[name]}
+                importance, silent = judged_of(own, {name: criteria[name] for name in ranks})
+                refused |= {name: next(iter(why.values())) for name, why in silent.items()}
+                for name in importance.keys() - silent.keys():
+                    values = {rank: score(cell.space.unrank(rank), importance[name]) for rank in ranks[name]}
                     self.store.add_scores(self.plan.digest, cell.index, column(name, self.images), values, cell.digits)
                 advance(len(ranks))
         return refused

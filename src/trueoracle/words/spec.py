@@ -145,15 +145,26 @@ class SearchSpec(_Facts):
         return self
 
 
-class CellSpec(_Facts):
-    """One line of the results table: the sites pruned and at which ratio; all masks, or those of `draw`, `search` and `masks`.
+class TailSpec(_Facts):
+    """Masks drawn stratified over the pruned train loss: `masks` more than the drawn ones, out of `of` that are evaluated.
 
-    `draw` masks are drawn at random; `search` adds ones of low loss, and `masks` those of these ranks. They are no
-    random sample: statistics leave them out.
+    Those drawn are among the `of`. Strata halve towards the low losses, and each gives equally many masks.
+    """
+
+    masks: Positive
+    of: Positive
+
+
+class CellSpec(_Facts):
+    """One line of the results table: the sites pruned and at which ratio; all masks, or those of `draw`, `tail`, `search` and `masks`.
+
+    `draw` masks are drawn at random; `tail` adds ones drawn where the loss is low, `search` ones of low loss, and `masks`
+    those of these ranks. These are no random sample: statistics leave them out, or weigh those of `tail`.
     """
 
     prune: dict[str, float] = Field(min_length=1)
     draw: Positive | None = None
+    tail: TailSpec | None = None
     search: SearchSpec | None = None
     masks: tuple[Annotated[int, Field(ge=0)], ...] = ()
 
@@ -176,6 +187,21 @@ class CellSpec(_Facts):
     def _one_way_to_choose(self) -> Self:
         if self.masks and self.search is not None:
             raise ValueError("`masks` and `search` are two ways to choose masks: give one")
+        if self.masks and self.tail is not None:
+            raise ValueError("`masks` and `tail` are two ways to choose masks: give one")
+        return self
+
+    @model_validator(mode="after")
+    def _tail_beside_draw(self) -> Self:
+        if self.tail is None:
+            return self
+        if self.draw is None:
+            raise ValueError("`tail` adds to the masks that `draw` takes: say how many")
+        if self.tail.of < self.draw + self.tail.masks:
+            raise ValueError(
+                f"`tail.of` must be at least {self.draw + self.tail.masks}, the masks drawn and those of `tail`, "
+                f"but got {self.tail.of}"
+            )
         return self
 
     @property
@@ -344,6 +370,7 @@ def _keys_at(parents: list[int | str]) -> list[str]:
         "rand_augment": RandAugment,
         "cells": CellSpec,
         "search": SearchSpec,
+        "tail": TailSpec,
     }
     named = [parent for parent in parents if isinstance(parent, str)]
     owner = owners[named[-1]] if named else StudySpec

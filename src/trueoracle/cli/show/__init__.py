@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from trueoracle.cli.show.boards import leaderboard
     from trueoracle.cli.show.exports import exported
     from trueoracle.cli.show.lines import facts, problem, say
-    from trueoracle.cli.show.networks import landscape, sites
+    from trueoracle.cli.show.networks import judged_units, landscape, sites
     from trueoracle.cli.show.selections import selected
     from trueoracle.cli.show.studies import status, studies, study
 
@@ -17,6 +17,7 @@ __all__ = [
     "analyses",
     "exported",
     "facts",
+    "judged_units",
     "landscape",
     "leaderboard",
     "needs",

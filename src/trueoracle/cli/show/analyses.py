@@ -1,12 +1,12 @@
 """What analyses found, and what a claim takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from trueoracle.analysis import Absent, Caveat, CellAnalysis, Claim, Interval, Need, PooledCell, Target
-from trueoracle.analysis.result import OnOthers
+from trueoracle.analysis.result import OnOthers, Stratified
 from trueoracle.cli.show.lines import print_table, say
 
 _MANY = 30  # images, of which a difference needs no telling
@@ -40,9 +40,8 @@ def analyses(found: Sequence[CellAnalysis]) -> None:
     print_table(table)
     if any(len(cell.predictors) > 1 for cell in found):
         print_table(_ranking(found))
-    for cell in found:
-        if not isinstance(cell.on_others, Absent):
-            say(_on_others(cell, cell.on_others))
+    for line in _beside(found):
+        say(line)
     for cell in found:
         say(f"{cell.group + ': ' if cell.group else ''}{cell.x} {cell.verdict.value}")
     for caveat in Caveat:
@@ -58,6 +57,16 @@ def _target(cell: CellAnalysis) -> str:
     return cell.target.sentence + (number if cell.target is Target.IMAGES else "")
 
 
+def _beside(found: Sequence[CellAnalysis]) -> Iterator[str]:
+    """What speaks of other images, and of more masks than the table does."""
+    for cell in found:
+        if not isinstance(cell.on_others, Absent):
+            yield _on_others(cell, cell.on_others)
+    for cell in found:
+        if not isinstance(cell.stratified, Absent):
+            yield _stratified(cell, cell.stratified)
+
+
 def _on_others(cell: CellAnalysis, found: OnOthers) -> str:
     """What other images would show, and what regret is in images where those are few."""
     where, regret = f"{cell.group}: " if cell.group else "", cell.choice.regret
@@ -67,6 +76,19 @@ def _on_others(cell: CellAnalysis, found: OnOthers) -> str:
         line += f", regret {regret:.4f} ({bounds.low:.4f}, {bounds.high:.4f})"
     few = abs(regret * found.images) < _MANY
     return f"{line}; here {regret * found.images:.1f} of {found.images:,} images" if few else line
+
+
+def _stratified(cell: CellAnalysis, found: Stratified) -> str:
+    """What the sample with its tail says, weighted."""
+    return (
+        f"{cell.group + ': ' if cell.group else ''}with the tail, weighted ({found.n:,} masks that stand for {found.stands_for:,}): "
+        f"tau-b {found.kendall_tau:.2f} ({_interval(found.kendall_interval)}), better than the oracle mask "
+        f"{100 * found.anomaly_ratio:.1f}% ({_percent(found.anomaly_interval)})"
+    )
+
+
+def _percent(found: Interval | Absent) -> str:
+    return "-" if isinstance(found, Absent) else f"{100 * found.low:.1f}, {100 * found.high:.1f}"
 
 
 def pooled(found: Sequence[PooledCell]) -> None:

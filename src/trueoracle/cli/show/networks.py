@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from trueoracle import api
 from trueoracle.cli.show.lines import columns, print_table, say
 
 if TYPE_CHECKING:
@@ -35,6 +36,31 @@ def landscape(found: "Landscape", output: Path) -> None:
     print_table(table)
     if found.rivals is not None:
         say(f"{found.rivals:,} other masks lie within two standard errors of the lowest loss")
+
+
+def judged_units(table: "pd.DataFrame", output: Path) -> None:
+    """How far criteria agree of each site, a line each; and who has nothing to say of what, and why."""
+    units, names = table[["site", "unit"]].drop_duplicates(), table["criterion"].drop_duplicates()
+    say(f"{len(units):,} units of {units['site'].nunique():,} sites by {len(names)} criteria, written to {output}")
+    rows = [("site", "units", "criteria", "agreement", "outsider", "agrees")]
+    for row in api.criteria_agreement(table).to_dict("records"):
+        mean, of_outsider = (_two_digits(row[name]) for name in ("agreement", "outsider_agreement"))
+        rows.append((row["site"], f"{row['units']:,}", str(row["criteria"]), mean, row["outsider"] or "-", of_outsider))
+    columns(rows, right=(1, 2, 3, 5))
+    say(
+        "agreement: Spearman's rank correlation of two criteria, mean over all pairs; the outsider agrees least with the"
+    )
+    say("others, in the mean as said; controls, and criteria that say the same of all units, are left out of both")
+    refused = table[table["refused"] != ""].drop_duplicates(["criterion", "site"])
+    for name, of_name in refused.groupby("criterion"):
+        more = f" ({len(of_name) - 1} more)" if len(of_name) > 1 else ""
+        say(
+            f"{name} cannot judge {len(of_name)} of {units['site'].nunique()} sites: {of_name['refused'].iloc[0]}{more}"
+        )
+
+
+def _two_digits(value: float) -> str:
+    return "-" if value != value else f"{value:.2f}"
 
 
 def sites(found: "pd.DataFrame") -> None:

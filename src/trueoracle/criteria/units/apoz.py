@@ -15,7 +15,9 @@ def importance(of: Collected) -> Tensor:
     """In [0, 1]."""
     zeros_U = of.mean("zeros")
     if not bool(zeros_U.any()):
-        raise CannotJudge(f"what `{of.site.name}` hands on is never zero: no ReLU stands behind it")
+        raise CannotJudge(
+            f"what `{of.site.name}` hands on is never zero: no ReLU stands in front of what sums over its units"
+        )
     return 1 - zeros_U
 
 
