@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from trueoracle.analysis import CellAnalysis, analyze_table
     from trueoracle.api import Study, criteria, doctor, leaderboard, pruned_losses, select, sites, studies
     from trueoracle.selection import load
+    from trueoracle.truth import score, table
     from trueoracle.words.errors import TrueOracleError
     from trueoracle.words.spec import StudySpec
 
@@ -27,9 +28,11 @@ __all__ = [
     "leaderboard",
     "load",
     "pruned_losses",
+    "score",
     "select",
     "sites",
     "studies",
+    "table",
 ]
 
 on_demand(__name__)

@@ -26,7 +26,7 @@ from trueoracle.analysis.result import Absent, RegretBasis
 from trueoracle.store import BaseRecord, CellRecord, Store
 from trueoracle.words.errors import TableError, unknown
 from trueoracle.words.progress import Progress
-from trueoracle.words.spec import case_name, parse_spec
+from trueoracle.words.spec import parse_spec, plain_name
 from trueoracle.words.trial import FinalProtocol
 
 
@@ -219,7 +219,7 @@ class _Study:
         regrets = {x: regret_of(cell, x, seed) for x in cell.x}
         return Block(
             study=self.name,
-            cell=record.name.removesuffix(case_name("", record.base, len(self.networks))),
+            cell=plain_name(record.name, record.base, len(self.networks)),
             case=record.name,
             network=self.networks[record.base],
             masks=cell.n,

@@ -9,7 +9,7 @@ from scipy import stats
 
 from trueoracle.analysis.result import Absent, CellAnalysis, Interval
 from trueoracle.store import CellRecord
-from trueoracle.words.spec import case_name
+from trueoracle.words.spec import case_name, plain_name
 
 LEVEL = 0.95
 
@@ -39,7 +39,7 @@ def pool(analyses: Sequence[CellAnalysis], cells: Sequence[CellRecord]) -> list[
     found = {analysis.group: analysis for analysis in analyses}
     pooled = []
     for first in (cell for cell in cells if cell.base == bases[0]):
-        group = first.name.removesuffix(case_name("", first.base, len(bases)))
+        group = plain_name(first.name, first.base, len(bases))
         names = [case_name(group, base, len(bases)) for base in bases]
         cases = [found[name] for name in names if name in found]
         if cases:

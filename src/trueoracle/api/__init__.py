@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         write_board,
         write_table,
     )
+    from trueoracle.api.truth import open_table, restore_study, score_file, verify_study, write_truth
 
 __all__ = [
     "ANALYSIS_ENDINGS",
@@ -36,16 +37,21 @@ __all__ = [
     "doctor",
     "find_device",
     "leaderboard",
+    "open_table",
     "plan_claim",
     "pruned_losses",
+    "restore_study",
+    "score_file",
     "search_masks",
     "select",
     "sites",
     "studies",
     "threads_or_all",
+    "verify_study",
     "write_analyses",
     "write_board",
     "write_table",
+    "write_truth",
 ]
 
 on_demand(__name__)

@@ -17,6 +17,7 @@ from trueoracle.cli.commands.select import select
 from trueoracle.cli.commands.serve import serve
 from trueoracle.cli.commands.stored import base, status, trials
 from trueoracle.cli.commands.studies import studies
+from trueoracle.cli.commands.table import score, table
 from trueoracle.words.errors import TrueOracleError
 
 app = typer.Typer(
@@ -43,9 +44,11 @@ for command in (
     serve,
     select,
     export,
+    score,
     doctor,
 ):
     app.command()(command)
+app.add_typer(table, name="table")
 
 
 def main() -> None:

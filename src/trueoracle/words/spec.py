@@ -217,6 +217,11 @@ def case_name(cell: str, base: int, bases: int) -> str:
     return f"{cell}, base {base}" if bases > 1 else cell
 
 
+def plain_name(case: str, base: int, bases: int) -> str:
+    """The cell's name again, of what `case_name` calls it."""
+    return case.removesuffix(case_name("", base, bases))
+
+
 def pruned_count(units: int, ratio: float) -> int:
     """floor(units x ratio), with the ratio read as the decimal that was written (0.29 of 100 is 29)."""
     return int(units * Fraction(str(ratio)))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from trueoracle.cli.show.networks import judged_units, landscape, sites
     from trueoracle.cli.show.selections import selected
     from trueoracle.cli.show.studies import status, studies, study
+    from trueoracle.cli.show.truth import table_list, table_study, verified
 
 __all__ = [
     "analyses",
@@ -29,6 +30,9 @@ __all__ = [
     "status",
     "studies",
     "study",
+    "table_list",
+    "table_study",
+    "verified",
 ]
 
 on_demand(__name__)
