@@ -1,8 +1,7 @@
 """Choosing a mask from Python: what `trueoracle select` calls."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from trueoracle.words.errors import ReportError, SpecError, unknown
 from trueoracle.words.files import write_whole
 from trueoracle.words.known import check_dataset, check_device, check_model, find_backend
 from trueoracle.words.progress import Bars, Progress
-from trueoracle.words.selection import Selected
+from trueoracle.words.selection import Selected, selected_text
 from trueoracle.words.spec import StudySpec
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class Selection:
         return study.export(folder, self.selected.chosen.mask, formats=formats)
 
     def write(self, folder: str | Path) -> None:
-        """`selection.json`, all that was found, in a new folder: whole or not at all."""
+        """`selection.json`, all that was found, and `report.html`, in a new folder: whole or not at all."""
         write_selection(self.selected, Path(folder))
 
 
@@ -68,10 +67,13 @@ def write_selection(selected: Selected, folder: Path) -> None:
     """As `Selection.write`."""
     import shutil
 
+    from trueoracle.report import write_selection_report  # it draws, which takes a second to load
+
     check_new_folder(folder)
     partial = Path(mkdtemp(dir=folder.resolve().parent, prefix=f".{folder.name}."))
     try:
-        (partial / "selection.json").write_text(json.dumps(asdict(selected), indent=2) + "\n")
+        (partial / "selection.json").write_text(selected_text(selected) + "\n")
+        write_selection_report(selected, partial / "report.html")
         partial.chmod(0o755)
         partial.rename(folder)
     except BaseException:
@@ -134,10 +136,10 @@ def select(
     called = name or f"{spec.name}-selected-{_short(template, budget)}"
     request, loaded = Request(name=called, template=template, budget=allowed, compare=compare, net=net), found.data()
     check_request(request, loaded)
-    place = Workplace(
-        data=loaded, store=Store(store, create=True), executor=Threads(workers), progress=shown, backend=how
-    )
+    kept = Store(store, create=True)
+    place = Workplace(data=loaded, store=kept, executor=Threads(workers), progress=shown, backend=how)
     selected = choose(request, place)
+    kept.keep_selection(selected)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
     return Selection(selected=selected, store=store, data_dir=folder, device=device, net=net)
 

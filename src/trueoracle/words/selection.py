@@ -1,6 +1,8 @@
 """What a selection comes to, as it is shown and kept: known without torch."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,3 +101,18 @@ class Selected:
     parameters: tuple[int, int]
     macs: tuple[int, int]
     studies: tuple[str, ...] = field(default=())
+
+
+def selected_text(found: Selected) -> str:
+    """As JSON; `selected_from` reads it back."""
+    return json.dumps(asdict(found), indent=2)
+
+
+def selected_from(text: str) -> Selected:
+    """What `selected_text` wrote; `ValueError` where it is something else."""
+    from pydantic import TypeAdapter  # half a second that most who load this module need not wait
+
+    adapter: TypeAdapter[Any] = TypeAdapter(Selected)
+    found = adapter.validate_json(text)
+    assert isinstance(found, Selected)
+    return found

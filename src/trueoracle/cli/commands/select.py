@@ -26,7 +26,9 @@ def select(
     ] = None,
     scale: Annotated[str, typer.Option(help="Of the study: tiny, small or paper.")] = "paper",
     changes: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as retrain.epochs=10.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A folder to make, for selection.json.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A folder to make, for report.html and selection.json.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="What the selection is called in the store.")] = None,
     compare: Annotated[str, typer.Option(help="With masks of other rules: none, one of each, or same-cost.")] = "one",
     store: StoreUrl = DEFAULT_URL,
@@ -47,6 +49,6 @@ def select(
     show.selected(found.selected)
     if output is not None:
         found.write(output)
-        show.say(f"written: {output / 'selection.json'}")
+        show.say(f"written: {output / 'report.html'} and {output / 'selection.json'}")
     if found.selected.stopped:
         sys.exit(130)
