@@ -77,13 +77,14 @@ class Selected:
     """A selection's outcome. `study` holds the chosen mask's trials; it is empty where the top rung was not reached.
 
     `regret` is by how much the best candidate is expected to be better than the chosen one, in accuracy on other images,
-    with a 95% interval. `spent` and `budget` are model-epochs, `seconds` those of training.
+    with a 95% interval. `limit` says what all ways to prune were made to meet, if anything. `spent` and `budget` are model-epochs, `seconds` those of training.
     """
 
     name: str
     study: str
     model: str
     data: str
+    limit: str
     chosen: Candidate
     pruned: dict[str, tuple[int, ...]]
     test: Measured
