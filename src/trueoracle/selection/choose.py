@@ -115,6 +115,13 @@ def choose(request: Request, place: Workplace) -> Selected:
 
     Interrupted, it gives the best so far, or raises `Paused` where no mask was retrained yet.
     """
+    try:
+        return _chosen(request, place)
+    except KeyboardInterrupt:
+        raise Paused from None
+
+
+def _chosen(request: Request, place: Workplace) -> Selected:
     torch.set_num_threads(1)
     check_request(request, place.data)
     template = request.template

@@ -61,7 +61,7 @@ def select(
             weights=weights, validation_images=held_out, set=dict(map(change, changes or [])), name=name, compare=compare,
             store=store, data_dir=data_dir, device=device, threads=threads, backend=backend,
         )  # fmt: skip
-    except (Paused, KeyboardInterrupt):
+    except Paused:
         show.say("stopped before any mask was retrained. To go on, give the same command again")
         sys.exit(130)
     show.selected(found.selected)
