@@ -19,7 +19,7 @@ from trueoracle.selection.rivals import Rivals
 from trueoracle.selection.rungs import rung_epochs, shortened
 from trueoracle.selection.waves import Cut, Told, Waves
 from trueoracle.store import BaseRecord, Store
-from trueoracle.study import Plan, plan
+from trueoracle.study import Paused, Plan, plan
 from trueoracle.study.conduct import make_base
 from trueoracle.study.retrain import assignment_for
 from trueoracle.study.reuse import known_base
@@ -38,7 +38,7 @@ _SHARE_OF_SEARCH = 0.1  # of the budget, where evaluations are not next to free
 class Request:
     """What is to be selected. The cells of `template` compete; its `retrain` is the full recipe.
 
-    `compare` says what the choice is held against: nothing, one mask of each rival, or as many as cost the same. `net`
+    `compare` says what the choice is held against: nothing, one mask of each rival, or as many as cost the same. `limit` is what its ways to prune were made to meet, in words. `net`
     is the network where it was given as a module.
     """
 
@@ -46,6 +46,7 @@ class Request:
     template: StudySpec
     budget: Budget
     compare: str = "one"
+    limit: str = ""
     net: nn.Module | None = None
 
 
@@ -110,7 +111,17 @@ def check_request(request: Request, data: Dataset) -> None:
 
 
 def choose(request: Request, place: Workplace) -> Selected:
-    """Choose a mask; what was found before is taken over."""
+    """Choose a mask; what was found before is taken over.
+
+    Interrupted, it gives the best so far, or raises `Paused` where no mask was retrained yet.
+    """
+    try:
+        return _chosen(request, place)
+    except KeyboardInterrupt:
+        raise Paused from None
+
+
+def _chosen(request: Request, place: Workplace) -> Selected:
     torch.set_num_threads(1)
     check_request(request, place.data)
     template = request.template
@@ -131,27 +142,33 @@ def choose(request: Request, place: Workplace) -> Selected:
     candidates = _candidates(planned, base, waves, purse, place)
     ladder = Ladder(lengths, purse, planned.seed("selection", 0))
     log, stopped = _Log(), False
+    study = ""
+    rivals: tuple[Rival, ...] = ()
     try:
-        _learn(waves.first(candidates), ladder, log)
-        for number, wave in enumerate(ladder.waves(), start=2):
-            _learn(waves.train(number, wave), ladder, log)
+        _climb(waves, candidates, ladder, log)
     except Cut as cut:
         stopped = True
         _learn(cut.told, ladder, log)
+    except KeyboardInterrupt:  # between two waves
+        stopped = True
+    if stopped and ladder.empty:
+        raise Paused
     choice = ladder.choice()
-    study = ""
-    rivals: tuple[Rival, ...] = ()
     if choice.chosen.rung == len(lengths) - 1 and not stopped:
-        study = waves.final(choice.chosen.mask, choice.chosen.repeats)
-        if request.compare != "none":
-            masks = 1 if request.compare == "one" else max(1, int(purse.epochs / lengths[-1]))
-            found = Rivals(waves=waves, base=base, plan=planned, candidates=candidates, number=masks)
-            rivals = found.against(choice)
+        try:
+            study = waves.final(choice.chosen.mask, choice.chosen.repeats)
+            if request.compare != "none":
+                masks = 1 if request.compare == "one" else max(1, int(purse.epochs / lengths[-1]))
+                found = Rivals(waves=waves, base=base, plan=planned, candidates=candidates, number=masks)
+                rivals = found.against(choice)
+        except (Cut, KeyboardInterrupt):
+            stopped = True
     return Selected(
         name=request.name,
         study=study,
         model=template.model,
         data=template.data,
+        limit=request.limit,
         chosen=_candidate(choice.chosen, planned, candidates),
         pruned=planned.cells[choice.chosen.mask[0]].space.unrank(choice.chosen.mask[1]).pruned,
         test=ladder.on_test(choice.chosen),
@@ -169,6 +186,13 @@ def choose(request: Request, place: Workplace) -> Selected:
         **_costs(planned, choice),
         studies=tuple(log.studies),
     )
+
+
+def _climb(waves: Waves, candidates: Sequence[Candidates], ladder: Ladder, log: _Log) -> None:
+    """Train wave after wave, each decided on by what became of those before."""
+    _learn(waves.first(candidates), ladder, log)
+    for number, wave in enumerate(ladder.waves(), start=2):
+        _learn(waves.train(number, wave), ladder, log)
 
 
 def _learn(told: Told, ladder: Ladder, log: _Log) -> None:

@@ -106,6 +106,11 @@ class Ladder:
                 known[trial.cell, trial.mask].append(trial)
                 self._purse.pay([trial])
 
+    @property
+    def empty(self) -> bool:
+        """Whether no mask was retrained to its end yet, so that there is none to choose."""
+        return not any(self._on(rung) for rung in range(len(self.lengths)))
+
     def choice(self) -> Choice:
         """The best mask as far as is known; `SpecError` before any mask was trained, or where all diverged."""
         top = max((rung for rung in range(len(self.lengths)) if self._on(rung)), default=None)

@@ -1,6 +1,8 @@
 """What a selection comes to, as it is shown and kept: known without torch."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,13 +77,14 @@ class Selected:
     """A selection's outcome. `study` holds the chosen mask's trials; it is empty where the top rung was not reached.
 
     `regret` is by how much the best candidate is expected to be better than the chosen one, in accuracy on other images,
-    with a 95% interval. `spent` and `budget` are model-epochs, `seconds` those of training.
+    with a 95% interval. `limit` says what all ways to prune were made to meet, if anything. `spent` and `budget` are model-epochs, `seconds` those of training.
     """
 
     name: str
     study: str
     model: str
     data: str
+    limit: str
     chosen: Candidate
     pruned: dict[str, tuple[int, ...]]
     test: Measured
@@ -99,3 +102,18 @@ class Selected:
     parameters: tuple[int, int]
     macs: tuple[int, int]
     studies: tuple[str, ...] = field(default=())
+
+
+def selected_text(found: Selected) -> str:
+    """As JSON; `selected_from` reads it back."""
+    return json.dumps(asdict(found), indent=2)
+
+
+def selected_from(text: str) -> Selected:
+    """What `selected_text` wrote; `ValueError` where it is something else."""
+    from pydantic import TypeAdapter  # half a second that most who load this module need not wait
+
+    adapter: TypeAdapter[Any] = TypeAdapter(Selected)
+    found = adapter.validate_json(text)
+    assert isinstance(found, Selected)
+    return found

@@ -22,6 +22,8 @@ def selected(found: Selected) -> None:
         f"the best candidate is expected to be better by {found.regret:.2%} (95% {found.regret_low:.2%} to "
         f"{found.regret_high:.2%}); the chosen one is the best with probability {chosen.best:.2f}"
     )
+    if found.limit:
+        say(f"the limit was {found.limit}")
     (whole, left), (macs, macs_left) = found.parameters, found.macs
     say(
         f"parameters {whole:,} to {left:,} ({left / whole:.1%}), operations {macs:,} to {macs_left:,} ({macs_left / macs:.1%})"
