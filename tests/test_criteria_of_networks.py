@@ -59,7 +59,7 @@ def test_every_criterion_judges_every_unit_of_every_site() -> None:
         else:
             assert set(rows["refused"]) == {""}
             np.testing.assert_allclose(rows["value"], found[criterion][site], rtol=1e-6, atol=1e-12)
-    assert refused.keys() == {"apoz", "bn_scale"}
+    assert refused.keys() == {"apoz", "bn_scale", "chip", "hrank"}
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert net.training
     assert not table_of(net, seed=4)["value"].equals(table["value"])
@@ -72,8 +72,8 @@ def test_who_cannot_judge_a_site_says_why_and_judges_the_others() -> None:
     refused = table[table["refused"] != ""].groupby("site")["criterion"].unique()
     assert {site: set(names) for site, names in refused.items()} == {
         "first": {"bn_scale"},
-        "second": {"apoz"},
-        "third": {"apoz", "bn_scale"},
+        "second": {"apoz", "chip", "hrank"},
+        "third": {"apoz", "bn_scale", "chip", "hrank"},
     }
     why = table.drop_duplicates(["site", "criterion"]).set_index(["site", "criterion"])["refused"]
     assert why["first", "bn_scale"] == "no BatchNorm with scales follows the units of `first`"

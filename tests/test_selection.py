@@ -1,8 +1,8 @@
 """Choosing a mask: budgets, rungs, judging, the ladder, and one selection from end to end."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import combinations, islice
+from itertools import combinations, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from trueoracle import api
 from trueoracle.cli.options import ways_to_prune
 from trueoracle.nets import build, find_sites
 from trueoracle.report import write_selection_report
-from trueoracle.selection.budget import parse_budget
+from trueoracle.selection.budget import Budget, Purse, parse_budget
 from trueoracle.selection.candidates import in_turns
 from trueoracle.selection.foremost import foremost
 from trueoracle.selection.judging import worth
-from trueoracle.selection.ladder import first_masks
+from trueoracle.selection.ladder import Ladder, Wave, first_masks
 from trueoracle.selection.limits import Limit, Limits, limit_of, ratio_of
 from trueoracle.selection.rungs import rung_epochs, shortened
 from trueoracle.space import MaskSpace, SiteChoice
@@ -29,6 +29,7 @@ from trueoracle.words.progress import Quiet
 from trueoracle.words.selection import Candidate, Measured, Rival, Rung, Seen, Selected
 from trueoracle.words.shape import InputShape
 from trueoracle.words.spec import Recipe, pruned_count
+from trueoracle.words.trial import Figures, Outcome, SplitAnswers, Trial
 
 
 def test_budgets() -> None:
@@ -50,9 +51,52 @@ def test_rungs_have_the_whole_schedule() -> None:
 
 
 def test_a_budget_that_tells_nothing_apart_is_refused() -> None:
-    assert first_masks(10, (1, 2, 8)) == 2
-    with pytest.raises(SpecError, match="at least 10 are needed"):
-        first_masks(9, (1, 2, 8))
+    assert first_masks(12, (1, 2, 8)) == 2
+    with pytest.raises(SpecError, match="at least 12 are needed, for two masks of 1 and one of 2 and one of 8 epochs"):
+        first_masks(11, (1, 2, 8))
+
+
+def test_a_ladder_spends_no_more_than_it_has() -> None:
+    chance = np.random.default_rng(0)
+    for lengths in ((1, 2, 8), (2, 6, 20), (1, 3), (4,)):
+        least = 2 * lengths[0] + sum(lengths[1:])
+        for budget in (*range(least, least + 30), 100, 333):
+            purse = Purse(budget=Budget(epochs=budget), threads=1, pace=lambda: 1.0)
+            ladder = Ladder(lengths, purse, seed=0)
+            ladder.tell(*trained(0, range(first_masks(budget, lengths)), 1, lengths, chance))
+            for wave in ladder.waves():
+                ladder.tell(*trained(wave.rung, [mask for _, mask in wave.masks], wave.repeats, lengths, chance))
+            assert purse.epochs <= budget
+            assert ladder.choice().chosen.rung == len(lengths) - 1
+
+
+def trained(
+    rung: int, masks: Iterable[int], repeats: int, lengths: Sequence[int], chance: np.random.Generator
+) -> tuple[Wave, list[Trial]]:
+    """A wave, and trials of it that tell nothing."""
+    trials = []
+    for mask, repeat in product(masks, range(repeats)):
+        split = SplitAnswers.of(chance.random(50) < 0.8)
+        figures = Figures(
+            train_loss=0.5, train_accuracy=chance.random(), test_loss=0.5, test_accuracy=0.8, validation_loss=0.5,
+            validation_accuracy=float(split.right.mean()),
+        )  # fmt: skip
+        trials.append(
+            Trial(
+                cell=0,
+                mask=mask,
+                repeat=repeat,
+                seed=0,
+                outcome=Outcome.FINISHED,
+                curve=(figures,) * lengths[rung],
+                final=figures,
+                seconds=1.0,
+                answers={"validation": split, "test": split},
+            )
+        )
+    return Wave(
+        rung=rung, masks=tuple((0, mask) for mask in dict.fromkeys(t.mask for t in trials)), repeats=repeats
+    ), trials
 
 
 def test_judgement_is_shrunk_where_images_decide() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import pytest
-from sqlalchemy import func, select
 
+from databases import url  # noqa: F401 - a fixture
 from made_up import made_up_study
 from served import ask, serving
 from trueoracle import Study
@@ -18,7 +18,6 @@ from trueoracle.serve.query import AddressError, trials_query
 from trueoracle.serve.server import is_loopback, listen
 from trueoracle.store import Store, StudyRecord
 from trueoracle.store.browse import SORTS, Order, TrialFilter, all_trials, count_trials, page_of_trials
-from trueoracle.store.schema import trials
 from trueoracle.words.errors import StoreError, TableError
 from trueoracle.words.trial import Outcome
 
@@ -27,8 +26,8 @@ TOKEN = "a-token-of-twenty-bytes"
 
 @pytest.fixture(scope="module")
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, StudyRecord]:
-    url = f"sqlite:///{tmp_path_factory.mktemp('served') / 'store.db'}"
-    return url, made_up_study(Store(url, create=True), 150)
+    place = f"sqlite:///{tmp_path_factory.mktemp('served') / 'store.db'}"
+    return place, made_up_study(Store(place, create=True), 150)
 
 
 @pytest.fixture(scope="module")
@@ -137,18 +136,14 @@ def test_the_store_cannot_be_written_through_it(made_up: tuple[str, StudyRecord]
         Store.for_reading("sqlite://", 5)
 
 
-def test_a_question_that_takes_too_long_is_broken_off(made_up: tuple[str, StudyRecord]) -> None:
-    store = Store.for_reading(made_up[0], 0.1)
-    other, third = trials.alias(), trials.alias()
-    began = time.monotonic()
-    with pytest.raises(StoreError, match="takes too long"):
-        store.read(
-            select(func.count())
-            .select_from(trials, other, third)
-            .where(trials.c.seconds > other.c.seconds + third.c.seconds)
-        )
-    assert time.monotonic() - began < 5
-    assert count_trials(store, made_up[1].digest, TrialFilter()) == 300
+def test_the_pages_are_the_same_over_either_database(url: str) -> None:  # noqa: F811
+    study = made_up_study(Store(url, create=True), 12).digest
+    with serving(url) as address:
+        for path in ("", "/trials", "/trials.csv", "/cells/0"):
+            status, _, words = ask(address, f"/studies/{study}{path}")
+            assert (status, path) == (200, path)
+            assert "conv1-0.5" in words
+        assert "made-up" in ask(address)[2]
 
 
 def test_a_study_is_written_while_it_is_looked_at(finished: Study) -> None:
@@ -158,7 +153,7 @@ def test_a_study_is_written_while_it_is_looked_at(finished: Study) -> None:
         store = Store(finished.store_url)
         before = time.monotonic()
         run = store.begin_run(finished.plan.digest, 1, {})
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 30  # a writer that is kept waiting gives up after a minute
         assert run > 0
 
 
@@ -242,12 +237,12 @@ def test_what_an_address_says_is_shown_as_words(address: str, made_up: tuple[str
 
 
 def test_names_out_of_a_store_are_shown_as_words(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'evil.db'}"
-    store = Store(url, create=True)
+    place = f"sqlite:///{tmp_path / 'evil.db'}"
+    store = Store(place, create=True)
     record = made_up_study(store, 5)
     store.add_study(StudyRecord(digest="e" * 64, name="<img src=x onerror=alert(1)>", spec=record.spec))
     store.add_study(StudyRecord(digest="f" * 64, name="unread", spec='{"nonsense": "<b>"}'))
-    with serving(url) as address:
+    with serving(place) as address:
         status, _, words = ask(address)
         assert status == 200
         assert "<img" not in words

@@ -25,6 +25,14 @@ def test_the_built_in_identities_never_change() -> None:
     # Whoever changes one of these orphans every stored study of that name.
     digests = {name: spec.digest()[:16] for name, spec in builtin_studies().items()}
     assert digests == {
+        "digits": "c34bfa544925ca4b",
+        "digits-d6": "aac91f11bab4b9fe",
+        "digits-d8": "d0c6a915931bfac3",
+        "digits-joint": "4cbf64af6baa8779",
+        "digits-lr0.02": "ff8a63cf62aa65bc",
+        "digits-released": "dcdb7dd55ce7ff62",
+        "digits-w20": "3d3f46fa0d4d3a9f",
+        "digits-w40": "3e4823b1fb3d1ef4",
         "lenet5-mini-d6-mnist": "d55a858b0a0b0cb9",
         "lenet5-mini-d7-mnist": "fe5b3c2c3c746468",
         "lenet5-mini-d8-mnist": "a656a7d83c58d518",

@@ -83,6 +83,25 @@ def test_a_piece_is_free_again_when_its_time_is_over_and_not_before(store: Store
     assert claimed(store).piece == PIECES[0]
 
 
+def test_who_looks_on_reads_all_and_writes_nothing(store: Store) -> None:
+    onlooker = Store.for_reading(store.url, 5)
+    assert onlooker.studies() == [STUDY]
+    assert onlooker.pieces_left(STUDY.digest) == len(PIECES)
+    with pytest.raises(StoreError):
+        onlooker.add_study(replace(STUDY, digest="e" * 64))
+    with pytest.raises(StoreError):
+        onlooker.claim(STUDY.digest, "retraining", "me")
+    assert store.studies() == [STUDY]
+    assert store.in_flight(STUDY.digest) == []
+
+
+def test_a_question_that_takes_too_long_is_broken_off(store: Store) -> None:
+    counts = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000000000) SELECT max(i) FROM n"
+    with pytest.raises(StoreError, match="takes too long"):
+        Store.for_reading(store.url, 0.1).read(text(counts))  # type: ignore[arg-type]
+    assert store.studies() == [STUDY]
+
+
 def test_who_has_lost_a_piece_cannot_prolong_give_back_or_settle_it(store: Store) -> None:
     late = claimed(store, seconds=-1.0)
     holder = claimed(store)

@@ -17,6 +17,7 @@ from trueoracle import Study
 from trueoracle.analysis import Better, compare
 from trueoracle.cli.app import main
 from trueoracle.store import Store
+from trueoracle.study import builtin_studies
 from trueoracle.truth import FILES, TruthTable, build, restore, score, table, verify
 from trueoracle.truth.columns import KEY
 from trueoracle.truth.scoring import splits
@@ -242,6 +243,28 @@ def test_a_study_that_stands_there_is_not_written_over(made: TruthTable, finishe
 
     with pytest.raises(StoreError, match="stands in the store"):
         restore_study(made, "quickstart", finished.store_url, None, Quiet())
+
+
+def test_the_published_table_is_whole_and_of_the_built_in_studies() -> None:
+    published = TruthTable()
+    known = builtin_studies()
+    size = 0
+    for study, facts in published.manifest.studies.items():
+        published.check(study)
+        assert facts.digest == known[study].digest()
+        assert facts.trials == len(published.frame(study)) <= facts.planned
+        size += sum(file.bytes for file in facts.files.values())
+    assert size < 25e6
+    of_cell = trueoracle.table("digits/conv1-0.5")
+    assert of_cell.groupby(["base", "mask"]).size().eq(3).all()
+    assert len(of_cell) == 5 * 252 * 3
+
+
+def test_every_column_stands_in_the_docs() -> None:
+    told = (Path(__file__).parents[1] / "docs" / "table.md").read_text()
+    for columns in FILES.values():
+        for column in columns:
+            assert f"| `{column.name}` | {column.type} | {column.says} |" in told
 
 
 def test_the_names_of_the_package() -> None:

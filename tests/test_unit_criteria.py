@@ -1,5 +1,6 @@
 """Unit criteria against a few plain lines each, on a network of a few dozen weights; on networks of every kind; in studies."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from conftest import TINY
 from test_mask_predictors import Small, dense_of, scoring, split_of
 from trueoracle import Study
 from trueoracle.analysis.metric import Better, known
-from trueoracle.criteria import Dense, Needs, UnitCriterion, collect, judged, unit_criteria
+from trueoracle.criteria import Dense, Needs, UnitCriterion, collect, gathered, judged, judged_of, unit_criteria
 from trueoracle.data import Questions, Split
-from trueoracle.nets import find_sites
+from trueoracle.nets import find_sites, unit_moments, unit_weights
 from trueoracle.words.examples import Examples
 from trueoracle.words.progress import Quiet
 from trueoracle.words.scores import UNIT_CRITERIA
@@ -83,7 +84,11 @@ def by_hand(dense: Dense) -> dict[str, list[float]]:
     }  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("name", UNIT_CRITERIA)
+OF_THEIR_OWN = ("chip", "grasp", "hrank", "nisp", "synflow")
+"""These go through the network in ways of their own: `test_whole_criteria.py`."""
+
+
+@pytest.mark.parametrize("name", [name for name in UNIT_CRITERIA if name not in OF_THEIR_OWN])
 def test_every_criterion_is_that_of_plain_lines(name: str, dense: Dense) -> None:
     found, refused = judged(dense.net, {"conv": dense.sites["conv"]}, dense.examples, {name: unit_criteria()[name]})
     assert refused == {}
@@ -108,6 +113,18 @@ def test_a_gate_is_what_silence_does_to_first_order(dense: Dense) -> None:
     )
 
 
+def test_obs_of_fewer_examples_than_units_is_that_of_the_whole_matrix() -> None:
+    torch.manual_seed(0)
+    dense = dense_of(Small().double(), images=40)
+    gate_NU = torch.randn(3, 7, dtype=torch.float64)
+    gate_NU[:, 2] = 0
+    of = collect(dense.net, {"conv": dense.sites["conv"]}, None, Needs.WEIGHTS)["conv"]
+    h_UU = gate_NU.T @ gate_NU / 3
+    inverse_UU = torch.linalg.inv(h_UU + 0.01 * h_UU.diagonal().mean() * torch.eye(7, dtype=torch.float64))
+    found = unit_criteria()["obs"].importance(replace(of, gate_NU=gate_NU))
+    torch.testing.assert_close(found, 0.5 / inverse_UU.diagonal(), rtol=1e-9, atol=0)
+
+
 def test_gathering_leaves_the_network_as_it_was_and_is_done_once(dense: Dense, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {name: value.clone() for name, value in dense.net.state_dict().items()}
     passes: list[int] = []
@@ -125,7 +142,8 @@ def test_what_cannot_be_judged_is_said() -> None:
             return self.head(torch.tanh(self.hidden(torch.tanh(self.conv(x)).flatten(1))))
 
     dense = dense_of(Smooth().double())
-    _, refused = judged(dense.net, dict(dense.sites), dense.examples, unit_criteria())
+    plain = {name: one for name, one in unit_criteria().items() if name not in OF_THEIR_OWN}
+    _, refused = judged(dense.net, dict(dense.sites), dense.examples, plain)
     assert refused == {
         "apoz": {
             site: f"what `{site}` hands on is never zero: no ReLU stands in front of what sums over its units"
@@ -153,8 +171,13 @@ def test_on_networks_of_every_kind_there_are_finite_numbers_or_a_reason(name: st
     factory, shape = zoo.NETWORKS[name]
     net = zoo.made(factory)
     sites = find_sites(net, shape)
+    collected = gathered(net, sites, examples_for(shape), unit_criteria())
     for site in sites.values():
-        found, refused = judged(net, {site.name: site}, examples_for(shape), unit_criteria())
+        of_weights_UP = unit_weights(net, site)
+        sum_U, square_U = unit_moments(net, site, dict(net.named_parameters(remove_duplicate=False)))
+        torch.testing.assert_close(sum_U, of_weights_UP.sum(1), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(square_U, of_weights_UP.square().sum(1), rtol=1e-9, atol=1e-9)
+        found, refused = judged_of({site.name: collected[site.name]}, unit_criteria())
         assert found.keys() | refused.keys() == set(UNIT_CRITERIA)
         assert {"snip", "fisher"} & found.keys() or site.kind.value == "expert"
         for criterion, of_sites in found.items():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         write_table,
     )
     from trueoracle.api.truth import open_table, restore_study, score_file, verify_study, write_truth
+    from trueoracle.api.workers import end_with_parent, work
 
 __all__ = [
     "ANALYSIS_ENDINGS",
@@ -35,6 +36,7 @@ __all__ = [
     "criteria_agreement",
     "default_data_dir",
     "doctor",
+    "end_with_parent",
     "find_device",
     "leaderboard",
     "open_table",
@@ -48,6 +50,7 @@ __all__ = [
     "studies",
     "threads_or_all",
     "verify_study",
+    "work",
     "write_analyses",
     "write_board",
     "write_table",

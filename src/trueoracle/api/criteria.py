@@ -56,6 +56,8 @@ def criteria(
     """
     check_names(model, data)
     check_device(device)
+    import pandas as pd
+
     from trueoracle.criteria import gathered, judged_of, needs_of
     from trueoracle.nets import find_sites
 
@@ -71,15 +73,13 @@ def criteria(
     with _torch_threads(workers):
         with progress.task("looking at examples", len(examples or ()), "examples") as advance:
             collected = gathered(net, known, examples, asked, advance)
-        importance: dict[str, Mapping[str, Tensor]] = {}
-        refused: dict[str, Mapping[str, str]] = {}
-        with progress.task("judging units", len(asked), "criteria") as advance:
-            for name, criterion in asked.items():
-                found, why = judged_of(collected, {name: criterion})
-                importance |= found
-                refused |= why
+        parts = []
+        with progress.task("judging units", len(known), "sites") as advance:
+            for name, site in known.items():
+                importance, refused = judged_of({name: collected.pop(name)}, asked)
+                parts.append(_of_site(site, list(asked), importance, refused))
                 advance(1)
-    return _table(known, list(asked), importance, refused)
+    return pd.concat(parts, ignore_index=True)
 
 
 def criteria_agreement(table: "pd.DataFrame") -> "pd.DataFrame":
@@ -168,28 +168,25 @@ def _torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _table(
-    sites: "Mapping[str, Site]",
+def _of_site(
+    site: "Site",
     criteria: Sequence[str],
     importance: "Mapping[str, Mapping[str, Tensor]]",
     refused: Mapping[str, Mapping[str, str]],
 ) -> "pd.DataFrame":
-    """See `criteria`."""
+    """The rows of one site: see `criteria`."""
     import numpy as np
     import pandas as pd
     import torch
 
-    parts = []
-    for site in sites.values():
-        of_site = pd.DataFrame(
-            {
-                "site": site.name,
-                "unit": np.arange(site.units).repeat(len(criteria)),
-                "criterion": list(criteria) * site.units,
-            }
-        )
-        unjudged = torch.full((site.units,), torch.nan, dtype=torch.float64)
-        value_UC = torch.stack([importance.get(name, {}).get(site.name, unjudged) for name in criteria], 1)
-        why = [refused.get(name, {}).get(site.name, "") for name in criteria]
-        parts.append(of_site.assign(value=value_UC.flatten().numpy(), refused=why * site.units))
-    return pd.concat(parts, ignore_index=True)
+    unjudged_U = torch.full((site.units,), torch.nan, dtype=torch.float64)
+    value_UC = torch.stack([importance.get(name, {}).get(site.name, unjudged_U) for name in criteria], 1)
+    return pd.DataFrame(
+        {
+            "site": site.name,
+            "unit": np.arange(site.units).repeat(len(criteria)),
+            "criterion": list(criteria) * site.units,
+            "value": value_UC.flatten().numpy(),
+            "refused": [refused.get(name, {}).get(site.name, "") for name in criteria] * site.units,
+        }
+    )

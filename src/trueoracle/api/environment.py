@@ -42,6 +42,14 @@ def find_device(name: str) -> "torch.device":
     return torch.device(name)
 
 
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+
+
 def doctor(store: str = DEFAULT_URL, data_dir: str | Path | None = None) -> dict[str, str]:
     """Versions, devices, the data at hand and whether the store can be reached: name -> one line."""
     import platform

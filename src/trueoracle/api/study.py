@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trueoracle import analysis, study
-from trueoracle.api.environment import default_data_dir, find_device, threads_or_all
+from trueoracle.api.environment import default_data_dir, find_device, gpus, threads_or_all
 from trueoracle.store import DEFAULT_URL, Store, store_exists
 from trueoracle.study import at_scale, builtin_studies, changed, load_spec
 from trueoracle.words.errors import SpecError, StoreError, unknown
@@ -55,8 +55,11 @@ class Study:
     """A study: run it, look at it, report on it.
 
     `source` is a built-in name, a path of a YAML file or a `StudySpec`; `scale` (tiny, small or paper) shrinks it as its
-    file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks: `auto`, `lanes`, `stacked` or `loop`. `net` is the network where it is at
-    hand, and is copied; else it is built by the name in the study. Raises `SpecError` and its kin, before anything is written, for bad input.
+    file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks:
+    `auto`, `lanes`, `stacked` or `loop`. `executor` is `threads`, of this process, or `local`: as many processes as
+    `workers` says, each of `threads` threads, and a GPU each where they are on `cuda`. `net` is the network where it is at
+    hand, and is copied; else it is built by the name in the study. Raises `SpecError` and its kin, before anything is
+    written, for bad input.
     """
 
     def __init__(
@@ -71,6 +74,8 @@ class Study:
         device: str = "cpu",
         threads: int | None = None,
         backend: str = "auto",
+        executor: str = "threads",
+        workers: int | None = None,
         progress: Progress | None = None,
         net: "nn.Module | None" = None,
     ) -> None:
@@ -85,12 +90,17 @@ class Study:
             check_model(self.spec.model)
         check_dataset(self.spec.data)
         check_device(device)
-        self._threads = threads_or_all(threads)
         self.store_url = store
         self._data_dir = Path(data_dir) if data_dir is not None else default_data_dir()
         self._device = device
         self._progress = progress or bars()
         self._backend = find_backend(backend)
+        self._workers = _workers(executor, workers, device)
+        self._threads = threads_or_all(threads)
+        if threads is None and self._workers is not None:
+            self._threads = max(1, self._threads // self._workers)
+        if net is not None and self._workers is not None:
+            raise SpecError("a network at hand is in this process alone: give its name, or leave `executor` at threads")
         self.plan = study.plan(self.spec, net)
 
     @classmethod
@@ -102,16 +112,21 @@ class Study:
         data_dir: str | Path | None = None,
         device: str = "cpu",
         threads: int | None = None,
+        backend: str = "auto",
+        progress: Progress | None = None,
         net: "nn.Module | None" = None,
     ) -> "Study":
         """A study that the store keeps, by its name or the beginning of its digest, whatever it was changed to."""
         record = Store(store).find(name)
+        spec = parse_spec(json.loads(record.spec), record.name)
         return cls(
-            parse_spec(json.loads(record.spec), record.name),
+            spec,
             store=store,
             data_dir=data_dir,
             device=device,
             threads=threads,
+            backend=backend,
+            progress=progress,
             net=net,
         )
 
@@ -128,7 +143,23 @@ class Study:
             return status
         data = self.data()
         store = Store(self.store_url, create=True)
+        if self._workers is not None:
+            return self._by_workers(store, self._workers)
         return conduct(self.plan, data, store, Threads(self._threads), self._progress, self._backend)
+
+    def _by_workers(self, store: Store, workers: int) -> "Status":
+        from trueoracle.api.workers import run_by_workers
+        from trueoracle.study import Paused
+        from trueoracle.study.conduct import record_of
+
+        store.add_study(record_of(self.plan))
+        options = ["--device", self._device, "--backend", self._backend, "--threads", str(self._threads)]
+        if self._data_dir is not None:
+            options += ["--data-dir", str(self._data_dir)]
+        try:
+            return run_by_workers(store, self.plan.digest, self.plan.trials, workers, options, self._progress)
+        except KeyboardInterrupt:
+            raise Paused from None
 
     def stored_status(self) -> "Status | None":
         """As `status`, or None where the store or the study in it does not exist yet."""
@@ -350,6 +381,21 @@ class Study:
     @property
     def _store(self) -> Store:
         return Store(self.store_url)
+
+
+def _workers(executor: str, workers: int | None, device: str) -> int | None:
+    """How many processes do the work: if not told, one a GPU or one a core; None for this process alone."""
+    if executor not in ("threads", "local"):
+        raise SpecError(unknown("executor", executor, ("threads", "local")))
+    if executor == "threads":
+        if workers is not None:
+            raise SpecError("`workers` are processes: they go with `executor` local, and threads with `threads`")
+        return None
+    if workers is None:
+        return max(1, len(gpus())) if device == "cuda" else threads_or_all(None)
+    if workers < 1:
+        raise SpecError(f"`workers` must be at least 1, but got {workers}")
+    return workers
 
 
 def _masked(values_MRI: "NDArray[Any]", known_MR: "NDArray[np.bool_]") -> "np.ma.MaskedArray":

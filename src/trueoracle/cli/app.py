@@ -18,6 +18,7 @@ from trueoracle.cli.commands.serve import serve
 from trueoracle.cli.commands.stored import base, status, trials
 from trueoracle.cli.commands.studies import studies
 from trueoracle.cli.commands.table import score, table
+from trueoracle.cli.commands.work import work
 from trueoracle.words.errors import TrueOracleError
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app = typer.Typer(
 for command in (
     studies,
     run,
+    work,
     status,
     trials,
     base,

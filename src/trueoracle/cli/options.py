@@ -13,6 +13,10 @@ StudyName = Annotated[str, typer.Argument(help="A stored study, by name or by th
 StoreUrl = Annotated[str, typer.Option("--store", help="Database URL of the store.")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the datasets; else TRUEORACLE_DATA.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Executor = Annotated[str, typer.Option(help="What does the work: threads of this process, or local: processes.")]
+Workers = Annotated[
+    int | None, typer.Option(help="How many processes, with `--executor local`; if not given, one a core or a GPU.")
+]
 Threads = Annotated[int | None, typer.Option(help="At work at a time; as many as there are cores if not given.")]
 
 

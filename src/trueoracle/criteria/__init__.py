@@ -153,7 +153,7 @@ def judged_of(
     """
     found: dict[str, dict[str, Tensor]] = {}
     refused: dict[str, dict[str, str]] = {}
-    for name, site in product(criteria, collected):
+    for site, name in product(collected, criteria):  # site after site, so that memory holds what is computed of one
         of = collected[site]
         try:
             with torch.no_grad():

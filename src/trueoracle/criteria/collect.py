@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from trueoracle.criteria.collected import Collected, Given
 from trueoracle.criteria.criterion import Needs
-from trueoracle.nets import Input, Kind, Site, gated_blocks, heard, unit_weights
+from trueoracle.criteria.whole import Whole
+from trueoracle.nets import Input, Kind, Site, gated_blocks, heard, unit_moments
 from trueoracle.words.examples import Examples
 from trueoracle.words.progress import Advance
 
@@ -28,11 +29,14 @@ def collect(
 
     `advance` is told of each example. `ValueError` where examples are needed and there are none.
     """
-    found = {site.name: Collected(net=net, site=site) for site in sites.values()}
+    whole = Whole(net=net, sites=sites, given=examples)
+    found = {site.name: Collected(net=net, site=site, whole=whole) for site in sites.values()}
     if not needs:
         return found
     if examples is None or not len(examples):
         raise ValueError("criteria that look at activations or gradients need at least one example")
+    if needs is Needs.EXAMPLES:
+        return found
     gathering = _Gathering(net, found, needs)
     for number in range(len(examples)):
         gathering.add(examples.take(slice(number, number + 1)))
@@ -90,7 +94,7 @@ class _Gathering:
             if self._own[name]:
                 one.weight_NU = torch.stack(self._own[name])
                 one.square_U = torch.as_tensor(self._squares[name]) / self._examples
-                one.snip_U = unit_weights(self._net, one.site, mean).sum(1)
+                one.snip_U = unit_moments(self._net, one.site, mean)[0]
 
     @property
     def _sites(self) -> dict[str, Site]:
@@ -98,7 +102,9 @@ class _Gathering:
 
     def _note(self, given: Input) -> Tensor:
         kept = self._found[given.site.name].given
-        kept.setdefault(given.cut.layer, Given(cut=given.cut)).add(given.x.movedim(given.dim, -1).flatten(0, -2))
+        kept.setdefault(given.cut.layer, Given(cut=given.cut)).add(
+            given.x.movedim(given.dim, -1).reshape(-1, given.x.shape[given.dim])
+        )
         return given.x
 
     def _take(self, gradients: tuple[Tensor | None, ...]) -> None:
@@ -107,16 +113,18 @@ class _Gathering:
                 self._gates[name].append(gate.double().cpu())
         products = {}
         for (name, weight), gradient in zip(self._weights.items(), gradients[len(self._found) :], strict=True):
-            if gradient is not None:
+            if gradient is None:
+                products[name] = weight.new_zeros(()).expand_as(weight)
+            else:
                 self._total[name] += gradient
-            products[name] = torch.zeros_like(weight) if gradient is None else gradient * weight.detach()
+                products[name] = gradient * weight.detach()
         for name, one in self._found.items():
             try:
-                own_UP = unit_weights(self._net, one.site, products)
+                sum_U, square_U = unit_moments(self._net, one.site, products)
             except KeyError:  # a weight that is computed of others, or frozen, has no gradient of its own
                 continue
-            self._own[name].append(own_UP.sum(1))
-            self._squares[name] = self._squares[name] + own_UP.square().sum(1)
+            self._own[name].append(sum_U)
+            self._squares[name] = self._squares[name] + square_U
 
 
 def _gated(given: Input, gate_U: Tensor) -> Tensor:

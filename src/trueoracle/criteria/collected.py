@@ -3,6 +3,7 @@
 Letters: U units, P weights, N examples, C channels of a layer that sums over the units.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.criteria.refusal import CannotJudge
+from trueoracle.criteria.whole import Whole
 from trueoracle.nets import Cut, Kind, Role, Site, channel_weights, unit_weights
 
 
@@ -48,6 +50,7 @@ class Collected:
 
     net: nn.Module
     site: Site
+    whole: Whole
     given: dict[str, Given] = field(default_factory=dict)
     gate_NU: Tensor | None = None
     weight_NU: Tensor | None = None
@@ -74,6 +77,15 @@ class Collected:
         if not self.given:
             raise CannotJudge(f"no layer was heard to sum over the units of `{self.site.name}`")
         return list(self.given.values())
+
+    def of_whole(
+        self, make: Callable[[Whole], Mapping[str, Tensor]], otherwise: str = "no gradient is to be had"
+    ) -> Tensor:
+        """What `make` says of this site, made once for all sites; `CannotJudge` with `otherwise` where it says nothing of it."""
+        found = self.whole.once(make)
+        if self.site.name not in found:
+            raise CannotJudge(f"of the units of `{self.site.name}` {otherwise}")
+        return found[self.site.name]
 
     def known(self, name: str) -> Tensor:
         """What was gathered under this name; `CannotJudge` where it is not to be had."""

@@ -17,6 +17,8 @@ class Needs(Flag):
     """What the layers that sum over the units are given."""
     GRADIENTS = auto()
     """The gradient of each example's loss."""
+    EXAMPLES = auto()
+    """The examples themselves, to go through the network in a way of its own (see `Whole`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

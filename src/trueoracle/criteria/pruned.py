@@ -61,9 +61,7 @@ class Dense:
 
     def images(self, most: int) -> Split:
         """The first so many images; `CannotJudge` where the network takes something else."""
-        if not isinstance(self.examples, Split | StoredSplit):
-            raise CannotJudge("it looks at images, and the network is asked about something else")
-        return images_of(self.examples.take(slice(most)))
+        return images_of_examples(self.examples, most)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +118,13 @@ def derivative(value: Tensor, of: list[nn.Parameter]) -> list[Tensor]:
 def dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
     """The inner product of two vectors of one tensor a weight."""
     return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
+
+
+def images_of_examples(examples: Examples, most: int) -> Split:
+    """The first so many of `examples`, known to be images; `CannotJudge` where they are something else."""
+    if not isinstance(examples, Split | StoredSplit):
+        raise CannotJudge("it looks at images, and the network is asked about something else")
+    return images_of(examples.take(slice(most)))
 
 
 def classified(examples: Examples) -> Classified:

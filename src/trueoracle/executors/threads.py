@@ -1,6 +1,6 @@
 """Who does the work: threads of this process. torch computes outside Python's lock, and the data is shared."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from threading import Event
@@ -19,7 +19,7 @@ class Executor(Protocol):
 
     workers: int
 
-    def run(self, work: Callable[[T, Stop], R], items: Iterable[T]) -> Iterator[R]:
+    def run(self, work: Callable[[T, Stop], R], items: Iterable[T]) -> Generator[R]:
         """The results as they come. `work` asks the stop it is given now and then, and ends early by raising."""
         ...
 
@@ -30,7 +30,7 @@ class Threads:
     def __init__(self, workers: int) -> None:
         self.workers = workers
 
-    def run(self, work: Callable[[T, Stop], R], items: Iterable[T]) -> Iterator[R]:
+    def run(self, work: Callable[[T, Stop], R], items: Iterable[T]) -> Generator[R]:
         """As `Executor.run`; when the consumer leaves early or is interrupted, work in flight is told to stop."""
         stop = Event()
         queue = iter(items)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trueoracle.nets.removal import l1_kept, remove
     from trueoracle.nets.silence import silenced, unnormalised
     from trueoracle.nets.sites import HEADS, Cut, Kind, Normalisation, Role, Site, Sites
-    from trueoracle.nets.weighing import channel_weights, unit_weights
+    from trueoracle.nets.weighing import channel_weights, unit_moments, unit_weights
     from trueoracle.nets.weights import load_weights, state_bytes, weights_from_bytes
     from trueoracle.words.known import REMOVALS, Removal, check_removal
 
@@ -55,6 +55,7 @@ __all__ = [
     "silenced",
     "state_bytes",
     "unit_costs",
+    "unit_moments",
     "unit_weights",
     "unnormalised",
     "usual_shape",

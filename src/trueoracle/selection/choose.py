@@ -20,7 +20,7 @@ from trueoracle.selection.rungs import rung_epochs, shortened
 from trueoracle.selection.waves import Cut, Told, Waves
 from trueoracle.store import BaseRecord, Store
 from trueoracle.study import Paused, Plan, plan
-from trueoracle.study.conduct import make_base
+from trueoracle.study.bases import make_base
 from trueoracle.study.retrain import assignment_for
 from trueoracle.study.reuse import known_base
 from trueoracle.study.survey import part_of

@@ -152,7 +152,8 @@ class Ladder:
         worth_below = self._worth(rung - 1, below)
         order = [below[at] for at in np.argsort(-worth_below.mean_M, kind="stable")]
         rungs_left = len(self.lengths) - rung
-        affordable = int(self._purse.left / rungs_left / self.lengths[rung])
+        left = min(self._purse.left / rungs_left, self._purse.left - sum(self.lengths[rung + 1 :]))
+        affordable = int(left / self.lengths[rung])
         if rungs_left == 1 and affordable > _CONTENDERS:
             affordable -= affordable // 4  # for repeats
         most = min(len(order), max(1, affordable))
@@ -296,18 +297,20 @@ def _finished(trials: Sequence[Trial]) -> bool:
 
 
 def first_masks(epochs: float, lengths: Sequence[int]) -> int:
-    """How many masks begin on the lowest rung: each rung has an equal part of the budget, the top one at least a training.
+    """How many masks begin on the lowest rung: each rung has an equal part of the budget, and every one
+    above at least a training.
 
     `SpecError` where the budget cannot tell two masks apart and train one of them in full.
     """
-    low, top = lengths[0], lengths[-1]
-    least = top + 2 * low if len(lengths) > 1 else 2 * top
+    low, above = lengths[0], lengths[1:]
+    least = 2 * low + sum(above)
     if epochs < least:
+        rungs = f"two masks of {low}" + "".join(f" and one of {one}" for one in above)
         raise SpecError(
-            f"the budget buys {max(0.0, epochs):.3g} model-epochs, too few to choose: at least {least} are needed, for two "
-            f"masks of {low} and one of {top} epochs"
+            f"the budget buys {max(0.0, epochs):.3g} model-epochs, too few to choose: at least {least} are needed, for "
+            f"{rungs} epochs"
         )
-    return max(2, int(min(epochs / len(lengths), epochs - top) / low))
+    return max(2, int(min(epochs / len(lengths), epochs - sum(above)) / low))
 
 
 def on_test(trials: Sequence[Trial]) -> Measured:

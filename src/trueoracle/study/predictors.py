@@ -5,7 +5,9 @@ Each is a score of the mask in the store, under the name that it has in every ta
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
 
 import torch
@@ -15,15 +17,19 @@ from trueoracle.data import Dataset, images_of
 from trueoracle.executors import Executor, Stop
 from trueoracle.fleet import Backend
 from trueoracle.nets import channels_last, evaluate, recalibrate, remove
-from trueoracle.store import Store
+from trueoracle.store import Claim, Piece, Store
 from trueoracle.study.plan import Plan, PlannedCell
-from trueoracle.study.retrain import FleetTask, Retraining, assignment_for, fleets
+from trueoracle.study.retrain import Retraining, assignment_for, fleets
+from trueoracle.study.sharing import Sharing, in_pieces
 from trueoracle.words.mask import Mask
-from trueoracle.words.progress import Progress
+from trueoracle.words.progress import Advance, Progress, Quiet
 from trueoracle.words.spec import Recipe, StudySpec
 from trueoracle.words.trial import Outcome, Trial
 
 RECALIBRATED = "recalibrated_train_loss"
+
+Scores = Mapping[str, Mapping[int, float]]
+"""Name -> rank -> score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +80,10 @@ def _early_on_validation(trial: Trial) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictors:
-    """Measures what the study asks for and the store does not have yet, a mask or a fleet of them at a time."""
+    """Measures what the study asks for and the store does not have yet. A piece is some masks of a cell, a thread's work."""
 
     plan: Plan
+    cells: Sequence[PlannedCell]
     bases: Sequence[nn.Module]
     data: Dataset
     store: Store
@@ -84,28 +91,26 @@ class Predictors:
     progress: Progress
     backend: Backend
 
-    def measure(self, cell: PlannedCell) -> None:
-        """All predictors of the masks of a cell whose pruned train losses are known."""
+    def take_part(self, ours: Sharing) -> None:
+        """All predictors of all masks whose pruned train losses are known, by whichever worker."""
         if self.plan.spec.recalibration_images is not None:
-            self._recalibrated(cell, self.plan.spec.recalibration_images)
+            self._recalibrated(ours, self.plan.spec.recalibration_images)
         for kind in short_trainings(self.plan.spec, validation=self.data.validation is not None):
-            self._trained(cell, kind)
+            self._trained(ours, kind)
 
-    def _recalibrated(self, cell: PlannedCell, images: int) -> None:
-        left = self.store.unscored(self.plan.digest, cell.index, RECALIBRATED)
-        if not left:
-            return
-        images_NCHW = self._recalibration_images(cell.base, images)
+    def _recalibrated(self, ours: Sharing, images: int) -> None:
+        drawn = lru_cache(maxsize=1)(lambda base: self._recalibration_images(base, images))
 
-        def work(mask: Mask, _stop: Stop) -> tuple[int, float]:
-            pruned = channels_last(remove(self.bases[cell.base], mask, self.plan.sites, self.plan.spec.removal))
-            recalibrate(pruned, images_NCHW)
-            return mask.rank, evaluate(pruned, self.data.train).loss
-
-        with self.progress.task(f"recalibrated train loss, {cell.name}", len(left), "masks") as advance:
-            for rank, loss in self.executor.run(work, map(cell.space.unrank, left)):
-                self.store.add_scores(self.plan.digest, cell.index, RECALIBRATED, {rank: loss}, cell.digits)
+        def scores(cell: PlannedCell, masks: Sequence[Mask], _stop: Stop, advance: Advance) -> Scores:
+            found = {}
+            for mask in masks:
+                pruned = channels_last(remove(self.bases[cell.base], mask, self.plan.sites, self.plan.spec.removal))
+                recalibrate(pruned, drawn(cell.base))
+                found[mask.rank] = evaluate(pruned, self.data.train).loss
                 advance(1)
+            return {RECALIBRATED: found}
+
+        self._stage(ours, (RECALIBRATED,), lambda _cell: 1, scores, "masks")
 
     def _recalibration_images(self, base: int, images: int) -> Tensor:
         """The same for every mask, drawn from the train split."""
@@ -113,27 +118,69 @@ class Predictors:
         order = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(seed))
         return images_of(self.data.train.take(order[:images].to(self.data.device))).images_NCHW
 
-    def _trained(self, cell: PlannedCell, kind: ShortTraining) -> None:
-        unscored = (self.store.unscored(self.plan.digest, cell.index, name) for name in kind.figures)
-        left = sorted(set(chain.from_iterable(unscored)))
-        if not left:
-            return
-        assignment = assignment_for(cell, kind.recipe, self.plan, self.bases, self.data, self.backend)
-        total = len(left) * kind.repeats * kind.recipe.epochs_begun(len(self.data.train))
-        with self.progress.task(
-            f"{' and '.join(kind.figures).replace('_', ' ')}, {cell.name}", total, "model-epochs"
-        ) as advance:
+    def _trained(self, ours: Sharing, kind: ShortTraining) -> None:
+        made = lru_cache(maxsize=None)(
+            lambda index: assignment_for(self.cells[index], kind.recipe, self.plan, self.bases, self.data, self.backend)
+        )
+
+        def scores(cell: PlannedCell, masks: Sequence[Mask], stop: Stop, advance: Advance) -> Scores:
             training = Retraining(
                 plan=self.plan, bases=self.bases, data=self.data, progress=self.progress, advance=advance,
                 recipe=kind.recipe, purpose=kind.purpose,
             )  # fmt: skip
-
-            def work(task: FleetTask, stop: Stop) -> list[list[Trial]]:
-                return [training.run(replace(task, repeat=repeat), stop) for repeat in range(kind.repeats)]
-
-            for repeats in self.executor.run(work, fleets(cell, map(cell.space.unrank, left), 0, assignment)):
+            found: dict[str, dict[int, float]] = {name: {} for name in kind.figures}
+            for task in fleets(cell, masks, 0, made(cell.index)):
+                repeats = [training.run(replace(task, repeat=repeat), stop) for repeat in range(kind.repeats)]
                 for name, figure in kind.figures.items():
-                    self.store.add_scores(self.plan.digest, cell.index, name, _means(figure, repeats), cell.digits)
+                    found[name] |= _means(figure, repeats)
+            return found
+
+        epochs = kind.repeats * kind.recipe.epochs_begun(len(self.data.train))
+        self._stage(ours, tuple(kind.figures), lambda cell: made(cell.index).networks, scores, "model-epochs", epochs)
+
+    def _stage(
+        self,
+        ours: Sharing,
+        names: Sequence[str],
+        at_once: Callable[[PlannedCell], int],
+        scores: Callable[[PlannedCell, Sequence[Mask], Stop, Advance], Scores],
+        unit: str,
+        units_a_mask: int = 1,
+    ) -> None:
+        """All scores of these names: `scores` measures `at_once` masks of a cell, unless one machine listed more."""
+        unscored = lru_cache(maxsize=1)(lambda index: self._unscored(index, names))
+
+        def places(cell: PlannedCell) -> list[int]:
+            known = self._unscored(cell.index, names)
+            return [place for place, rank in enumerate(cell.ranks) if rank in known]
+
+        left = {cell.index: len(places(cell)) for cell in self.cells}
+        steps = {index: at_once(self.cells[index]) for index, masks in left.items() if masks}
+
+        def missing() -> Iterator[Piece]:
+            for index, step in steps.items():
+                yield from in_pieces(places(self.cells[index]), step, index)
+
+        def keep(claim: Claim, found: Scores) -> None:
+            cell = self.cells[claim.piece.cell]
+            for name, values in found.items():
+                self.store.add_scores(self.plan.digest, cell.index, name, values, cell.digits)
+            self.store.settle(claim)
+
+        what = " and ".join(names).replace("_", " ")
+        bar = self.progress if steps else Quiet()
+        with bar.task(what, units_a_mask * sum(left.values()), unit) as advance:
+
+            def work(piece: Piece, stop: Stop) -> Scores:
+                cell = self.cells[piece.cell]
+                ranks = (rank for rank in cell.ranks[piece.start : piece.stop] if rank in unscored(cell.index))
+                return scores(cell, [cell.space.unrank(rank) for rank in ranks], stop, advance)
+
+            ours.stage(what, missing, work, keep, self.executor.run)
+
+    def _unscored(self, index: int, names: Sequence[str]) -> AbstractSet[int]:
+        """The ranks of the cell's masks that lack a score of these names."""
+        return set(chain.from_iterable(self.store.unscored(self.plan.digest, index, name) for name in names))
 
 
 def _means(figure: Callable[[Trial], float], repeats: Sequence[Sequence[Trial]]) -> dict[int, float]:

@@ -1,6 +1,7 @@
 """Retraining: masks of one cell leave networks of one shape, so they are retrained together, a fleet at a time."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import islice
 from time import monotonic
@@ -11,7 +12,9 @@ from trueoracle.data import Dataset
 from trueoracle.executors import Stop
 from trueoracle.fleet import Assignment, Backend, Stopped, Trained, assign, train_fleet
 from trueoracle.nets import remove
+from trueoracle.store import Piece
 from trueoracle.study.plan import Plan, PlannedCell
+from trueoracle.study.sharing import in_pieces
 from trueoracle.words.errors import StoreError
 from trueoracle.words.folders import checkpoint_folder
 from trueoracle.words.mask import Mask
@@ -111,12 +114,21 @@ def assignment_for(
     return assign(remove(bases[cell.base], cell.example, plan.sites), data, recipe, backend)
 
 
-def fleet_tasks(plan: Plan, made: Sequence[Assignment], settled: set[tuple[int, int, int]]) -> Iterator[FleetTask]:
-    """Fleets of what is left, cell after cell."""
+def pieces_of(plan: Plan, made: Sequence[Assignment], settled: AbstractSet[tuple[int, int, int]]) -> Iterator[Piece]:
+    """What is left in pieces of a fleet each, cell after cell: by the places of its masks among the cell's ranks."""
     for cell, assignment in zip(plan.cells, made, strict=True):
         for repeat in range(plan.spec.repeats):
-            left = (mask for mask in cell.masks() if (cell.index, mask.rank, repeat) not in settled)
-            yield from fleets(cell, left, repeat, assignment)
+            left = (place for place, rank in enumerate(cell.ranks) if (cell.index, rank, repeat) not in settled)
+            yield from in_pieces(left, assignment.networks, cell.index, repeat)
+
+
+def fleets_of(
+    plan: Plan, piece: Piece, assignment: Assignment, settled: AbstractSet[tuple[int, int, int]]
+) -> Iterator[FleetTask]:
+    """The fleets of a piece, one unless another machine, whose fleets are larger, listed it."""
+    cell = plan.cells[piece.cell]
+    ranks = (rank for rank in cell.ranks[piece.start : piece.stop] if (cell.index, rank, piece.repeat) not in settled)
+    return fleets(cell, map(cell.space.unrank, ranks), piece.repeat, assignment)
 
 
 def fleets(cell: PlannedCell, masks: Iterable[Mask], repeat: int, assignment: Assignment) -> Iterator[FleetTask]:

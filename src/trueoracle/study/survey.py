@@ -9,7 +9,7 @@ from trueoracle.executors import Executor
 from trueoracle.oracle import Evaluator, PrunedLosses, accumulate
 from trueoracle.words.errors import SpecError
 from trueoracle.words.examples import Examples
-from trueoracle.words.progress import Progress
+from trueoracle.words.progress import Advance, Progress
 
 
 def survey(
@@ -29,30 +29,47 @@ def survey(
     `population` is the size of the split that `train` is a part of, if it is. With `folder`, sums of unfinished
     groups are kept there (see `accumulate`), so that a kill costs little; `identity` names what they are sums of.
     """
-    step = evaluator.masks_at_once
     with progress.task(f"pruned train loss, {what}", len(ranks), "masks") as advance:
-        for start in range(0, len(ranks), step):
-            group = ranks[start : start + step]
-            told = 0
-            images = 0
+        yield from in_groups(
+            evaluator, ranks, train, executor, advance, population=population, folder=folder, identity=identity
+        )
 
-            def tell(more: int, group: Sequence[int] = group) -> None:
-                nonlocal told, images
-                images += more
-                now = len(group) * images // len(train)
-                advance(now - told)
-                told = now
 
-            yield accumulate(
-                evaluator,
-                group,
-                train,
-                run=executor.run,
-                advance=tell,
-                population=population,
-                keep=folder / f"{start}.safetensors" if folder is not None else None,
-                identity=identity,
-            )
+def in_groups(
+    evaluator: Evaluator,
+    ranks: Sequence[int],
+    train: Examples,
+    executor: Executor,
+    advance: Advance,
+    *,
+    population: int | None = None,
+    folder: Path | None = None,
+    identity: str = "",
+) -> Iterator[PrunedLosses]:
+    """As `survey`; `advance` is told of masks, in parts of a group as its images are done."""
+    step = evaluator.masks_at_once
+    for start in range(0, len(ranks), step):
+        group = ranks[start : start + step]
+        told = 0
+        images = 0
+
+        def tell(more: int, group: Sequence[int] = group) -> None:
+            nonlocal told, images
+            images += more
+            now = len(group) * images // len(train)
+            advance(now - told)
+            told = now
+
+        yield accumulate(
+            evaluator,
+            group,
+            train,
+            run=executor.run,
+            advance=tell,
+            population=population,
+            keep=folder / f"{start}.safetensors" if folder is not None else None,
+            identity=identity,
+        )
 
 
 def part_of(train: Examples, images: int | None, seed: int) -> Examples:

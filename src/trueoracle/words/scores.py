@@ -14,8 +14,8 @@ OF_STUDIES: dict[str, Direction] = {"early_area": "lower"}
 """Scores that only a study measures, whose names do not say which is better."""
 
 UNIT_CRITERIA = (
-    "activation_mean", "activation_std", "apoz", "fisher", "flap", "fpgm", "group_fisher", "group_norm", "lamp", "obd", "obs",
-    "reversed_l1", "ria", "snip", "taylor_activation", "taylor_gate", "taylor_second_order", "taylor_weight", "wanda", "whc",
+    "activation_mean", "activation_std", "apoz", "chip", "fisher", "flap", "fpgm", "grasp", "group_fisher", "group_norm", "hrank",
+    "lamp", "nisp", "obd", "obs", "reversed_l1", "ria", "snip", "synflow", "taylor_activation", "taylor_gate", "taylor_second_order", "taylor_weight", "wanda", "whc",
 )  # fmt: skip
 """Criteria whose scores a study does not take by itself, but `trueoracle criteria --measure` does."""
 

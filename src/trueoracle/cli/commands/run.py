@@ -8,7 +8,7 @@ import typer
 
 from trueoracle import api
 from trueoracle.cli import show
-from trueoracle.cli.options import DataDir, Device, StoreUrl, Threads, change
+from trueoracle.cli.options import DataDir, Device, Executor, StoreUrl, Threads, Workers, change
 from trueoracle.store import DEFAULT_URL
 from trueoracle.words.errors import TableError
 
@@ -23,6 +23,8 @@ def run(
     base_weights: Annotated[Path | None, typer.Option(help="A safetensors file: no base network is trained.")] = None,
     device: Device = "cpu",
     threads: Threads = None,
+    executor: Executor = "threads",
+    workers: Workers = None,
     backend: Annotated[str, typer.Option(help="What trains: auto, lanes, stacked or loop.")] = "auto",
     changes: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as retrain.epochs=2.")] = None,
 ) -> None:
@@ -37,6 +39,8 @@ def run(
         device=device,
         threads=threads,
         backend=backend,
+        executor=executor,
+        workers=workers,
     )
     from trueoracle.study import Paused  # after what may be wrong: it loads torch
 

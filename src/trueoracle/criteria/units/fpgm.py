@@ -13,7 +13,8 @@ from trueoracle.criteria.criterion import UnitCriterion
 
 def importance(of: Collected) -> Tensor:
     """In the weights' unit."""
-    return torch.cdist(of.weights, of.weights, compute_mode="donot_use_mm_for_euclid_dist").sum(1)
+    apart_UU = torch.cdist(of.weights, of.weights, compute_mode="use_mm_for_euclid_dist").fill_diagonal_(0)
+    return apart_UU.sum(1)
 
 
 CRITERION = UnitCriterion(importance=importance)

@@ -15,11 +15,14 @@ DAMPING = 0.01
 
 def importance(of: Collected) -> Tensor:
     """In squared nats."""
-    gate_NU = of.known("gate_NU")
-    hessian_UU = gate_NU.T @ gate_NU / len(gate_NU)
-    level = hessian_UU.diagonal().mean().clamp(min=1e-300)
-    damped_UU = hessian_UU + DAMPING * level * torch.eye(of.site.units, dtype=torch.float64)
-    found: Tensor = 0.5 / torch.linalg.inv(damped_UU).diagonal()
+    gate_NU = of.known("gate_NU") / len(of.known("gate_NU")) ** 0.5
+    level = DAMPING * gate_NU.square().sum(0).mean().clamp(min=1e-300)
+    # H = V diag(s^2) V': few examples span little of the units' space, and in the rest the damping is all there is.
+    _, s_R, v_RU = torch.linalg.svd(gate_NU, full_matrices=False)
+    square_RU = v_RU.square()
+    inside_U = (square_RU / (s_R.square() + level)[:, None]).sum(0)
+    rest_U = (1 - square_RU.sum(0)).clamp(min=0) / level
+    found: Tensor = 0.5 / (inside_U + rest_U)
     return found
 
 

@@ -1,0 +1,138 @@
+"""Workers: processes that take part in the studies of a store, started by hand on any machine or by a run on its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Thread
+from time import sleep
+
+from trueoracle.api.environment import gpus
+from trueoracle.api.study import Study
+from trueoracle.store import DEFAULT_URL, Status, Store
+from trueoracle.words.errors import StoreError, TrueOracleError
+from trueoracle.words.progress import Progress
+
+_LOOK_SECONDS = 0.5
+_LONGEST_GOODBYE = 30
+
+
+def work(
+    store: str = DEFAULT_URL,
+    *,
+    study: str | None = None,
+    data_dir: str | Path | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    backend: str = "auto",
+    progress: Progress | None = None,
+) -> Iterator[tuple[str, str]]:
+    """Take part in the unfinished studies of a store, or in one; of each, its name and what came of it.
+
+    A study that cannot be run here, for its data or network is not found, is passed over with the reason; `StoreError`
+    where that is so of all.
+    """
+    opened = Store(store, create=False)
+    records = opened.studies() if study is None else [opened.find(study)]
+    passed: list[str] = []
+    for record in records:
+        try:
+            one = Study.stored(
+                record.digest, store=store, data_dir=data_dir, device=device, threads=threads, backend=backend,
+                progress=progress,
+            )  # fmt: skip
+            if not one.status().left:
+                continue
+            found = one.run()
+        except TrueOracleError as problem:
+            if study is not None:
+                raise
+            passed.append(f"{record.name}: {problem}")
+            yield record.name, f"passed over, for {problem}"
+            continue
+        yield record.name, f"{found.finished + found.diverged} of {found.total} trials are settled"
+    if passed and len(passed) == len(records):
+        raise StoreError(f"none of the studies can be run here: {passed[0]}")
+
+
+def run_by_workers(
+    store: Store, digest: str, total: int, workers: int, options: list[str], progress: Progress
+) -> Status:
+    """Let so many processes do the study, GPUs dealt out among them; as they end, so does this. Ctrl-C ends them all.
+
+    `options` are those of `trueoracle work`. `StoreError` where one ends otherwise than by being done, with the last line that it wrote.
+    """
+    command = [sys.executable, "-m", "trueoracle", "work", "--store", store.url, "--study", digest, *options, "--leash"]
+    pipe = subprocess.PIPE
+    cards = gpus() if "cuda" in options else []
+    started = [
+        subprocess.Popen(
+            command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe, text=True, start_new_session=True,
+            env={**os.environ, **({"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {})},
+        )
+        for number in range(workers)
+    ]  # fmt: skip
+    last_words: dict[int, str] = {}
+    listeners = [Thread(target=_listen, args=(one, last_words), daemon=True) for one in started]
+    for listener in listeners:
+        listener.start()
+    try:
+        _watch(store, digest, total, started, progress)
+    finally:
+        _end(started)
+        for listener in listeners:
+            listener.join()
+    status = store.status(digest, total)
+    failed = [one for one in started if one.returncode]
+    if failed and status.left > status.failed:
+        raise StoreError(f"{len(failed)} of {workers} workers ended early: {last_words.get(failed[0].pid, 'killed')}")
+    return status
+
+
+def _watch(
+    store: Store, digest: str, total: int, started: "Sequence[subprocess.Popen[str]]", progress: Progress
+) -> None:
+    """Tell how far the study is until all have ended."""
+    before = store.status(digest, total).left
+    told = 0
+    with progress.task(f"{len(started)} workers", before, "trials") as advance:
+        while any(one.poll() is None for one in started):
+            sleep(_LOOK_SECONDS)
+            done = before - store.status(digest, total).left
+            advance(done - told)
+            told = done
+
+
+def _end(started: "Sequence[subprocess.Popen[str]]") -> None:
+    """See that none is left: one that is at work still is interrupted, and has some time to give back what it holds."""
+    for one in started:
+        if one.poll() is None:
+            one.send_signal(signal.SIGINT)
+    for one in started:
+        try:
+            one.wait(_LONGEST_GOODBYE)
+        except subprocess.TimeoutExpired:
+            one.kill()
+            one.wait()
+        assert one.stdin is not None
+        one.stdin.close()
+
+
+def end_with_parent() -> None:
+    """End this process, as Ctrl-C does, when its standard input is closed: its parent has ended, however it did."""
+
+    def wait() -> None:
+        sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    Thread(target=wait, daemon=True).start()
+
+
+def _listen(process: "subprocess.Popen[str]", last_words: dict[int, str]) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.strip():
+            last_words[process.pid] = line.strip()
+    process.stderr.close()

@@ -1,0 +1,214 @@
+"""The masks in play: their pruned losses measured, those that a search is to add found, all kept in the store."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from torch import Tensor, nn
+
+from trueoracle.criteria import importances, score
+from trueoracle.data import Dataset
+from trueoracle.executors import Executor, Stop
+from trueoracle.oracle import Evaluator, PrunedLosses, evaluator
+from trueoracle.search import Budget, Found, Hunt
+from trueoracle.store import WEIGHT, Claim, MaskRecord, Piece, Store
+from trueoracle.study.plan import Plan, PlannedCell
+from trueoracle.study.searching import hunt_beside, question_of
+from trueoracle.study.sharing import Sharing, in_pieces
+from trueoracle.study.strata import first_phase, tail
+from trueoracle.study.survey import in_groups, part_of, survey
+from trueoracle.words.errors import SpecError
+from trueoracle.words.examples import Examples
+from trueoracle.words.progress import Advance, Progress, Quiet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masks:
+    """Measures masks. A piece, as many as the oracle takes at once or a search, is spread over the threads of a worker.
+
+    `paths` says which ways the oracle went in this process, with the reason where there is one.
+    """
+
+    plan: Plan
+    bases: Sequence[nn.Module]
+    data: Dataset
+    store: Store
+    executor: Executor
+    progress: Progress
+    paths: list[str] = field(default_factory=list)
+
+    def take_part(self, ours: Sharing) -> tuple[PlannedCell, ...]:
+        """The cells with all masks that are in play, once those are measured, by whichever worker."""
+        self._measured(ours)
+        self._of_cells(ours, "tails", self._without_tail, self._draw_tail)
+        self._of_cells(ours, "searches", self._unsearched, self._search)
+        return tuple(self._with_found(cell) for cell in self.plan.cells)
+
+    def _of_cells(
+        self, ours: Sharing, stage: str, lacking: Callable[[PlannedCell], bool], work: Callable[[PlannedCell], None]
+    ) -> None:
+        """A stage whose pieces are the cells that lack something, and whose work stores what it finds."""
+        cells = self.plan.cells
+
+        def done(piece: Piece, _stop: Stop) -> None:
+            if lacking(cells[piece.cell]):  # else whoever had the piece before stored it, and died
+                work(cells[piece.cell])
+
+        ours.stage(
+            stage,
+            missing=lambda: [Piece(cell=cell.index) for cell in cells if lacking(cell)],
+            work=done,
+            keep=lambda claim, _: self.store.settle(claim),
+        )
+
+    def _measured(self, ours: Sharing) -> None:
+        left = {cell.index: len(places) for cell in self.plan.cells if (places := self._left(cell))}
+        path = lru_cache(maxsize=1)(self._path)  # the last one: some are large
+        known = lru_cache(maxsize=1)(self._known)
+        # Asked before the pieces are listed: it takes its time, and nobody else can write to the store meanwhile.
+        at_once = {index: path(index).masks_at_once for index in left}
+
+        def missing() -> Iterator[Piece]:
+            for index, step in at_once.items():
+                yield from in_pieces(self._left(self.plan.cells[index]), step, index)
+
+        bar = self.progress if left else Quiet()
+        with bar.task("pruned train loss", sum(left.values()), "masks") as advance:
+
+            def work(piece: Piece, _stop: Stop) -> list[PrunedLosses]:
+                return self._losses(piece, path(piece.cell), known(piece.cell), advance)
+
+            ours.stage("masks", missing, work, self._keep)
+
+    def _known(self, index: int) -> AbstractSet[int]:
+        return self.store.masks(self.plan.digest, index).keys()
+
+    def _left(self, cell: PlannedCell) -> list[int]:
+        """The places, among the cell's ranks, of masks that are not measured."""
+        known = self._known(cell.index)
+        return [place for place, rank in enumerate(cell.ranks) if rank not in known]
+
+    def _path(self, index: int) -> Evaluator:
+        cell = self.plan.cells[index]
+        plan = self.plan
+        return evaluator(self.bases[cell.base], cell.space, plan.shape, plan.spec.removal, progress=self.progress)
+
+    def _losses(self, piece: Piece, path: Evaluator, known: AbstractSet[int], advance: Advance) -> list[PrunedLosses]:
+        """Those of the piece's masks that are not known: it may reach over some that are."""
+        cell = self.plan.cells[piece.cell]
+        ranks = cell.ranks[piece.start : piece.stop]
+        left = [rank for rank in ranks if rank not in known] if known else ranks
+        self.paths.append(path.path)
+        images, population = self._images(cell), len(self.data.train)
+        return [*in_groups(path, left, images, self.executor, advance, population=population)]
+
+    def _keep(self, claim: Claim, found: Sequence[PrunedLosses]) -> None:
+        cell = self.plan.cells[claim.piece.cell]
+        importance = self._importance(cell)
+        for losses in found:
+            records = _records(cell, losses.ranks, losses, importance, chosen=cell.named)
+            self.store.put_masks(self.plan.digest, records, cell.digits)
+        self.store.settle(claim)
+
+    def _without_tail(self, cell: PlannedCell) -> bool:
+        return cell.tail is not None and not self._tail(cell)
+
+    def _tail(self, cell: PlannedCell) -> list[int]:
+        return [rank for rank in self.store.tail(self.plan.digest, cell.index) if rank not in cell.named]
+
+    def _draw_tail(self, cell: PlannedCell) -> None:
+        """Draw masks stratified over the loss, and store them.
+
+        Of the masks that are measured for that only those drawn are kept: a kill in between has all measured again.
+        """
+        assert cell.tail is not None
+        assert cell.drawn is not None
+        plan, store = self.plan, self.store
+        seed, known = plan.seed(f"tail of cell {cell.name}", cell.base), store.evaluated(plan.digest, cell.index)
+        others = sorted(set(first_phase(cell.space, cell.drawn, cell.tail.of, seed)) - set(cell.drawn))
+        path, images, population = self._path(cell.index), self._images(cell), len(self.data.train)
+        judged = list(survey(path, others, images, self.executor, self.progress, what=cell.name, population=population))
+        losses = {rank: float(loss) for part in judged for rank, loss in zip(part.ranks, part.loss_M, strict=True)}
+        losses |= {rank: known[rank][0] for rank in cell.drawn}
+        chosen, weight = tail(losses, cell.drawn, cell.tail.masks, seed)
+        importance = self._importance(cell)
+        records = [
+            replace(record, weight=weight[record.rank])
+            for part in judged
+            for record in _records(cell, part.ranks, part, importance, chosen={*chosen})
+            if record.searched
+        ]
+        of_drawn = {rank: weight[rank] for rank in cell.drawn}
+        store.add_scores(plan.digest, cell.index, WEIGHT, of_drawn, cell.digits)
+        store.put_masks(plan.digest, records, cell.digits)
+
+    def _unsearched(self, cell: PlannedCell) -> bool:
+        return cell.search is not None and len(self._searched(cell)) < cell.search.keep
+
+    def _searched(self, cell: PlannedCell) -> list[int]:
+        return [rank for rank in self.store.searched(self.plan.digest, cell.index) if rank not in cell.named]
+
+    def _with_found(self, cell: PlannedCell) -> PlannedCell:
+        tail = self._tail(cell) if cell.tail is not None else []
+        found = self._searched(cell) if cell.search is not None else []
+        return replace(cell, found=(*tail, *found))
+
+    def _search(self, cell: PlannedCell) -> None:
+        """Search, and store the masks to keep. What is measured already is known; a kill has the search begun anew."""
+        assert cell.search is not None
+        question = question_of(
+            self.bases[cell.base], cell.space, self.data, self.progress,
+            images=self._images(cell), removal=self.plan.spec.removal,
+        )  # fmt: skip
+        hunt = Hunt(
+            method=cell.search.method,
+            budget=Budget(evaluations=cell.search.evaluations),
+            seed=self.plan.seed(f"search of cell {cell.name}", cell.base),
+        )
+        known = self.store.evaluated(self.plan.digest, cell.index)
+        found = hunt_beside(known, question, hunt, self.executor, self.progress)
+        self.progress.say(f"{cell.name}: {found.sentence}")
+        there = {*(cell.drawn or ()), *self._with_found(cell).found}
+        places = [place for place in found.order if found.ranks[place] not in there][: cell.search.keep]
+        if len(places) < cell.search.keep:
+            raise SpecError(
+                f"the search of cell `{cell.name}` found {len(places)} masks beside the drawn ones, but `keep` is "
+                f"{cell.search.keep}: give it more `evaluations`"
+            )
+        best = found.only(sorted(places, key=found.ranks.__getitem__))
+        records = _records(cell, best.ranks, best, self._importance(cell), chosen={*best.ranks})
+        self.store.put_masks(self.plan.digest, records, cell.digits)
+
+    def _images(self, cell: PlannedCell) -> Examples:
+        plan = self.plan
+        return part_of(self.data.train, plan.spec.oracle_images, plan.seed("oracle images", cell.base))
+
+    def _importance(self, cell: PlannedCell) -> dict[str, dict[str, Tensor]]:
+        pruned = {choice.site: self.plan.sites[choice.site] for choice in cell.space.sites}
+        return importances(self.bases[cell.base], pruned)
+
+
+def _records(
+    cell: PlannedCell,
+    ranks: Sequence[int],
+    losses: PrunedLosses | Found,
+    importance: Mapping[str, dict[str, Tensor]],
+    *,
+    chosen: AbstractSet[int],
+) -> list[MaskRecord]:
+    """`chosen` masks, by rank, are none of a random sample."""
+    rows = zip(ranks, losses.loss_M, losses.accuracy_M, losses.standard_error_M, strict=True)
+    return [
+        MaskRecord(
+            cell=cell.index,
+            rank=mask.rank,
+            pruned=mask.pruned_json,
+            loss=float(loss),
+            accuracy=float(accuracy),
+            standard_error=float(error),
+            scores={name: score(mask, units) for name, units in importance.items()},
+            searched=mask.rank in chosen,
+        )
+        for mask, loss, accuracy, error in ((cell.space.unrank(rank), *facts) for rank, *facts in rows)
+    ]

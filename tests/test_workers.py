@@ -1,0 +1,195 @@
+"""Workers share a study through its store: whoever joins or dies, the table is that of one process alone."""
+
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from time import monotonic, sleep
+
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from databases import url  # noqa: F401 - a fixture
+from test_interruption import FACTS, begin, killed, wait_until
+from trueoracle import Study
+from trueoracle.cli.app import app
+from trueoracle.store import Claim, Piece, Store, StudyRecord
+from trueoracle.study.conduct import record_of
+from trueoracle.study.sharing import dead_among, sharing
+from trueoracle.words.errors import SpecError
+from trueoracle.words.progress import Quiet
+
+DIGEST = "d" * 64
+LONG = {**FACTS, "loss_after_steps": 2, "base_networks": 2, "cells": [{"prune": {"conv3": 0.2}, "draw": 20}]}
+SHORT = {**LONG, "train_images": 200, "test_images": 100, "repeats": 1}
+
+
+def written(facts: dict[str, object], folder: Path) -> str:
+    path = folder / "short.yaml"
+    path.write_text(yaml.safe_dump(facts))
+    return str(path)
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> str:
+    return written(SHORT, tmp_path)
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> str:
+    return written(LONG, tmp_path)
+
+
+def calm(facts: str, tmp_path: Path) -> Study:
+    study = Study(facts, store=f"sqlite:///{tmp_path / 'calm.db'}", threads=1, progress=Quiet())
+    study.run()
+    return study
+
+
+def assert_same(one: Study, other: Study) -> None:
+    drop = ["seconds"]
+    pd.testing.assert_frame_equal(one.trials().drop(columns=drop), other.trials().drop(columns=drop), check_exact=True)
+    pd.testing.assert_frame_equal(one.curves(), other.curves(), check_exact=True)
+
+
+def test_two_drivers_at_once_give_the_table_of_one(facts: str, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'shared.db'}"
+    drivers = [Study(facts, store=store, threads=1, progress=Quiet()) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        for status in pool.map(Study.run, drivers):
+            assert status.left == 0
+    assert Store(store).pieces_left(drivers[0].plan.digest) == 0
+    assert_same(drivers[0], calm(facts, tmp_path))
+
+
+def test_a_stage_is_shared_by_all_who_take_part_and_over_for_all_at_once(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'store.db'}", create=True)
+    store.add_study(StudyRecord(digest=DIGEST, name="one", spec="{}"))
+    both = Barrier(2)
+    done: list[Piece] = []
+
+    def take_part() -> int:
+        with sharing(store, DIGEST) as ours:
+            ours.stage("s", lambda: [Piece(cell=0), Piece(cell=1)], lambda _piece, _stop: both.wait(300), keep)
+            return len(done)
+
+    def keep(claim: Claim, _: int) -> None:
+        done.append(claim.piece)
+        assert store.settle(claim)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [one.result() for one in [pool.submit(take_part), pool.submit(take_part)]] == [2, 2]
+    assert {piece.cell for piece in done} == {0, 1}
+
+
+@pytest.mark.slow
+def test_two_drivers_and_a_worker_of_which_one_is_killed_give_the_table_of_one_process(
+    url: str,  # noqa: F811
+    long: str,
+    tmp_path: Path,
+) -> None:
+    facts = long
+    alone = calm(facts, tmp_path)
+    code = f"from trueoracle import Study; Study({facts!r}, store={url!r}, threads=1).run()"
+    pipe = subprocess.PIPE
+    drivers = [subprocess.Popen([sys.executable, "-c", code], stderr=pipe, text=True) for _ in range(2)]
+    shared = Study(facts, store=url, progress=Quiet())
+
+    def begun() -> bool:
+        status = shared.stored_status()
+        return status is not None and status.finished > 0
+
+    wait_for(begun, drivers)
+    joined = begin(tmp_path, "work", "--store", url, "--threads", "1")
+    killed(drivers[0])
+    _, problems = joined.communicate(timeout=300)
+    assert joined.returncode == 0, problems
+    _, problems = drivers[1].communicate(timeout=300)
+    assert drivers[1].returncode == 0, problems
+    assert shared.status().finished == 80
+    assert Store(url).pieces_left(shared.plan.digest) == 0
+    assert_same(shared, alone)
+
+
+def wait_for(reached: object, processes: "list[subprocess.Popen[str]]") -> None:
+    def safe() -> bool:
+        try:
+            return bool(reached())  # type: ignore[operator]
+        except Exception:  # the tables are not there yet
+            return False
+
+    wait_until(safe, processes[0])
+
+
+def test_a_run_by_local_workers_gives_the_table_of_one_process(facts: str, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'shared.db'}"
+    study = Study(facts, store=store, executor="local", workers=2, progress=Quiet())
+    assert study.run().left == 0
+    assert_same(study, calm(facts, tmp_path))
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_run_that_started_them(long: str, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'trueoracle.db'}"
+    process = begin(tmp_path, "run", "short.yaml", "--executor", "local", "--workers", "2")
+    study = Study(long, store=store, progress=Quiet())
+    wait_for(lambda: Store(store).in_flight(study.plan.digest), [process])
+    assert killed(process) == -signal.SIGKILL
+    deadline = monotonic() + 60
+    while Store(store).in_flight(study.plan.digest):  # they give back what they held
+        assert monotonic() < deadline
+        sleep(0.2)
+
+
+def test_a_killed_worker_is_known_to_be_dead_and_a_living_one_is_not(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'store.db'}", create=True)
+    store.add_study(StudyRecord(digest=DIGEST, name="one", spec="{}"))
+    code = (
+        "import sys, time\n"
+        "from trueoracle.store import Store, Piece\n"
+        "from trueoracle.study.sharing import sharing\n"
+        f"with sharing(Store({store.url!r}), 'd' * 64) as ours:\n"
+        "    ours.stage('s', lambda: [Piece(cell=0)], lambda *_: time.sleep(600), lambda *_: True)\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code])
+    deadline = monotonic() + 60
+    while not (held := store.in_flight(DIGEST)):
+        assert monotonic() < deadline
+        sleep(0.05)
+    name = held[0].worker
+    assert dead_among([name, "on another machine"]) == []
+    other.kill()
+    other.wait()
+    assert dead_among([name, "on another machine"]) == [name]
+    done = []
+    with sharing(store, DIGEST) as ours:
+        ours.stage(
+            "s", list, lambda piece, _stop: piece, lambda claim, found: done.append(found) or store.settle(claim)
+        )
+    assert done == [Piece(cell=0)]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"executor": "cloud"}, "unknown executor `cloud`: known are local, threads"),
+        ({"executor": "local", "workers": 0}, "`workers` must be at least 1, but got 0"),
+        ({"workers": 2}, "`workers` are processes: they go with `executor` local"),
+    ],
+)
+def test_what_cannot_work_is_one_line(facts: str, words: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        Study(facts, progress=Quiet(), **words)  # type: ignore[arg-type]
+
+
+def test_a_worker_joins_what_is_open_and_finds_nothing_to_do_after(facts: str, tmp_path: Path) -> None:
+    study = Study(facts, store=f"sqlite:///{tmp_path / 'store.db'}", progress=Quiet())
+    Store(study.store_url, create=True).add_study(record_of(study.plan))
+    words = ["work", "--store", study.store_url, "--threads", "1"]
+    assert "short: 40 of 40 trials are settled" in CliRunner().invoke(app, words, catch_exceptions=False).output
+    found = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert (found.exit_code, found.output) == (0, f"no study in {study.store_url} has anything left to do\n")
