@@ -2,7 +2,7 @@
 
     python docs/searches.py landscape joint.parquet [--picture docs/searches.svg]
     python docs/searches.py wide w20.safetensors --data-dir DATA
-    python docs/searches.py race w20.safetensors --data-dir DATA [--race resnet56]
+    python docs/searches.py race w20.safetensors --data-dir DATA [--race resnet56 | --race resnet56-first]
 
 `landscape` searches a whole space whose losses `trueoracle oracle` wrote; `wide` one that nobody can evaluate whole;
 `race` races masks that are all known, the losses being computed first: killed, the same command goes on with them.
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from trueoracle.api import ask_oracle
 from trueoracle.data import dataset_shape
-from trueoracle.executors import Threads
+from trueoracle.executors import Executor, Stop, Threads
 from trueoracle.nets import build
 from trueoracle.search import SEARCHES, Ask, Budget, Found, Hunt, Judged, Memory, search
 from trueoracle.space import MaskSpace, SiteChoice
@@ -56,11 +56,19 @@ class Race:
     ratio: float
     images: int
 
+    @property
+    def blocks(self) -> int:
+        """In how many blocks a race cuts the images."""
+        return min(BLOCKS_OF_RACE, self.images)
+
 
 RACES = {
     "w20": Race(model="lenet5-mini-w20", data="mnist", site="conv1", ratio=0.75, images=16 * BLOCKS_OF_RACE),
     "resnet56": Race(
-        model="resnet56", width_factor=0.25, data="cifar10", site="layer3.0.conv1", ratio=0.5, images=BLOCKS_OF_RACE
+        model="resnet56", width_factor=0.25, data="cifar10", site="layer3.8.conv1", ratio=0.5, images=BLOCKS_OF_RACE
+    ),
+    "resnet56-first": Race(
+        model="resnet56", width_factor=0.25, data="cifar10", site="layer3.0.conv1", ratio=0.5, images=1280
     ),
 }
 
@@ -73,6 +81,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--images", type=int, default=200, help="of `wide`")
     parser.add_argument("--race", choices=RACES, default="w20")
+    parser.add_argument("--threads", type=int, default=1, help="of the losses that `race` begins with")
     parser.add_argument("--picture", type=Path)
     asked = parser.parse_args()
     {"landscape": landscape, "wide": wide, "race": race}[asked.what](asked)
@@ -158,7 +167,7 @@ def race(asked: argparse.Namespace) -> None:
         build(run.model, shape, seed=0, width_factor=run.width_factor), asked.file, run.data, {run.site: run.ratio},
         images=run.images, data_dir=asked.data_dir,
     )  # fmt: skip
-    loss_MB = known(asked.file.with_suffix(".blocks.npy"), question).T
+    loss_MB = known(asked.file.with_suffix(f".{asked.race}.npy"), question, run.blocks, Threads(asked.threads)).T
     order_M = np.argsort(loss_MB.mean(axis=1, dtype=np.float64))
     lowest, second, middle = loss_MB[order_M[[0, 1, len(order_M) // 2]]].mean(axis=1, dtype=np.float64)
     print(
@@ -166,8 +175,8 @@ def race(asked: argparse.Namespace) -> None:
     )
     costs, right = [], 0
     for seed in range(SEEDS):
-        shuffled = np.random.default_rng(seed).permutation(BLOCKS_OF_RACE)
-        judge = by_blocks(loss_MB[:, shuffled], run.images // BLOCKS_OF_RACE)
+        shuffled = np.random.default_rng(seed).permutation(run.blocks)
+        judge = by_blocks(loss_MB[:, shuffled], run.images // run.blocks)
         found = search(Memory(judge), question.space, run.images, race_of(seed), progress=Quiet())
         right += found.best == order_M[0]
         costs.append(len(loss_MB) / found.evaluations)
@@ -181,20 +190,24 @@ def race_of(seed: int) -> Hunt:
     return Hunt(method="race", budget=Budget(), seed=seed)
 
 
-def known(file: Path, question: Question) -> NDArray[np.float32]:
+def known(file: Path, question: Question, blocks: int, executor: Executor) -> NDArray[np.float32]:
     """The mean loss on every block of images, drawn at random, of every mask: a row a block, kept in `file`."""
-    size, masks = len(question.images) // BLOCKS_OF_RACE, question.space.count
+    size, masks = len(question.images) // blocks, question.space.count
     found_BM: NDArray[np.float32]
     if file.exists():
         found_BM = np.lib.format.open_memmap(file, mode="r+")
     else:
-        found_BM = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(BLOCKS_OF_RACE, masks))
+        found_BM = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(blocks, masks))
         found_BM[:] = _UNKNOWN
-    left = [block for block in range(BLOCKS_OF_RACE) if found_BM[block, -1] == _UNKNOWN]
+    left = [block for block in range(blocks) if found_BM[block, -1] == _UNKNOWN]
+
+    def work(block: int, _stop: Stop) -> tuple[int, Losses]:
+        images = question.images.take(slice(block * size, (block + 1) * size))
+        return block, question.evaluator.sums(range(masks), images).loss_M / size
+
     with Bars().task("losses block by block", len(left), "blocks") as advance:
-        for block in left:
-            images = question.images.take(slice(block * size, (block + 1) * size))
-            found_BM[block] = question.evaluator.sums(range(masks), images).loss_M / size
+        for block, losses in executor.run(work, left):
+            found_BM[block] = losses
             advance(1)
     return found_BM
 

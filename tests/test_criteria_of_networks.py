@@ -89,6 +89,29 @@ def test_frozen_weights_are_judged_as_any() -> None:
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
 
 
+class Attending(nn.Module):
+    """torch's own attention, in which nothing can be heard as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.head = nn.Conv2d(1, 8, 8, stride=8), nn.Linear(8, 10)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(self.patch(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+def test_the_heads_of_torchs_own_attention_are_heard() -> None:
+    torch.manual_seed(0)
+    net = Attending()
+    table = table_of(net, criteria=["fisher", "wanda", "activation_std", "l1"], images=4)
+    heads = table[table["site"] == "layer.self_attn"]
+    assert len(heads) == 2 * 4
+    assert set(heads["refused"]) == {""}
+    assert (heads["value"] > 0).all()
+    assert type(net.layer.self_attn) is nn.MultiheadAttention
+
+
 def test_criteria_and_sites_are_chosen_and_images_are_read_only_for_those_that_look_at_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

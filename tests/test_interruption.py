@@ -51,9 +51,9 @@ def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 300) -> None:
     """Until the process has come so far; it must not end before."""
-    deadline = monotonic() + 300
+    deadline = monotonic() + seconds
     while not reached():
         assert process.poll() is None, process.communicate()
         assert monotonic() < deadline

@@ -93,6 +93,28 @@ def test_base_networks_that_studies_share_count_once(url: str) -> None:
     assert len(both.blocks) == 4
 
 
+def test_of_two_recipes_the_rank_is_over_both_and_told_of_each(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    store = Store(url)
+    xs = ["knows", "random", "pruned_train_loss"]
+    both = compare(store, ["graded", "again"], xs)
+    alone = {study: {row.x: row for row in compare(store, [study], xs).rows} for study in ("graded", "again")}
+    for row in both.rows:
+        assert row.by_study == {study: rows[row.x].mean_rank for study, rows in alone.items()}
+        # Both have the same networks and as many cells, so the mean over all is that of the two.
+        assert row.mean_rank.mean == pytest.approx(np.mean([over.mean for over in row.by_study.values()]))
+    assert all(row.by_study == {} for row in alone["graded"].values())
+    assert compare(store, ["graded"], xs).alike == {}
+    table = both.table().set_index("predictor")
+    assert table.loc["knows", "mean_rank in again"] == alone["again"]["knows"].mean_rank.mean
+    ranks = [[rows[x].mean_rank.mean for x in xs] for rows in alone.values()]
+    assert both.alike == {("graded", "again"): pytest.approx(stats.kendalltau(*ranks).statistic)}
+    monkeypatch.setenv("COLUMNS", "160")
+    _call(monkeypatch, "criteria", "graded", "again", "--x", "knows", "--x", "random", "--store", url)
+    said = capsys.readouterr().out
+    assert "mean rank in each study" in said
+    assert "the orders of graded and again: Kendall's tau 1.00" in said
+
+
 def test_what_one_study_did_not_measure_is_not_ranked(url: str) -> None:
     found = compare(Store(url), ["graded", "again"])
     assert {row.x for row in found.rows} == {"pruned_train_loss", "knows", "random"}
@@ -121,7 +143,7 @@ def test_diverged_trials_and_searched_masks_are_left_out_and_counted(tmp_path: P
     assert [block.masks for block in found.blocks] == [17, 17, 17]  # one mask diverged in both repeats
     assert found.remarks[:2] == [
         "9 trials diverged or failed and are left out",
-        "6 masks that a search found are left out: they are no random sample",
+        "6 masks that a search found or a criterion gave are left out: they are no random sample",
     ]
 
 

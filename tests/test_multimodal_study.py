@@ -102,9 +102,7 @@ def test_what_is_said_of_a_study_that_cannot_be(folder: Path, tmp_path: Path) ->
         study(folder, store, recalibration_images=10)
     with pytest.raises(ModelError, match="has one width: leave `width_factor` at 1"):
         study(folder, store, width_factor=0.5)
-    with pytest.raises(
-        SpecError, match="`early.mixup` is for images to be classified, but `qa:cifar10` asks questions"
-    ):
+    with pytest.raises(SpecError, match="`early.mixup` is for images to be classified, but `qa:cifar10` is for text"):
         study(folder, store, early={**RECIPE, "mixup": 0.2})
     with pytest.raises(ModelError, match="`lora` is to train the layers called `gate_proj`, but the network has none"):
         study(folder, store, train={**RECIPE, "lora": {"rank": 1, "alpha": 1, "targets": ["gate_proj"]}}).run()

@@ -144,6 +144,24 @@ def test_a_race_finds_the_lowest_of_all_for_less(seed: int) -> None:
     assert found.confidence in (0.95, 1.0)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_race_learns_from_a_few_masks_what_chance_in_the_images_does(seed: int) -> None:
+    """Images differ far more than masks do, but alike for all masks that lack a unit: most of that is no noise to a race."""
+    space, images = MaskSpace((SiteChoice(site="a", units=12, pruned=6),)), 1000
+    random = np.random.default_rng(seed)
+    kept_MU = np.array([[unit in mask.sites[0].kept for unit in range(12)] for mask in space], dtype=float)
+    worth_UI = random.random((12, 1)) + 2 * random.standard_t(4, (12, images))
+    loss_MI = 20 - kept_MU @ worth_UI + 0.5 * random.standard_t(4, (space.count, images))
+
+    def judge(ask: Ask) -> Judged:
+        loss_M = loss_MI[list(ask.ranks)][:, ask.images.start : ask.images.stop].mean(axis=1)
+        return Judged(loss_M=loss_M, accuracy_M=0 * loss_M, standard_error_M=0 * loss_M)
+
+    found = search(Memory(judge), space, images, hunt("race", seed=seed))
+    assert found.best == int(loss_MI.mean(axis=1).argmin())
+    assert found.evaluations < space.count / 2
+
+
 def test_a_race_of_masks_that_hardly_differ_ends_exactly() -> None:
     class Close(Table):
         def losses(self, space: MaskSpace, rank: int) -> np.ndarray:  # noqa: ARG002

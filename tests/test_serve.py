@@ -16,7 +16,7 @@ from trueoracle import Study
 from trueoracle.serve.guard import HEADERS
 from trueoracle.serve.query import AddressError, trials_query
 from trueoracle.serve.server import is_loopback, listen
-from trueoracle.store import Store, StudyRecord
+from trueoracle.store import Piece, Store, StudyRecord
 from trueoracle.store.browse import SORTS, Order, TrialFilter, all_trials, count_trials, page_of_trials
 from trueoracle.words.errors import StoreError, TableError
 from trueoracle.words.trial import Outcome
@@ -144,6 +144,22 @@ def test_the_pages_are_the_same_over_either_database(url: str) -> None:  # noqa:
             assert (status, path) == (200, path)
             assert "conv1-0.5" in words
         assert "made-up" in ask(address)[2]
+
+
+def test_who_is_at_work_stands_on_the_page(url: str) -> None:  # noqa: F811
+    store = Store(url, create=True)
+    study = made_up_study(store, 12, retrained=6).digest
+    with serving(url) as address:
+        assert "pieces in work" not in ask(address, f"/studies/{study}")[2]
+        store.open_stage(
+            study, "retraining", lambda: [Piece(cell=0, start=start, stop=start + 2) for start in (0, 2, 4)]
+        )
+        for worker, seconds in (("one<b>", 60.0), ("one<b>", 60.0), ("dead", -5.0)):
+            store.claim(study, "retraining", worker, seconds=seconds)
+        words = ask(address, f"/studies/{study}")[2]
+        assert "2 workers" in words
+        assert 'one&lt;b&gt;</th><td data-label="pieces in work">2</td><td data-label="of">retraining' in words
+        assert "no more: late" in words
 
 
 def test_a_study_is_written_while_it_is_looked_at(finished: Study) -> None:

@@ -7,13 +7,21 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from served import ask, serving
 from trueoracle import Study, TrueOracleError
 from trueoracle.analysis import Absent, Caveat
 from trueoracle.analysis.cells import X
 from trueoracle.analysis.masks import CellMasks, WeightedMasks
 from trueoracle.analysis.stratified import stratified, weighted_tau
+from trueoracle.report.figures import draw_scatter
+from trueoracle.report.findings import find
+from trueoracle.report.landscape_picture import landscape_pictures
+from trueoracle.report.page import render
+from trueoracle.report.scatter import scatter
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.store import Store
+from trueoracle.store.browse import Order, TrialFilter, page_of_trials
+from trueoracle.store.landscape import read_landscape
 from trueoracle.study.strata import first_phase, strata, tail
 from trueoracle.words.progress import Quiet
 from trueoracle.words.spec import parse_spec
@@ -191,3 +199,45 @@ def test_a_tail_that_cannot_be_is_one_clear_line(cell: dict[str, object], messag
         study([{"prune": PRUNE, **cell}], tmp_path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_chosen_masks_are_marked_in_pictures_and_tables(run: Study, tmp_path: Path) -> None:
+    found = find(Store(run.store_url), run.spec.name, Quiet())
+    (cell,) = found.cells
+    chosen = run.trials()[run.trials()["searched"]].set_index("mask").sort_index()
+    assert cell.searched.x.tolist() == chosen["pruned_train_loss"].tolist()
+    assert cell.searched.y.tolist() == chosen["final_test_accuracy"].tolist()
+    drawn = scatter(found, cell)
+    assert all(drawn.x.holds(x) for x in cell.searched.x)
+    marks = drawn.svg.partition('class="searched"')[2].partition("</g>")[0]
+    assert marks.count("M") == 10
+    assert "10 masks more that were chosen by their loss" in drawn.svg
+    page = render(found, Quiet())
+    assert "chosen by their loss, in no figure (10)" in page
+    assert "τ with the tail, weighted" in page
+    draw_scatter(found, cell).savefig(tmp_path / "scatter.svg")
+    assert "chosen by their loss (10)" in (tmp_path / "scatter.svg").read_text()
+
+
+def test_lists_and_files_of_the_server_mark_chosen_masks(run: Study) -> None:
+    store, chosen = Store(run.store_url), run.trials()[run.trials()["searched"]]
+    rows = page_of_trials(store, run.plan.digest, TrialFilter(), Order(), start=0, rows=100)
+    assert {row.mask for row in rows if row.searched} == set(chosen["mask"])
+    address = f"/studies/{run.plan.digest[:12]}"
+    with serving(run.store_url) as url:
+        assert ask(url, f"{address}/trials")[2].count(">chosen</abbr>") == 10
+        lines = ask(url, f"{address}/trials.csv")[2].splitlines()
+        assert [line.rpartition(",")[2] for line in lines].count("true") == 10
+        assert "chosen by its loss" in ask(url, f"{address}/cells/0/masks/{chosen['mask'].iloc[0]}")[2]
+
+
+def test_a_landscape_that_a_search_found_says_so(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {"mask": [0, 1], "pruned": ["{}", "{}"], "pruned_train_loss": [1.0, 2.0], "pruned_train_accuracy": [0.5, 0.4]}
+    )
+    for name, frame in (("whole", table), ("found", table.assign(searched=True))):
+        frame.to_parquet(tmp_path / f"{name}.parquet")
+        found = read_landscape(tmp_path / f"{name}.parquet")
+        pictures = landscape_pictures(name, found)
+        assert found.searched == (name == "found")
+        assert all(("of masks that a search chose" in picture) == found.searched for picture in pictures)

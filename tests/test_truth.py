@@ -16,13 +16,14 @@ from made_up import graded_study
 from trueoracle import Study
 from trueoracle.analysis import Better, compare
 from trueoracle.cli.app import main
-from trueoracle.store import Store
+from trueoracle.store import Store, StudyRecord
 from trueoracle.study import builtin_studies
 from trueoracle.truth import FILES, TruthTable, build, restore, score, table, verify
 from trueoracle.truth.columns import KEY
 from trueoracle.truth.scoring import splits
 from trueoracle.words.errors import StoreError, TableError
 from trueoracle.words.progress import Quiet
+from trueoracle.words.spec import CellSpec
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +182,15 @@ def test_what_was_published_is_never_changed_under_its_version(made: TruthTable,
     with pytest.raises(TableError, match=r"has version 1.0.0 already"):
         build(made.folder, Store(finished.store_url), ["quickstart"], Quiet(), version="1.0.0")
     assert (made.folder / "manifest.json").read_text() == before
+
+
+def test_masks_of_single_weights_are_refused(tmp_path: Path) -> None:
+    spec = builtin_studies()["quickstart"].model_copy(update={"cells": (CellSpec(weights={"conv1": 0.5}, draw=2),)})
+    store = Store(f"sqlite:///{tmp_path / 's.db'}", create=True)
+    store.add_study(StudyRecord(digest=spec.digest(), name=spec.name, spec=json.dumps(spec.facts())))
+    with pytest.raises(TableError, match="prune single weights: the table holds masks of units"):
+        build(tmp_path / "t", store, [spec.name], Quiet(), version="1.0.0")
+    assert not list((tmp_path / "t").iterdir())
 
 
 def test_a_table_of_a_newer_format_is_refused(made: TruthTable, tmp_path: Path) -> None:

@@ -186,6 +186,41 @@ def test_on_networks_of_every_kind_there_are_finite_numbers_or_a_reason(name: st
         assert all(why[site.name] for why in refused.values())
 
 
+class Biased(nn.Module):
+    """Two layers with a computed bias between, which `keeps` says is computed once, as LeViT does, or in every pass."""
+
+    def __init__(self, keeps: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 3)
+        self.bias = nn.Parameter(torch.linspace(-1, 1, 6))
+        self._keeps = keeps
+        self._kept: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bias = 2 * self.bias if self._kept is None else self._kept
+        self._kept = bias if self._keeps else None
+        return self.second((self.first(x.flatten(1)) + bias).relu())
+
+
+def test_what_a_network_computes_once_and_keeps_is_differentiated_for_every_example() -> None:
+    shape = InputShape(channels=1, height=2, width=2, classes=3)
+    torch.manual_seed(0)
+    keeping = Biased(True).double().eval()
+    plain = Biased(False).double().eval()
+    plain.load_state_dict(keeping.state_dict())
+    sites = find_sites(plain, shape)
+    names = {
+        name: criterion
+        for name, criterion in unit_criteria().items()
+        if name in ("fisher", "taylor_weight", "snip", "obd")
+    }
+    found, known = (judged_of(gathered(net, sites, examples_for(shape), names), names)[0] for net in (keeping, plain))
+    assert found.keys() == known.keys() == set(names)
+    for name, of_sites in known.items():
+        for site, values in of_sites.items():
+            torch.testing.assert_close(found[name][site], values, rtol=0, atol=0)
+
+
 def test_a_stored_study_is_scored_by_criteria(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = {**TINY, "cells": [{"prune": {"conv1": 0.5}, "draw": 5}, {"prune": {"conv1": 0.2}, "draw": 3}]}
     study = Study("quickstart", set=facts, store=f"sqlite:///{tmp_path / 's.db'}", progress=Quiet())
@@ -195,9 +230,13 @@ def test_a_stored_study_is_scored_by_criteria(tmp_path: Path, monkeypatch: pytes
     with monkeypatch.context() as patched:
         patched.setattr(Split, "train_loss", lambda self, net: (passes.append(len(self)), plain(self, net))[1])
         assert scoring(study).measure(["fisher", "wanda", "lamp"]) == {}
-        assert passes == [1] * 64  # one pass for both cells and all criteria
+        assert passes == [1] * (64 + 9)  # one pass for both cells and all criteria, and a few for what one takes alone
         assert scoring(study).measure(["fisher", "wanda", "lamp"]) == {}
-        assert len(passes) == 64
+        assert len(passes) == 64 + 9
+    costs = scoring(study).store.costs(study.plan.digest)
+    for name in ("fisher@64", "wanda@64", "lamp@64"):
+        assert costs[name].keys() == {0, 1}
+        assert 0 < costs[name][0] == costs[name][1]  # all masks of a base network are judged together
     table = study.trials().query("cell == 'conv1-0.5'").drop_duplicates("mask")
     criteria: dict[str, UnitCriterion] = {"fisher": unit_criteria()["fisher"]}
     of = scoring(study)

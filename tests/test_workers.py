@@ -1,5 +1,6 @@
 """Workers share a study through its store: whoever joins or dies, the table is that of one process alone."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,15 +18,18 @@ from databases import url  # noqa: F401 - a fixture
 from test_interruption import FACTS, begin, killed, wait_until
 from trueoracle import Study
 from trueoracle.cli.app import app
-from trueoracle.store import Claim, Piece, Store, StudyRecord
+from trueoracle.store import LEASE_SECONDS, Claim, Piece, Store, StudyRecord
 from trueoracle.study.conduct import record_of
 from trueoracle.study.sharing import dead_among, sharing
 from trueoracle.words.errors import SpecError
 from trueoracle.words.progress import Quiet
 
 DIGEST = "d" * 64
-LONG = {**FACTS, "loss_after_steps": 2, "base_networks": 2, "cells": [{"prune": {"conv3": 0.2}, "draw": 20}]}
-SHORT = {**LONG, "train_images": 200, "test_images": 100, "repeats": 1}
+SHORT = {
+    **FACTS, "loss_after_steps": 2, "base_networks": 2, "cells": [{"prune": {"conv3": 0.2}, "draw": 20}],
+    "train_images": 200, "test_images": 100, "repeats": 1,
+}  # fmt: skip
+LONG = {**SHORT, "repeats": 6, "retrain": {**FACTS["retrain"], "epochs": 12}}  # 24 fleets to retrain
 
 
 def written(facts: dict[str, object], folder: Path) -> str:
@@ -87,32 +91,38 @@ def test_a_stage_is_shared_by_all_who_take_part_and_over_for_all_at_once(tmp_pat
 
 
 @pytest.mark.slow
-def test_two_drivers_and_a_worker_of_which_one_is_killed_give_the_table_of_one_process(
+def test_three_workers_of_which_one_is_killed_give_the_table_of_one_process(
     url: str,  # noqa: F811
     long: str,
     tmp_path: Path,
 ) -> None:
-    facts = long
-    alone = calm(facts, tmp_path)
-    code = f"from trueoracle import Study; Study({facts!r}, store={url!r}, threads=1).run()"
-    pipe = subprocess.PIPE
-    drivers = [subprocess.Popen([sys.executable, "-c", code], stderr=pipe, text=True) for _ in range(2)]
-    shared = Study(facts, store=url, progress=Quiet())
+    study = Study(long, store=url, progress=Quiet())
+    store = Store(url, create=True)
+    store.add_study(record_of(study.plan))
+    joined = [begin(tmp_path, "work", "--store", url, "--threads", "1") for _ in range(3)]
+    wait_for(lambda: study.status().finished > 0, joined)
+    killed(joined[0])
+    for one in joined[1:]:
+        told, problems = one.communicate(timeout=1500)
+        assert (one.returncode, told) == (0, "short: 240 of 240 trials are settled\n"), problems
+    assert store.pieces_left(study.plan.digest) == 0
+    assert_same(study, calm(long, tmp_path))
 
-    def begun() -> bool:
-        status = shared.stored_status()
-        return status is not None and status.finished > 0
 
-    wait_for(begun, drivers)
-    joined = begin(tmp_path, "work", "--store", url, "--threads", "1")
-    killed(drivers[0])
-    _, problems = joined.communicate(timeout=300)
-    assert joined.returncode == 0, problems
-    _, problems = drivers[1].communicate(timeout=300)
-    assert drivers[1].returncode == 0, problems
-    assert shared.status().finished == 80
-    assert Store(url).pieces_left(shared.plan.digest) == 0
-    assert_same(shared, alone)
+@pytest.mark.slow
+def test_a_run_of_which_a_worker_is_killed_gives_the_table_of_one_process(long: str, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'trueoracle.db'}"
+    process = begin(tmp_path, "run", "short.yaml", "--executor", "local", "--workers", "2")
+    study = Study(long, store=store, progress=Quiet())
+
+    def retraining() -> list[str]:
+        return [one.worker for one in Store(store).in_flight(study.plan.digest) if one.stage == "retraining"]
+
+    wait_for(retraining, [process])
+    os.kill(int(retraining()[0].split("-")[-2]), signal.SIGKILL)
+    _, problems = process.communicate(timeout=1500)
+    assert process.returncode == 0, problems
+    assert_same(study, calm(long, tmp_path))
 
 
 def wait_for(reached: object, processes: "list[subprocess.Popen[str]]") -> None:
@@ -122,7 +132,7 @@ def wait_for(reached: object, processes: "list[subprocess.Popen[str]]") -> None:
         except Exception:  # the tables are not there yet
             return False
 
-    wait_until(safe, processes[0])
+    wait_until(safe, processes[0], seconds=1500)
 
 
 def test_a_run_by_local_workers_gives_the_table_of_one_process(facts: str, tmp_path: Path) -> None:
@@ -139,7 +149,7 @@ def test_workers_end_with_the_run_that_started_them(long: str, tmp_path: Path) -
     study = Study(long, store=store, progress=Quiet())
     wait_for(lambda: Store(store).in_flight(study.plan.digest), [process])
     assert killed(process) == -signal.SIGKILL
-    deadline = monotonic() + 60
+    deadline = monotonic() + 1500  # a loaded machine may be slow to start a process
     while Store(store).in_flight(study.plan.digest):  # they give back what they held
         assert monotonic() < deadline
         sleep(0.2)
@@ -156,7 +166,7 @@ def test_a_killed_worker_is_known_to_be_dead_and_a_living_one_is_not(tmp_path: P
         "    ours.stage('s', lambda: [Piece(cell=0)], lambda *_: time.sleep(600), lambda *_: True)\n"
     )
     other = subprocess.Popen([sys.executable, "-c", code])
-    deadline = monotonic() + 60
+    deadline = monotonic() + 1500  # a loaded machine may be slow to start a process
     while not (held := store.in_flight(DIGEST)):
         assert monotonic() < deadline
         sleep(0.05)
@@ -176,14 +186,30 @@ def test_a_killed_worker_is_known_to_be_dead_and_a_living_one_is_not(tmp_path: P
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"executor": "cloud"}, "unknown executor `cloud`: known are local, threads"),
+        ({"executor": "cloud"}, "unknown executor `cloud`: known are local, ray, threads"),
         ({"executor": "local", "workers": 0}, "`workers` must be at least 1, but got 0"),
-        ({"workers": 2}, "`workers` are processes: they go with `executor` local"),
+        ({"ray_address": "auto"}, "`ray_address` goes with `executor` ray, but got executor=threads"),
+        ({"workers": 2}, "`workers` go with `executor` local or ray"),
     ],
 )
 def test_what_cannot_work_is_one_line(facts: str, words: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         Study(facts, progress=Quiet(), **words)  # type: ignore[arg-type]
+
+
+def test_status_tells_who_is_at_work(facts: str, tmp_path: Path) -> None:
+    study = Study(facts, store=f"sqlite:///{tmp_path / 'store.db'}", progress=Quiet())
+    store = Store(study.store_url, create=True)
+    store.add_study(record_of(study.plan))
+    store.open_stage(study.plan.digest, "retraining", lambda: [Piece(cell=cell) for cell in range(4)])
+    for worker in ("one", "one", "other"):
+        store.claim(study.plan.digest, "retraining", worker, seconds=LEASE_SECONDS if worker == "one" else -1000)
+    words = ["status", "short", "--store", study.store_url]
+    lines = CliRunner().invoke(app, words, catch_exceptions=False).output.splitlines()
+    assert lines[1].startswith("  one: at work on 2 of retraining, heard of ")
+    assert "others take that over" not in lines[1]
+    assert lines[2].startswith("  other: at work on 1 of retraining, heard of 1,0")
+    assert lines[2].endswith(" seconds ago: others take that over")
 
 
 def test_a_worker_joins_what_is_open_and_finds_nothing_to_do_after(facts: str, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ def analyze_study(
     values are better; else their names do, and of a criterion lower is: it says what a mask throws away.
     """
     xs = [x] if isinstance(x, str) else list(x)
+    if y in xs:
+        raise TableError(f"x and y are the same column, `{y}`: name two")
     return analyze_cells(study_masks(store, study, xs, y, better), xs, options, progress)
 
 
@@ -82,7 +84,7 @@ def with_store(cell: CellMasks, record: CellRecord, store: Store, digest: str) -
         return cell
     return replace(
         cell,
-        classes=base.classes,
+        classes=base.classes or Absent(why="nothing is sorted into classes, so no loss is that of guessing"),
         parameters_kept=record.parameters / base.parameters,
         operations_kept=record.macs / base.macs,
     )
@@ -145,7 +147,7 @@ def trial_masks(
     return found
 
 
-ALL_SEARCHED = "all masks were found by a search: statistics need masks that were drawn at random"
+ALL_SEARCHED = "all masks were found by a search or given by criteria: statistics need masks that were drawn at random"
 
 
 def _weighted(rows: pd.DataFrame, xs: Sequence[str], y: str) -> WeightedMasks | Absent:
@@ -199,7 +201,7 @@ def _masks(
 
 def _tells(values: Values, column: Metric) -> bool:
     """Whether a predictor tells masks apart, as measured."""
-    return bool(np.isfinite(values).all() and np.ptp(column.measured(values)) > 0)
+    return bool(len(values) and np.isfinite(values).all() and np.ptp(column.measured(values)) > 0)
 
 
 def trial_seconds(store: Store, study: str) -> dict[str, float]:

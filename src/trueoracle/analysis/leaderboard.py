@@ -27,6 +27,7 @@ from trueoracle.analysis.decision import holm
 from trueoracle.analysis.masks import Values
 from trueoracle.analysis.metric import Better, Metric, metric
 from trueoracle.analysis.pooled import over_networks
+from trueoracle.analysis.rank import kendall_tau
 from trueoracle.analysis.result import Absent, Interval, RegretBasis
 from trueoracle.store import Store
 from trueoracle.words.errors import TableError
@@ -69,7 +70,8 @@ class Row:
     """One predictor. `mean_rank` counts from 1, the best, by agreement in each cell; ties share the middle of their ranks.
 
     `agreement` is the mean tau, positive where the predictor is right, `relative` its share of the noise ceiling. `regret` is in the
-    result's unit. `hit` is the share of the k masks it likes best that are among the k best. `seconds` are core-seconds that one mask
+    result's unit. `by_study` is the mean rank in the cells of each study, which differ by recipe, data or network; empty where
+    there is one study. `hit` is the share of the k masks it likes best that are among the k best. `seconds` are core-seconds that one mask
     takes, on average over the cells where that was measured.
     """
 
@@ -77,6 +79,7 @@ class Row:
     x: str
     better: Better
     mean_rank: Over
+    by_study: Mapping[str, Over]
     agreement: Over
     relative: Over | Absent
     regret: Over
@@ -111,6 +114,20 @@ class Leaderboard:
         """The studies that the blocks are of."""
         return tuple(dict.fromkeys(block.study for block in self.blocks))
 
+    @cached_property
+    def alike(self) -> dict[tuple[str, str], float]:
+        """Of every two studies, how alike their orders of the predictors are: Kendall's tau of the mean ranks, 1 where they are the same.
+
+        Studies in which all mean ranks are equal are left out.
+        """
+        ranks = {
+            study: np.array([row.by_study[study].mean for row in self.rows])
+            for study in self.studies
+            if self.rows[0].by_study
+        }
+        telling = [study for study, rank_K in ranks.items() if len(set(rank_K.tolist())) > 1]
+        return {(a, b): kendall_tau(ranks[a], ranks[b]) for a, b in combinations(telling, 2)}
+
     @property
     def y_metric(self) -> Metric:
         """What the result means."""
@@ -123,7 +140,7 @@ class Leaderboard:
 
     @property
     def searched(self) -> int:
-        """How many masks of the blocks a search found: they are no random sample, and left out."""
+        """How many masks of the blocks a search found or a criterion gave: they are no random sample, and left out."""
         return sum(block.searched for block in self.blocks)
 
     @property
@@ -151,7 +168,9 @@ class Leaderboard:
         if self.excluded:
             found.append(f"{self.excluded} trials diverged or failed and are left out")
         if self.searched:
-            found.append(f"{self.searched} masks that a search found are left out: they are no random sample")
+            found.append(
+                f"{self.searched} masks that a search found or a criterion gave are left out: they are no random sample"
+            )
         return [*found, *self.notes]
 
     @property
@@ -200,6 +219,7 @@ class Leaderboard:
             ],
             "differ": [[self.rows[first].x, self.rows[second].x] for first, second in sorted(self.apart)],
             "winner": self.winner,
+            "order_in_studies": [{"studies": list(pair), "tau": tau} for pair, tau in self.alike.items()],
             "chance": None if isinstance(self.chance, Absent) else self.chance,
             "regret": [basis.value for basis in self.bases],
             "trials_left_out": self.excluded,
@@ -216,6 +236,8 @@ def _flat(row: Row) -> dict[str, float]:
         found[name] = np.nan if isinstance(over, Absent) else over.mean
         found[f"{name}_low"] = np.nan if isinstance(ends, Absent) else ends.low
         found[f"{name}_high"] = np.nan if isinstance(ends, Absent) else ends.high
+    for study, over in row.by_study.items():
+        found[f"mean_rank in {study}"] = over.mean
     found["seconds"] = np.nan if isinstance(row.seconds, Absent) else row.seconds
     return found
 
@@ -245,6 +267,7 @@ def leaderboard(blocks: Blocks, y: str, k: int = K) -> Leaderboard:
     table = _Table(blocks=blocks.found, names=names)
     ranks, agreements, regrets = table.over(_ranks, 1, len(names)), table.over(_agreements, -1, 1), table.over(_regrets)
     shares, hits = table.relative(), table.hits()
+    studies = table.ranks_by_study()
     order = sorted(range(len(names)), key=lambda at: (ranks[at].mean, at))
     rows = [
         Row(
@@ -252,6 +275,7 @@ def leaderboard(blocks: Blocks, y: str, k: int = K) -> Leaderboard:
             x=names[at],
             better=blocks.better[names[at]],
             mean_rank=ranks[at],
+            by_study={study: of_study[at] for study, of_study in studies.items()},
             agreement=agreements[at],
             relative=shares if isinstance(shares, Absent) else shares[at],
             regret=regrets[at],
@@ -328,6 +352,16 @@ class _Table:
 
     def over(self, what: _Figures, low: float = -np.inf, high: float = np.inf) -> list[Over]:
         return _over(self.per_network(what), low, high)
+
+    def ranks_by_study(self) -> dict[str, list[Over]]:
+        """The mean ranks in each study's cells; empty for one study."""
+        studies = dict.fromkeys(block.study for block in self.blocks)
+        if len(studies) == 1:
+            return {}
+        return {
+            study: _over(self.per_network(_ranks, lambda block: block.study == study), 1, len(self.names))  # noqa: B023 - called at once
+            for study in studies
+        }
 
     def hits(self) -> list[Over] | Absent:
         """Of the cells that have enough masks."""

@@ -53,8 +53,8 @@ class CellMasks:
     `pruned` is each mask's JSON, site -> pruned units; `units` says how many units each site has, where that is known.
     `loss` is the pruned train loss, whichever predictor is asked about; `parameters_kept` and `operations_kept` are shares of the base's.
     `better` says which values of a column are better where its name does not. `space` is how many masks there are in all.
-    `searched` masks more were chosen by the loss: they are no random sample, and left out. `weighted` is a sample that
-    counts those of them that were drawn stratified.
+    `searched` masks more were chosen, by the loss or a criterion: they are no random sample, and left out. `weighted` is a
+    sample that counts those of them that were drawn stratified.
     `test` and `validation` hold the answers to the images of a split, masks and repeats as in `y_nR`.
     """
 

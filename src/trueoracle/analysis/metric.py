@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
 from trueoracle.words.errors import TableError
-from trueoracle.words.scores import MASK_PREDICTORS, OF_STUDIES, UNIT_CRITERIA, measured
+from trueoracle.words.scores import MASK_PREDICTORS, OF_STUDIES, SHIPPED_CRITERIA, UNIT_CRITERIA, measured
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,7 @@ def metric(name: str, better: Better | None = None) -> Metric:
 
 def known(name: str) -> Better | None:
     """What a name says by itself: the direction of the known words in it, where they agree."""
-    if name in _CRITERIA or measured(name) in UNIT_CRITERIA:
+    if name in _CRITERIA or measured(name) in (*UNIT_CRITERIA, *SHIPPED_CRITERIA):
         return Better.LOWER
     if (said := {**OF_STUDIES, **MASK_PREDICTORS}.get(measured(name))) is not None:
         return Better[said.upper()]

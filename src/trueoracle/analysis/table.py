@@ -36,6 +36,8 @@ def analyze_table(
     of classes is `classes`, or in some groups that of `classes_of`, or a column `classes` says it. `better` says of columns which values are better, where their names do not. Raises `TableError` for what cannot bear statistics.
     """
     xs = [x] if isinstance(x, str) else list(x)
+    if y in xs:
+        raise TableError(f"x and y are the same column, `{y}`: name two")
     cells = table_masks(table, xs, y, group, better)
     exceptions = dict(classes_of or {})
     for name in exceptions.keys() - {cell.group for cell in cells}:

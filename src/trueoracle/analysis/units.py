@@ -1,7 +1,11 @@
-"""Which units each mask keeps, as an array, and what a model with one effect a unit explains. n masks, U units."""
+"""Which units each mask keeps, as an array, and what a model with one effect a unit explains. n masks, U units.
 
-import json
-from collections.abc import Mapping
+Single weights are units too. Relabelling them is right where it leaves the space of masks as it is: at a ratio all weights
+of a group may change places, across the layers that are pooled; of a pattern N:M only the M of one row may. So a row counts
+as a site of its own.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import comb, prod
@@ -11,9 +15,13 @@ from numpy.typing import NDArray
 
 from trueoracle.analysis.masks import CellMasks, Values
 from trueoracle.analysis.result import Absent
+from trueoracle.space import WeightSpace
 from trueoracle.words.errors import TableError
+from trueoracle.words.mask import WeightMask, read_mask
 
 Kept = NDArray[np.bool_]
+
+_TWICE = "some rows are of the same mask: average them first"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +60,7 @@ class Units:
         """The model of `values` (n,) with one effect a unit, least squares; needs twice as many masks as effects."""
         n = len(values)
         if n < 2 * self.effects + 2:
-            return Absent(
-                why=f"{n} masks cannot bear a model of {self.effects} free unit effects: it takes twice as many"
-            )
+            return Absent(why=too_few(n, self.effects))
         centred = self.kept_nU - self.kept_nU.mean(axis=0)
         effect_U, _, rank, _ = np.linalg.lstsq(centred, values - values.mean(), rcond=None)
         fitted = centred @ effect_U
@@ -80,7 +86,11 @@ def units_of(cell: CellMasks) -> Units | Absent:
         return Absent(
             why="there is no column `pruned` that says which units each mask removes, so the units that masks share are unknown"
         )
-    pruned = [_parse(text) for text in cell.pruned]
+    masks = [_parse(text) for text in cell.pruned]
+    of_weights = [mask for mask in masks if isinstance(mask, WeightMask)]
+    if of_weights:
+        return _weights(of_weights, cell.n)
+    pruned = [mask for mask in masks if not isinstance(mask, WeightMask)]
     sites = pruned[0].keys()
     counts = {site: len(units) for site, units in pruned[0].items()}
     for mask in pruned:
@@ -95,7 +105,7 @@ def units_of(cell: CellMasks) -> Units | Absent:
     )
     units = Units(sizes={site: sizes[site] for site in sites}, kept_nU=_kept(pruned, sizes))
     if len(np.unique(units.kept_nU, axis=0)) < cell.n:
-        return Absent(why="some rows are of the same mask: average them first")
+        return Absent(why=_TWICE)
     if cell.units is None and not units.exhaustive:
         return Absent(
             why="the table holds a draw of masks and does not say how many units each site has: analyse the stored study"
@@ -103,10 +113,30 @@ def units_of(cell: CellMasks) -> Units | Absent:
     return units
 
 
-def _parse(text: str) -> dict[str, list[int]]:
+def too_few(n: int, effects: int) -> str:
+    """Why `n` masks have no model of main effects."""
+    return f"{n} masks cannot bear a model of {effects:,} free unit effects: it takes twice as many"
+
+
+def _weights(masks: Sequence[WeightMask], n: int) -> Units | Absent:
+    """Row after row; nothing is unpacked where there are too few masks for anything to be said."""
+    groups = masks[0].groups
+    if len(masks) < n or any(mask.groups != groups for mask in masks):
+        return Absent(why="the masks do not all prune the same weights, so relabelling them means nothing")
+    effects = sum(group.units - group.rows for group in groups)
+    if n < 2 * effects + 2 and n != WeightSpace(groups).count:
+        return Absent(why=too_few(n, effects))
+    if len({mask.rank for mask in masks}) < n:
+        return Absent(why=_TWICE)
+    return Units(
+        sizes={f"{group.site}, row {row}": group.row for group in groups for row in range(group.rows)},
+        kept_nU=~np.array([np.concatenate([*mask.gone_by_site.values()]) for mask in masks]),
+    )
+
+
+def _parse(text: str) -> dict[str, list[int]] | WeightMask:
     try:
-        found = json.loads(text)
-        return {str(site): [int(unit) for unit in units] for site, units in found.items()}
+        return read_mask(text)
     except (ValueError, TypeError, AttributeError):
         raise TableError(f'column `pruned` must hold JSON such as {{"conv1": [0, 3]}}, but holds `{text}`') from None
 

@@ -43,8 +43,8 @@ class Caveat(Enum):
     )
     LEFT_OUT = "some trials were left out: they diverged or failed"
     SEARCHED = (
-        "masks that were chosen by their loss, searched or from its tail, were left out: they are no random sample of the "
-        "space (the trial table has them)"
+        "masks that were chosen, by their loss, from its tail or by a criterion, were left out: they are no random sample of "
+        "the space (the trial table has them)"
     )
 
 

@@ -7,6 +7,7 @@ from trueoracle.words.rooms import on_demand
 if TYPE_CHECKING:
     from trueoracle.api.claims import plan_claim
     from trueoracle.api.criteria import criteria, criteria_agreement
+    from trueoracle.api.diffusion import Ratios, check_picture_path, draw_grid, pictures, ratios, write_grid
     from trueoracle.api.environment import default_data_dir, doctor, find_device, threads_or_all
     from trueoracle.api.networks import ask_oracle, pruned_losses, search_masks, sites
     from trueoracle.api.relabelled import RelabelledLosses
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         check_table_path,
         write_analyses,
         write_board,
+        write_parts,
         write_table,
     )
     from trueoracle.api.truth import open_table, restore_study, score_file, verify_study, write_truth
@@ -26,22 +28,27 @@ if TYPE_CHECKING:
 __all__ = [
     "ANALYSIS_ENDINGS",
     "BOARD_ENDINGS",
+    "Ratios",
     "RelabelledLosses",
     "Selection",
     "Study",
     "ask_oracle",
     "check_new_folder",
+    "check_picture_path",
     "check_table_path",
     "criteria",
     "criteria_agreement",
     "default_data_dir",
     "doctor",
+    "draw_grid",
     "end_with_parent",
     "find_device",
     "leaderboard",
     "open_table",
+    "pictures",
     "plan_claim",
     "pruned_losses",
+    "ratios",
     "restore_study",
     "score_file",
     "search_masks",
@@ -53,6 +60,8 @@ __all__ = [
     "work",
     "write_analyses",
     "write_board",
+    "write_grid",
+    "write_parts",
     "write_table",
     "write_truth",
 ]

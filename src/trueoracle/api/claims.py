@@ -1,7 +1,7 @@
 """What it takes to show a claim: from a pilot study, or from assumptions."""
 
 from collections.abc import Sequence
-from math import comb, prod
+from math import comb, inf, prod
 
 from trueoracle import analysis
 from trueoracle.store import DEFAULT_URL, Store
@@ -30,6 +30,8 @@ def plan_claim(
     """
     if tau is None:
         tau = 0.2 if claim is analysis.Claim.RELATION else 0.0
+    if trial_seconds is not None and not 0 < trial_seconds < inf:
+        raise SpecError(f"`trial_seconds` must be above 0 and finite, but got {trial_seconds:g}")
     effects = sum(units) - len(units) if units else None
     given = {"margin": margin, "alpha": alpha, "power": power}
     if pilot is None:

@@ -116,9 +116,9 @@ def _mean_with_others(rank_UK: "Values") -> "Values":
 
 def _asked(names: Sequence[str] | None) -> "dict[str, UnitCriterion]":
     """The criteria of these names, all for None; `SpecError` for a name that is none of them."""
-    from trueoracle.criteria import every_unit_criterion
+    from trueoracle.criteria import every_unit_criterion, shipped_criteria
 
-    known = every_unit_criterion()
+    known = every_unit_criterion() | shipped_criteria(names)
     if names is None:
         return known
     if not names:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trueoracle.store import DEFAULT_URL
+from trueoracle.store import DEFAULT_URL, shown_url
 from trueoracle.words.errors import SpecError, StoreError
 from trueoracle.words.known import check_device
 
@@ -87,6 +87,6 @@ def _store_state(url: str) -> str:
     from trueoracle.store import Store
 
     try:
-        return f"{url}, {len(Store(url).studies())} studies"
+        return f"{shown_url(url)}, {len(Store(url).studies())} studies"
     except StoreError as error:
         return str(error)

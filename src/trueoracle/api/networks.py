@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trueoracle.nets import Removal
     from trueoracle.search import Found
     from trueoracle.study.landscape import Question
+    from trueoracle.study.searching import Fixed
     from trueoracle.words.shape import Shape
 
 
@@ -173,6 +174,7 @@ def search_masks(
     evaluations: int | None = None,
     core_seconds: float | None = None,
     confidence: float = 0.95,
+    fix: "Fixed | None" = None,
     threads: int | None = None,
     progress: Progress | None = None,
     **how: Any,
@@ -181,7 +183,8 @@ def search_masks(
 
     `search` is swaps, draws, greedy-backward, greedy-forward, sitewise, annealing, evolution, cross-entropy or race; its
     budget is a number of `evaluations`, each one mask on all images, or `core_seconds`. `confidence` is what a race
-    is to have. Other arguments are those of `pruned_losses`; `sample` is for a race, whose masks are then drawn.
+    is to have. `fix` is `parameters` or `macs`: `swaps` then also moves units between sites, as long as no more of these are
+    left than the ratios leave, and the masks found are named as in `trueoracle.space.Subsets`. Other arguments are those of `pruned_losses`; `sample` is for a race, whose masks are then drawn.
     """
     import torch
 
@@ -196,4 +199,4 @@ def search_masks(
     question = ask_oracle(model, weights, data, prune, progress=progress, **how)
     wanted = Hunt(method=search, budget=budget, seed=how.get("seed", 0), confidence=confidence)
     workers = Threads(threads_or_all(threads))
-    return hunt(question, wanted, workers, progress, drawn=how.get("sample") is not None)
+    return hunt(question, wanted, workers, progress, drawn=how.get("sample") is not None, fix=fix)

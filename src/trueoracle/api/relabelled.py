@@ -87,7 +87,7 @@ class RelabelledLosses:
         if base is None or base.data_fingerprint != data.fingerprint:
             raise Unavailable("the data is not that of the study")
         weights_from_bytes(net, base.weights, "of the stored base network")
-        judge = evaluator(net, cell.space, plan.shape, plan.spec.removal, progress=self._progress)
+        judge = evaluator(net, cell.of_units, plan.shape, plan.spec.removal, progress=self._progress)
         if cell.space.count > LARGEST.get(judge.path.split(":")[0], 0):
             raise Unavailable(f"{cell.space.count:,} masks are too many for the oracle's path here ({judge.path})")
         images = part_of(data.train, plan.spec.oracle_images, plan.seed("oracle images", cell.base))

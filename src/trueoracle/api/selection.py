@@ -143,6 +143,7 @@ def select(
     template = _template(spec)
     found = Study(template, store=store, data_dir=data_dir, device=device, threads=threads, progress=shown, net=net)
     called = name or f"{spec.name}-selected-{_short(template, budget)}"
+    changed(template.facts(), {"name": called}, f"the name `{called}`")
     said = "" if limit is None else str(limit)
     request = Request(name=called, template=template, budget=allowed, compare=compare, limit=said, net=net)
     loaded = found.data()

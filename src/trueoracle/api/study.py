@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trueoracle import analysis, study
-from trueoracle.api.environment import default_data_dir, find_device, gpus, threads_or_all
+from trueoracle.api.crew import Crew
+from trueoracle.api.environment import default_data_dir, find_device, threads_or_all
 from trueoracle.store import DEFAULT_URL, Store, store_exists
 from trueoracle.study import at_scale, builtin_studies, changed, load_spec
 from trueoracle.words.errors import SpecError, StoreError, unknown
@@ -57,7 +58,8 @@ class Study:
     `source` is a built-in name, a path of a YAML file or a `StudySpec`; `scale` (tiny, small or paper) shrinks it as its
     file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks:
     `auto`, `lanes`, `stacked` or `loop`. `executor` is `threads`, of this process, or `local`: as many processes as
-    `workers` says, each of `threads` threads, and a GPU each where they are on `cuda`. `net` is the network where it is at
+    `workers` says, each of `threads` threads, and a GPU each where they are on `cuda`; or `ray`: as many tasks of the
+    cluster at `ray_address`. `net` is the network where it is at
     hand, and is copied; else it is built by the name in the study. Raises `SpecError` and its kin, before anything is
     written, for bad input.
     """
@@ -76,6 +78,7 @@ class Study:
         backend: str = "auto",
         executor: str = "threads",
         workers: int | None = None,
+        ray_address: str | None = None,
         progress: Progress | None = None,
         net: "nn.Module | None" = None,
     ) -> None:
@@ -95,11 +98,9 @@ class Study:
         self._device = device
         self._progress = progress or bars()
         self._backend = find_backend(backend)
-        self._workers = _workers(executor, workers, device)
-        self._threads = threads_or_all(threads)
-        if threads is None and self._workers is not None:
-            self._threads = max(1, self._threads // self._workers)
-        if net is not None and self._workers is not None:
+        self._crew = Crew.of(executor, workers, threads, device, ray_address)
+        self._threads = threads_or_all(threads) if self._crew is None else self._crew.threads
+        if net is not None and self._crew is not None:
             raise SpecError("a network at hand is in this process alone: give its name, or leave `executor` at threads")
         self.plan = study.plan(self.spec, net)
 
@@ -143,21 +144,23 @@ class Study:
             return status
         data = self.data()
         store = Store(self.store_url, create=True)
-        if self._workers is not None:
-            return self._by_workers(store, self._workers)
+        if self._crew is not None:
+            return self._by_workers(store, self._crew)
         return conduct(self.plan, data, store, Threads(self._threads), self._progress, self._backend)
 
-    def _by_workers(self, store: Store, workers: int) -> "Status":
+    def _by_workers(self, store: Store, crew: Crew) -> "Status":
+        from trueoracle.api.on_ray import run_on_ray
         from trueoracle.api.workers import run_by_workers
         from trueoracle.study import Paused
         from trueoracle.study.conduct import record_of
 
         store.add_study(record_of(self.plan))
-        options = ["--device", self._device, "--backend", self._backend, "--threads", str(self._threads)]
+        words: dict[str, Any] = {"device": self._device, "backend": self._backend, "threads": crew.threads}
         if self._data_dir is not None:
-            options += ["--data-dir", str(self._data_dir)]
+            words["data_dir"] = str(self._data_dir.resolve())
+        study = (store, self.plan.digest, self.plan.trials, crew.workers, words, self._progress)
         try:
-            return run_by_workers(store, self.plan.digest, self.plan.trials, workers, options, self._progress)
+            return run_by_workers(*study) if crew.ray is None else run_on_ray(*study, crew.ray)
         except KeyboardInterrupt:
             raise Paused from None
 
@@ -329,7 +332,7 @@ class Study:
         """Write the retrained network of a mask to a new folder, checked: see `trueoracle.selection.export`.
 
         `mask` is a rank, or `best`: the one whose repeats end best on average, on validation images where the study
-        has some. The network is retrained from the seed of its trial. `formats` are onnx and pt2, both if not given and
+        has some. The network is retrained from the seed of its trial. `formats` are onnx, pt2 and hf, the first two if not given and
         none for text; the weights are always written. Raises `SpecError`, `StoreError` or `ModelError`, and then
         writes nothing.
         """
@@ -339,7 +342,8 @@ class Study:
         from trueoracle.words.shape import InputShape
 
         if formats is None:
-            formats = tuple(FORMATS) if isinstance(self.plan.shape, InputShape) else ()
+            usual = [name for name, format_ in FORMATS.items() if format_.usual]
+            formats = usual if isinstance(self.plan.shape, InputShape) else ()
         check_export(Path(folder), formats, self.plan.shape)
         own = planned_cell(self.plan, cell)
         trials = self.trials()
@@ -381,21 +385,6 @@ class Study:
     @property
     def _store(self) -> Store:
         return Store(self.store_url)
-
-
-def _workers(executor: str, workers: int | None, device: str) -> int | None:
-    """How many processes do the work: if not told, one a GPU or one a core; None for this process alone."""
-    if executor not in ("threads", "local"):
-        raise SpecError(unknown("executor", executor, ("threads", "local")))
-    if executor == "threads":
-        if workers is not None:
-            raise SpecError("`workers` are processes: they go with `executor` local, and threads with `threads`")
-        return None
-    if workers is None:
-        return max(1, len(gpus())) if device == "cuda" else threads_or_all(None)
-    if workers < 1:
-        raise SpecError(f"`workers` must be at least 1, but got {workers}")
-    return workers
 
 
 def _masked(values_MRI: "NDArray[Any]", known_MR: "NDArray[np.bool_]") -> "np.ma.MaskedArray":

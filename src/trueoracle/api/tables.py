@@ -1,7 +1,7 @@
 """Tables that a user asked for: trials and analyses, as files."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ def check_table_path(path: Path, endings: Sequence[str] = TABLE_ENDINGS) -> None
         raise TableError(f"`{path}` must end in {', '.join(endings[:-1])} or {endings[-1]}")
     if not path.parent.is_dir():
         raise TableError(f"the folder of `{path}` does not exist")
+    if path.is_dir():
+        raise TableError(f"`{path}` is a folder: name a file")
 
 
 def write_analyses(found: "Sequence[CellAnalysis]", path: Path) -> None:
@@ -45,18 +47,43 @@ def write_board(board: "Leaderboard", path: Path) -> None:
 
 
 def write_table(table: "pd.DataFrame", path: Path) -> None:
-    """Write a table as Parquet or CSV by the file's ending, whole or not at all.
+    """Write a table as Parquet or CSV by the file's ending, whole or not at all."""
+    largest = max(table["mask"]) if "mask" in table and len(table) else 0
+    write_parts(iter([table]), largest, path)
 
-    Ranks beyond 64 bits become text, padded so that text order is numeric order.
+
+def write_parts(parts: "Iterator[pd.DataFrame]", largest: int, path: Path) -> int:
+    """As `write_table`, parts of a table one after another, none of them held longer than it takes; how many rows there were.
+
+    `largest` is the largest rank of all: beyond 64 bits ranks become text, padded so that text order is numeric order.
     """
     check_table_path(path)
-    if "mask" in table and len(table) and max(table["mask"]) >= 2**63:
-        digits = len(str(max(table["mask"])))
-        table = table.assign(mask=[str(rank).zfill(digits) for rank in table["mask"]])
-    write_whole(
-        path,
-        lambda partial: (
-            table.to_csv(partial, index=False) if path.suffix == ".csv" else table.to_parquet(partial, index=False)
-        ),
-        TableError,
-    )
+    digits = len(str(largest)) if largest >= 2**63 else 0
+    rows = 0
+
+    def told() -> "Iterator[pd.DataFrame]":
+        nonlocal rows
+        for part in parts:
+            rows += len(part)
+            yield part.assign(mask=[str(rank).zfill(digits) for rank in part["mask"]]) if digits else part
+
+    write = _write_csv if path.suffix == ".csv" else _write_parquet
+    write_whole(path, lambda partial: write(told(), partial), TableError)
+    return rows
+
+
+def _write_csv(parts: "Iterator[pd.DataFrame]", path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for number, part in enumerate(parts):
+            part.to_csv(file, index=False, header=number == 0)
+
+
+def _write_parquet(parts: "Iterator[pd.DataFrame]", path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first = pa.Table.from_pandas(next(parts), preserve_index=False)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        writer.write_table(first)
+        for part in parts:
+            writer.write_table(pa.Table.from_pandas(part, schema=first.schema, preserve_index=False))

@@ -4,15 +4,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from time import sleep
+from typing import Any
 
-from trueoracle.api.environment import gpus
+from trueoracle.api.environment import gpus, threads_or_all
 from trueoracle.api.study import Study
 from trueoracle.store import DEFAULT_URL, Status, Store
-from trueoracle.words.errors import StoreError, TrueOracleError
+from trueoracle.words.errors import StoreAway, StoreError, TrueOracleError
+from trueoracle.words.known import check_device, find_backend
 from trueoracle.words.progress import Progress
 
 _LOOK_SECONDS = 0.5
@@ -34,6 +37,9 @@ def work(
     A study that cannot be run here, for its data or network is not found, is passed over with the reason; `StoreError`
     where that is so of all.
     """
+    check_device(device)
+    find_backend(backend)
+    threads_or_all(threads)
     opened = Store(store, create=False)
     records = opened.studies() if study is None else [opened.find(study)]
     passed: list[str] = []
@@ -58,28 +64,29 @@ def work(
 
 
 def run_by_workers(
-    store: Store, digest: str, total: int, workers: int, options: list[str], progress: Progress
+    store: Store, digest: str, total: int, workers: int | None, words: Mapping[str, Any], progress: Progress
 ) -> Status:
     """Let so many processes do the study, GPUs dealt out among them; as they end, so does this. Ctrl-C ends them all.
 
-    `options` are those of `trueoracle work`. `StoreError` where one ends otherwise than by being done, with the last line that it wrote.
+    `words` are those of `work`. `StoreError` where one ends otherwise than by being done, with the last line that it wrote.
     """
+    options = [text for name, value in words.items() for text in (f"--{name.replace('_', '-')}", str(value))]
     command = [sys.executable, "-m", "trueoracle", "work", "--store", store.url, "--study", digest, *options, "--leash"]
     pipe = subprocess.PIPE
-    cards = gpus() if "cuda" in options else []
+    cards = gpus() if words["device"] == "cuda" else []
     started = [
         subprocess.Popen(
             command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe, text=True, start_new_session=True,
             env={**os.environ, **({"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {})},
         )
-        for number in range(workers)
+        for number in range(workers or 1)
     ]  # fmt: skip
     last_words: dict[int, str] = {}
     listeners = [Thread(target=_listen, args=(one, last_words), daemon=True) for one in started]
     for listener in listeners:
         listener.start()
     try:
-        _watch(store, digest, total, started, progress)
+        told_while(lambda: _alive(started), store, digest, total, progress)
     finally:
         _end(started)
         for listener in listeners:
@@ -87,22 +94,28 @@ def run_by_workers(
     status = store.status(digest, total)
     failed = [one for one in started if one.returncode]
     if failed and status.left > status.failed:
-        raise StoreError(f"{len(failed)} of {workers} workers ended early: {last_words.get(failed[0].pid, 'killed')}")
+        raise StoreError(
+            f"{len(failed)} of {len(started)} workers ended early: {last_words.get(failed[0].pid, 'killed')}"
+        )
     return status
 
 
-def _watch(
-    store: Store, digest: str, total: int, started: "Sequence[subprocess.Popen[str]]", progress: Progress
-) -> None:
-    """Tell how far the study is until all have ended."""
+def told_while(alive: Callable[[], int], store: Store, digest: str, total: int, progress: Progress) -> None:
+    """Tell how far the study is while any worker is alive; `alive` waits a moment and says how many are."""
     before = store.status(digest, total).left
     told = 0
-    with progress.task(f"{len(started)} workers", before, "trials") as advance:
-        while any(one.poll() is None for one in started):
-            sleep(_LOOK_SECONDS)
-            done = before - store.status(digest, total).left
-            advance(done - told)
-            told = done
+    with progress.task("by workers", before, "trials") as advance:
+        while alive():
+            with suppress(StoreAway):  # the workers wait for it, and so does this
+                done = before - store.status(digest, total).left
+                advance(done - told)
+                told = done
+        advance(before - store.status(digest, total).left - told)
+
+
+def _alive(started: "Sequence[subprocess.Popen[str]]") -> int:
+    sleep(_LOOK_SECONDS)
+    return sum(one.poll() is None for one in started)
 
 
 def _end(started: "Sequence[subprocess.Popen[str]]") -> None:

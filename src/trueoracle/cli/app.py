@@ -7,6 +7,7 @@ import typer
 from trueoracle.cli import show
 from trueoracle.cli.commands.analyze import analyze
 from trueoracle.cli.commands.criteria import criteria
+from trueoracle.cli.commands.diffusion import ratios, sample
 from trueoracle.cli.commands.doctor import doctor
 from trueoracle.cli.commands.export import export
 from trueoracle.cli.commands.networks import oracle, sites
@@ -46,6 +47,8 @@ for command in (
     serve,
     select,
     export,
+    ratios,
+    sample,
     score,
     doctor,
 ):
@@ -56,7 +59,13 @@ app.add_typer(table, name="table")
 def main() -> None:
     """Run the command line; a broken rule is one line on standard error and exit code 2."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except TrueOracleError as error:
         show.problem(str(error))
-        sys.exit(2)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's errors, of which newer Typers have their own
+            raise
+        if line := error.format_message():  # without a word all help has been shown
+            context = getattr(error, "ctx", None)
+            show.problem(line + (f" See `{context.command_path} --help`" if context else ""))
+    sys.exit(2)

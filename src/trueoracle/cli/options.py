@@ -13,9 +13,15 @@ StudyName = Annotated[str, typer.Argument(help="A stored study, by name or by th
 StoreUrl = Annotated[str, typer.Option("--store", help="Database URL of the store.")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the datasets; else TRUEORACLE_DATA.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
-Executor = Annotated[str, typer.Option(help="What does the work: threads of this process, or local: processes.")]
+Executor = Annotated[
+    str, typer.Option(help="Who works: threads of this process; local: processes; ray: tasks of a cluster.")
+]
 Workers = Annotated[
-    int | None, typer.Option(help="How many processes, with `--executor local`; if not given, one a core or a GPU.")
+    int | None,
+    typer.Option(help="How many processes or tasks; if not given, one a core, a GPU, or a place of the cluster."),
+]
+RayAddress = Annotated[
+    str | None, typer.Option(help="HOST:PORT of a Ray cluster, or auto, the one that this machine is in.")
 ]
 Threads = Annotated[int | None, typer.Option(help="At work at a time; as many as there are cores if not given.")]
 
@@ -33,13 +39,15 @@ def change(text: str) -> tuple[str, Any]:
         raise SpecError(f"`--set {path}`: the value `{value}` is no YAML") from None
 
 
-def ratio_of_site(text: str) -> tuple[str, float]:
-    """What `--prune` says: a site, by name or glob, and its ratio."""
-    site, _, ratio = text.partition("=")
-    try:
-        return site, float(ratio)
-    except ValueError:
-        raise SpecError(f"`--prune` takes SITE=RATIO such as conv1=0.5, but got `{text}`") from None
+def ratios_of_sites(texts: Sequence[str]) -> dict[str, float]:
+    """What `--prune` says, each time that it is given: a site, by name or glob, and its ratio."""
+    found: dict[str, float] = {}
+    for text in texts:
+        site, _, ratio = text.partition("=")
+        if site in found:
+            raise SpecError(f"`--prune` names `{site}` twice")
+        found[site] = _ratio(ratio, text)
+    return found
 
 
 def ways_to_prune(texts: Sequence[str]) -> list[dict[str, float]] | list[str]:
@@ -52,5 +60,14 @@ def ways_to_prune(texts: Sequence[str]) -> list[dict[str, float]] | list[str]:
     ratios: dict[str, list[float]] = {}
     for text in texts:
         site, _, given = text.partition("=")
-        ratios[site] = [ratio_of_site(f"{site}={one}")[1] for one in given.split(",")]
+        if site in ratios:
+            raise SpecError(f"`--prune` names `{site}` twice")
+        ratios[site] = [_ratio(one, text) for one in given.split(",")]
     return [dict(zip(ratios, chosen, strict=True)) for chosen in product(*ratios.values())] if ratios else []
+
+
+def _ratio(ratio: str, text: str) -> float:
+    try:
+        return float(ratio)
+    except ValueError:
+        raise SpecError(f"`--prune` takes SITE=RATIO such as conv1=0.5, but got `{text}`") from None

@@ -1,9 +1,11 @@
 """Pruning criteria: how much each unit of a site matters, judged without retraining.
 
-Two kinds. A *unit criterion* gives one importance a unit, higher for a unit to keep. The few that every study stores look
+Three kinds. A *unit criterion* gives one importance a unit, higher for a unit to keep. The few that every study stores look
 at weights alone and are functions of the network and a site (`CRITERIA`; others add theirs through the entry-point group
 `trueoracle.criteria`), None or `CannotJudge` for a site that they cannot judge; those in `units/` look at what is gathered for all of
-them at once (`collect`). A *mask predictor* gives one number a mask, of the pruned network (`masks/`).
+them at once (`collect`). A *mask predictor* gives one number a mask, of the pruned network (`masks/`). A *criterion of
+weights* gives one importance a single weight (`weights/`).
+them at once (`collect`). What Torch-Pruning's own classes say stands beside them in `shipped`. A *mask predictor* gives one number a mask, of the pruned network (`masks/`).
 """
 
 from collections.abc import Callable, Mapping
@@ -17,13 +19,19 @@ from torch import Tensor, nn
 
 from trueoracle.criteria.collect import collect
 from trueoracle.criteria.collected import Collected
+from trueoracle.criteria.cost import afresh, gathering_seconds
 from trueoracle.criteria.criterion import Needs, UnitCriterion
 from trueoracle.criteria.masks import mask_predictors
 from trueoracle.criteria.predictor import MaskPredictor
 from trueoracle.criteria.pruned import Dense, Pruned
 from trueoracle.criteria.refusal import CannotJudge
+from trueoracle.criteria.shipped import shipped_criteria
 from trueoracle.criteria.units import unit_criteria
+from trueoracle.criteria.weighed import Layer, Scores, Seen, WeightCriterion, chance, thrown_away, weigh
+from trueoracle.criteria.weights import weight_criteria
 from trueoracle.nets import Role, Site, unit_weights
+from trueoracle.nets.copying import twin
+from trueoracle.nets.proof import seen_through
 from trueoracle.words.errors import ModelError
 from trueoracle.words.examples import Examples
 from trueoracle.words.mask import Mask
@@ -34,22 +42,34 @@ from trueoracle.words.seeding import derive_seed
 __all__ = [
     "CRITERIA",
     "CannotJudge",
+    "Collected",
     "Criterion",
     "Dense",
+    "Layer",
     "MaskPredictor",
     "Needs",
     "Pruned",
+    "Scores",
+    "Seen",
     "UnitCriterion",
+    "WeightCriterion",
+    "afresh",
+    "chance",
     "collect",
     "every_unit_criterion",
     "gathered",
+    "gathering_seconds",
     "importances",
     "judged",
     "judged_of",
     "mask_predictors",
     "needs_of",
     "score",
+    "shipped_criteria",
+    "thrown_away",
     "unit_criteria",
+    "weigh",
+    "weight_criteria",
 ]
 
 T = TypeVar("T")
@@ -136,7 +156,13 @@ def gathered(
     advance: Advance = lambda _examples: None,
 ) -> dict[str, Collected]:
     """What these criteria ask for of each site, for all of them in one pass."""
-    return collect(net, sites, examples, needs_of(criteria), advance)
+    return collect(_audible(net), sites, examples, needs_of(criteria), advance)
+
+
+def _audible(net: nn.Module) -> nn.Module:
+    """`net`; or, as torch's own attention is one operation in which nothing can be heard, a copy that computes the same in several."""
+    opaque = any(isinstance(module, nn.MultiheadAttention) for module in net.modules())
+    return seen_through(twin(net)) if opaque else net
 
 
 def needs_of(criteria: Mapping[str, UnitCriterion]) -> Needs:

@@ -81,7 +81,9 @@ class _Gathering:
                 if one.site.kind is Kind.BLOCK:
                     stack.enter_context(gated_blocks(self._net, one.site, gate[one.site.name]))
             loss = example.train_loss(self._net)
-        self._take(torch.autograd.grad(loss, [*gate.values(), *self._weights.values()], allow_unused=True))
+        wanted = [*gate.values(), *self._weights.values()]
+        # retained, for what a network computes once and keeps (LeViT its position biases) is in the graph of every example
+        self._take(torch.autograd.grad(loss, wanted, allow_unused=True, retain_graph=True))
 
     def finish(self) -> None:
         """Write into every `Collected` what its site's sums come to."""

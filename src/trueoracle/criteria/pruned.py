@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from trueoracle.criteria.refusal import CannotJudge
 from trueoracle.data import Split, StoredSplit, images_of
-from trueoracle.nets import Sites, remove
+from trueoracle.nets import Sites, kept_weights, prune
 from trueoracle.words.examples import Classified, Examples, Foretold, Judged
 from trueoracle.words.known import Removal
-from trueoracle.words.mask import Mask
+from trueoracle.words.mask import AnyMask
 from trueoracle.words.shape import Shape
 
 CURVED = 128
@@ -38,9 +38,9 @@ class Dense:
     made: dict[str, object] = field(default_factory=dict, compare=False)
     """What a predictor keeps of the whole network for all masks, by a name of its own."""
 
-    def pruned(self, mask: Mask) -> "Pruned":
+    def pruned(self, mask: AnyMask) -> "Pruned":
         """The network without what the mask prunes, in eval mode."""
-        return Pruned(dense=self, mask=mask, net=remove(self.net, mask, self.sites, self.removal))
+        return Pruned(dense=self, mask=mask, net=prune(self.net, mask, self.sites, self.removal))
 
     @cached_property
     def log_probabilities(self) -> Tensor:
@@ -66,10 +66,10 @@ class Dense:
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """A physically pruned network on the examples: loss, answers, gradient and curvature."""
+    """A pruned network on the examples: loss, answers, gradient and curvature."""
 
     dense: Dense
-    mask: Mask
+    mask: AnyMask
     net: nn.Module
 
     @cached_property
@@ -98,13 +98,24 @@ class Pruned:
 
     @cached_property
     def gradient(self) -> list[Tensor]:
-        """Of the loss, one tensor a weight, with a graph of its own: its products can be differentiated again."""
+        """Of the loss, one tensor a weight, with a graph of its own: its products can be differentiated again.
+
+        Weights that a mask holds at zero are none that could move: there it is 0.
+        """
         found = torch.autograd.grad(self.loss, self.weights, create_graph=True, allow_unused=True)
-        return [torch.zeros_like(w) if g is None else g for w, g in zip(self.weights, found, strict=True)]
+        whole = [torch.zeros_like(w) if g is None else g for w, g in zip(self.weights, found, strict=True)]
+        return [g if kept is None else g * kept for g, kept in zip(whole, self.kept, strict=True)]
+
+    @cached_property
+    def kept(self) -> list[Tensor | None]:
+        """Of each weight which numbers its mask keeps, None where it has none."""
+        masks = kept_weights(self.net)
+        return [masks.get(name) for name, weight in self.net.named_parameters() if weight.requires_grad]
 
     def hessian_product(self, vector: list[Tensor]) -> list[Tensor]:
         """The Hessian of the loss times a vector, both one tensor a weight."""
-        return derivative(dot(self.gradient, vector), self.weights)
+        found = derivative(dot(self.gradient, vector), self.weights)
+        return [h if kept is None else h * kept for h, kept in zip(found, self.kept, strict=True)]
 
 
 def derivative(value: Tensor, of: list[nn.Parameter]) -> list[Tensor]:

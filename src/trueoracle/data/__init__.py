@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from trueoracle.data.datasets import DATASETS, find_dataset
     from trueoracle.data.hub import HubData
     from trueoracle.data.load import load_dataset
+    from trueoracle.data.noised import Noised, noised
     from trueoracle.data.normalisation import Normalisation
     from trueoracle.data.pictures import Pixels
     from trueoracle.data.question_sets import Drawn, dataset_shape
@@ -25,6 +26,7 @@ __all__ = [
     "Dataset",
     "Drawn",
     "HubData",
+    "Noised",
     "Normalisation",
     "Pixels",
     "Questions",
@@ -38,6 +40,7 @@ __all__ = [
     "held_out",
     "images_of",
     "load_dataset",
+    "noised",
     "subset",
     "torch_seeded",
 ]

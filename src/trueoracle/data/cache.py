@@ -31,6 +31,9 @@ from trueoracle.words.progress import Advance, Progress
 
 T = TypeVar("T")
 
+_VERIFIED_BYTES = (
+    2**30
+)  # a set up to here is read whole and held against its fingerprint at every start: a second or two
 _AT_ONCE, _GROUPS = 64, 16  # pictures that a thread decodes in one go; groups that are in memory
 
 
@@ -47,7 +50,7 @@ def cached(
         return _read(folder, pixels)
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         rmtree(folder, ignore_errors=True)
     _make(folder, pixels, splits, classes, progress, what)
     return _read(folder, pixels)
@@ -55,13 +58,33 @@ def cached(
 
 def _read(folder: Path, pixels: Pixels) -> RawData:
     facts: dict[str, Any] = json.loads((folder / "facts.json").read_text())
-    return RawData(
+    data = RawData(
         train=_mapped(folder / "train", facts["train"], pixels),
         test=_mapped(folder / "test", facts["test"], pixels),
         fingerprint=facts["fingerprint"],
         validation=_mapped(folder / "validation", facts["validation"], pixels) if "validation" in facts else None,
         normalisation=Normalisation(**{key: tuple(value) for key, value in facts["normalisation"].items()}),
     )
+    if facts["checksum"] != _checksum(facts) or _fingerprint(folder, facts) not in (None, facts["fingerprint"]):
+        raise ValueError(f"`{folder}` is damaged")
+    return data
+
+
+def _fingerprint(folder: Path, facts: dict[str, Any]) -> str | None:
+    """Of what lies in the folder; None for a set that is too large to be read at every start."""
+    files = [folder / f"{split}.{kind}" for split in facts["splits"] for kind in ("pixels", "labels")]
+    if sum(file.stat().st_size for file in files) > _VERIFIED_BYTES:
+        return None
+    digest = sha256()
+    for file in files:
+        digest.update(np.memmap(file, np.uint8, "r").data)
+    return digest.hexdigest()
+
+
+def _checksum(facts: dict[str, Any]) -> str:
+    """Over everything else that is known of the set."""
+    known = {key: value for key, value in facts.items() if key != "checksum"}
+    return sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def _mapped(path: Path, count: int, pixels: Pixels) -> RawSplit:
@@ -123,7 +146,12 @@ def _decode(
             labels_N.tofile(folder / f"{split}.labels")
             digest.update(labels_N.tobytes())
             facts[split] = len(labels)
-    facts |= {"fingerprint": digest.hexdigest(), "normalisation": asdict(levels.normalisation())}
+    facts |= {
+        "splits": list(splits),
+        "fingerprint": digest.hexdigest(),
+        "normalisation": asdict(levels.normalisation()),
+    }
+    facts["checksum"] = _checksum(facts)
     (folder / "facts.json").write_text(json.dumps(facts))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from trueoracle.data.datasets import find_dataset
+from trueoracle.data.noised import images_behind, names_noise, noised
 from trueoracle.data.normalisation import Levels, Normalisation
 from trueoracle.data.question_sets import Drawn, load_questions, names_questions
 from trueoracle.data.source import RawData, RawSplit
@@ -35,8 +36,10 @@ def load_dataset(
 
     Images of the network's size lie on the device whole and normalised, if all splits take `largest` bytes at most
     (by default `room` of the device). Others stay bytes, on the device if those take no more than that, else on disk.
-    Questions (`qa:...`) are read as `drawn` says.
+    Questions (`qa:...`) are read as `drawn` says. Images with noise (`denoise:...`) lie on the device whole.
     """
+    if names_noise(name):
+        return noised(name, load_dataset(images_behind(name), data_dir, device, progress, largest))
     if names_questions(name):
         return load_questions(name, drawn or Drawn(), data_dir, device, progress)
     source = find_dataset(name)

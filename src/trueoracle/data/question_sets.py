@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from trueoracle.data.datasets import find_dataset
+from trueoracle.data.noised import names_noise, noise_shape
 from trueoracle.data.question_rows import Rows, rows_of
 from trueoracle.data.questions import Questions
 from trueoracle.data.reader import Read, Reader, padded, reader
@@ -48,6 +49,8 @@ def names_questions(name: str) -> bool:
 
 def dataset_shape(name: str) -> Shape:
     """What a network is given of the dataset called `name`; `DataError` if there is none."""
+    if names_noise(name):
+        return noise_shape(name)
     return TextShape() if names_questions(name) else find_dataset(name).shape
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from trueoracle.fleet.evaluated import Evaluated, evaluated
     from trueoracle.fleet.fleet import Stopped, Trained
     from trueoracle.fleet.loop import train
+    from trueoracle.fleet.lora import check_adapters
     from trueoracle.fleet.objective import objective
     from trueoracle.fleet.training import train_alone, train_fleet
     from trueoracle.words.known import Backend
@@ -21,6 +22,7 @@ __all__ = [
     "Stopped",
     "Trained",
     "assign",
+    "check_adapters",
     "evaluated",
     "forget_abandoned",
     "objective",

@@ -26,7 +26,7 @@ from trueoracle.fleet.fleet import Place, Stop, Stopped
 from trueoracle.fleet.kernels import Layout, lay_out, padded, source
 from trueoracle.fleet.optimisers import Floats, optimiser
 from trueoracle.lanes import LANES, aligned, build, target
-from trueoracle.nets import Evaluation, channels_last
+from trueoracle.nets import Evaluation, channels_last, kept_weights
 from trueoracle.words.progress import Progress
 from trueoracle.words.spec import Recipe
 from trueoracle.words.trial import SplitAnswers
@@ -79,6 +79,7 @@ class LaneFleet:
         self._nets = nets
         self.weights = _packed(nets)
         self.gradients: Floats = aligned(len(self.weights))
+        self._held = _held(nets)
         self._optimiser = optimiser(recipes[0], len(self.weights))
         self._rate, self._decay = aligned(len(self.weights)), self._spread([own.weight_decay for own in recipes])
         self._floats = aligned(self._at.floats)
@@ -113,6 +114,8 @@ class LaneFleet:
         if self._at.lone:
             rows = self.gradients.reshape(-1, LANES)
             rows[:] = _halved(rows)
+        if self._held is not None:
+            np.copyto(self.gradients, np.float32(0), where=self._held)
 
     def evaluate(self, stop: Stop) -> list[Evaluated]:
         """As `Fleet.evaluate`."""
@@ -193,6 +196,25 @@ def _packed(nets: Sequence[nn.Module]) -> Floats:
     packed: Floats = aligned(len(lanes[0]) * LANES)
     packed[:] = np.stack(lanes, axis=1).reshape(-1)
     return packed
+
+
+def _held(nets: Sequence[nn.Module]) -> NDArray[np.bool_] | None:
+    """Which numbers of the packed weights a mask holds at zero, None where there is no mask.
+
+    Their gradients are put to zero; momentum and decay then leave them at zero, to the bit.
+    """
+    masks = [kept_weights(net) for net in nets]
+    if not any(masks):
+        return None
+    lanes = [
+        torch.cat([
+            (~kept[name] if name in kept else torch.zeros_like(p, dtype=torch.bool)).flatten()
+            for name, p in net.named_parameters()
+        ]).numpy()
+        for net, kept in zip(nets, masks, strict=True)
+    ]  # fmt: skip
+    lanes += [lanes[0]] * (LANES - len(lanes))
+    return np.stack(lanes, axis=1).reshape(-1)
 
 
 def _halved(rows: Floats) -> Floats:

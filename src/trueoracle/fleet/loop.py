@@ -15,7 +15,7 @@ from trueoracle.fleet.evaluated import Evaluated, evaluated
 from trueoracle.fleet.fleet import Place, Stop, Stopped, Trained, train_in_lockstep
 from trueoracle.fleet.lora import merge_adapters, put_adapters
 from trueoracle.fleet.objective import TrainLoss, objective
-from trueoracle.nets import channels_last
+from trueoracle.nets import channels_last, kept_weights
 from trueoracle.words.spec import Recipe
 from trueoracle.words.trial import FinalProtocol
 
@@ -70,9 +70,17 @@ class LoopFleet:
             loss = self._loss(batch, chance)
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        self._mask_gradients()
         if self._recipe.gradient_clipping is not None:
             nn.utils.clip_grad_norm_(self._net.parameters(), self._recipe.gradient_clipping)
         self._optimiser.step()
+
+    def _mask_gradients(self) -> None:
+        """What a mask holds at zero gets no gradient: momentum and decay then leave it at zero, to the bit."""
+        for name, kept in kept_weights(self._net).items():
+            gradient = self._net.get_parameter(name).grad
+            if gradient is not None:
+                gradient.masked_fill_(~kept, 0.0)
 
     def evaluate(self, stop: Stop) -> list[Evaluated]:  # noqa: ARG002 - one network is soon evaluated
         """As `Fleet.evaluate`."""

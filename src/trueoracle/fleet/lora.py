@@ -9,6 +9,14 @@ from trueoracle.words.errors import ModelError
 from trueoracle.words.spec import LowRank
 
 
+def check_adapters(net: nn.Module, lora: LowRank) -> None:
+    """`ModelError` where no layer of `net` has one of the names."""
+    names = [name for name, _ in net.named_modules()]
+    for target in lora.targets:
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            raise ModelError(f"`lora` is to train the layers called `{target}`, but the network has none")
+
+
 def put_adapters(net: nn.Module, lora: LowRank, seed: int) -> None:
     """Put adapters into `net` and freeze all else. They change nothing yet; one of their matrices is drawn by `seed`.
 
@@ -16,10 +24,7 @@ def put_adapters(net: nn.Module, lora: LowRank, seed: int) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    names = [name for name, _ in net.named_modules()]
-    for target in lora.targets:
-        if not any(name == target or name.endswith(f".{target}") for name in names):
-            raise ModelError(f"`lora` is to train the layers called `{target}`, but the network has none")
+    check_adapters(net, lora)
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), lora_dropout=0.0)
     try:
         inject_adapter_in_model(config, net)

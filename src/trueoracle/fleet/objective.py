@@ -11,7 +11,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trueoracle.data import Augmenter, Dataset, Split, StoredSplit, images_of
+from trueoracle.data import Augmenter, Dataset, Noised, Split, StoredSplit, images_of
 from trueoracle.fleet.mixing import mixed
 from trueoracle.words.errors import SpecError
 from trueoracle.words.spec import Augmentation, Recipe
@@ -55,6 +55,8 @@ class Softened:
 def objective(recipe: Recipe, data: Dataset) -> Objective:
     """The recipe's objective on the train split; `SpecError` where it changes images and the data holds none."""
     train = data.train
+    if isinstance(train, Noised) and not recipe.for_images:
+        return lambda batch_B, chance: train.take(batch_B).anew(chance)
     if not recipe.for_images:
         return lambda batch_B, _chance: train.take(batch_B)
     if not isinstance(train, Split | StoredSplit):

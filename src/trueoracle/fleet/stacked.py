@@ -22,7 +22,7 @@ from trueoracle.data import Dataset, Split, images_of
 from trueoracle.fleet.evaluated import Evaluated
 from trueoracle.fleet.fleet import Place, Stop, Stopped
 from trueoracle.lanes import LANES
-from trueoracle.nets import Evaluation
+from trueoracle.nets import Evaluation, kept_weights
 from trueoracle.words.spec import Recipe
 from trueoracle.words.trial import SplitAnswers
 
@@ -166,10 +166,18 @@ class StackedFleet:
                 self._update(name, weight, gradient, self._lr_N.view(each), self._decay_N.view(each))
 
     def _gradients(self, images_BCHW: Tensor, labels_B: Tensor) -> tuple[Tensor, ...]:
-        """Of each network's mean loss: they share no weight, so the gradient of the sum holds each one's own."""
+        """Of each network's mean loss: they share no weight, so the gradient of the sum holds each one's own.
+
+        Where a mask holds weights at zero it is 0: momentum and decay then leave them at zero, to the bit.
+        """
         with torch.autocast(labels_B.device.type, torch.bfloat16, enabled=self._recipe.precision == "bfloat16"):
             losses_NB = _cross_entropy(self._stack.logits(images_BCHW, training=True), labels_B)
-        return torch.autograd.grad(losses_NB.mean(1).sum(), list(self._stack.parameters.values()))
+        found = torch.autograd.grad(losses_NB.mean(1).sum(), list(self._stack.parameters.values()))
+        kept = self._stack.kept
+        return tuple(
+            torch.where(kept[name], gradient, 0.0) if name in kept else gradient
+            for name, gradient in zip(self._stack.parameters, found, strict=True)
+        )
 
     def _update(self, name: str, weight: Tensor, gradient: Tensor, lr: Tensor, decay: Tensor) -> None:
         """Momentum SGD and AdamW as torch has them, written out over the stack."""
@@ -261,6 +269,8 @@ class _Stack:
         parameters, buffers = stack_module_state(list(nets))
         self.parameters: Tensors = {name: p.detach().clone().requires_grad_() for name, p in parameters.items()}
         self.buffers: Tensors = {name: b.clone() for name, b in buffers.items()}
+        masks = [kept_weights(net) for net in nets]
+        self.kept: Tensors = {name: torch.stack([of_net[name] for of_net in masks]) for name in masks[0]}
 
     def logits(self, images_BCHW: Tensor, *, training: bool) -> Tensor:
         """Logits of every network, (N, B, K); training, the statistics of BatchNorm move on."""

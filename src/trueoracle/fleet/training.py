@@ -17,7 +17,7 @@ from trueoracle.fleet.fleet import Fleet, Stop, Trained, train_in_lockstep
 from trueoracle.fleet.lanes import LaneFleet, kernels
 from trueoracle.fleet.loop import LoopFleet
 from trueoracle.fleet.stacked import StackedFleet, gpu_to_itself
-from trueoracle.nets import state_bytes
+from trueoracle.nets import kept_weights, state_bytes
 from trueoracle.words.known import Backend
 from trueoracle.words.progress import Progress, Quiet
 from trueoracle.words.spec import Recipe
@@ -174,3 +174,6 @@ def _check(nets: Sequence[nn.Module], recipes: Sequence[Recipe]) -> None:
             raise ValueError(
                 f"the networks of a fleet must be of one shape, but network {number} differs from the first"
             )
+    masked = [sorted(kept_weights(net)) for net in nets]
+    if any(names != masked[0] for names in masked):
+        raise ValueError("masks must hold weights of the same layers in all networks of a fleet, or of none")

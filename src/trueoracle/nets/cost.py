@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from trueoracle.nets.copying import twin
+from trueoracle.nets.masked import kept_weights
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.removal import remove
 from trueoracle.nets.sites import Site, Sites
@@ -18,7 +19,10 @@ from trueoracle.words.shape import Shape
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """Parameters, and multiply-accumulates of the forward pass of one image or, for a language model, one token."""
+    """Parameters, and multiply-accumulates of the forward pass of one image or, for a language model, one token.
+
+    Weights that a mask holds at zero are no parameters; they are multiplied all the same.
+    """
 
     parameters: int
     macs: int
@@ -36,7 +40,8 @@ def cost(net: nn.Module, shape: Shape) -> Cost:
     # Fused attention is opaque to the counter on a CPU; the plain one is a product it knows.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         logits_of_noise(net, shape, 1, tokens=1)
-    return Cost(parameters=sum(p.numel() for p in net.parameters()), macs=counter.get_total_flops() // 2)
+    held = sum(int((~kept).sum()) for kept in kept_weights(net).values())
+    return Cost(parameters=sum(p.numel() for p in net.parameters()) - held, macs=counter.get_total_flops() // 2)
 
 
 def unit_costs(net: nn.Module, sites: Sites, shape: Shape) -> Iterator[tuple[Site, Cost]]:

@@ -17,7 +17,7 @@ from trueoracle.nets.sites import Site, Sites
 from trueoracle.nets.text import decoder
 from trueoracle.nets.tracing import Tracing
 from trueoracle.words.errors import ModelError
-from trueoracle.words.shape import InputShape, Shape, TextShape
+from trueoracle.words.shape import InputShape, NoiseShape, Shape, TextShape
 
 
 def find_sites(net: nn.Module, shape: Shape) -> Sites:
@@ -56,10 +56,10 @@ def copied(net: nn.Module) -> nn.Module:
         raise ModelError(f"{type(net).__name__} cannot be copied: {str(error).splitlines()[0]}") from error
 
 
-def _image_sites(net: nn.Module, shape: InputShape) -> Sites:
+def _image_sites(net: nn.Module, shape: InputShape | NoiseShape) -> Sites:
     """The sites that pass, of the way to cut in which most do."""
     answer = _answer(net, shape)
-    if not isinstance(answer, Tensor):
+    if isinstance(shape, InputShape) and not isinstance(answer, Tensor):
         give_logits(net, shape, type(net).__name__)
         answer = _answer(net, shape)
     heads = _with_blocks(head_sites(net), net, shape)

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from trueoracle.nets.even import even_config
 from trueoracle.nets.finding import language_sites
 from trueoracle.nets.hub import check_weights, read, read_weights
 from trueoracle.nets.llava_mini import llava_mini_config
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.nets.removal import remove
-from trueoracle.nets.sites import HEADS, Kind, Site, Sites
 from trueoracle.nets.weights import state_bytes, weights_from_bytes
 from trueoracle.words.errors import ModelError
 from trueoracle.words.mask import Mask, SiteMask
@@ -65,8 +65,8 @@ def save_language_model(net: nn.Module, folder: Path) -> None:
     folder too. Otherwise it has no words for it, and the folder is for trueoracle alone.
     """
     sites = language_sites(net)
-    config = _even_config(net, sites)
-    if config is not None:
+    config = even_config(net, net, sites)
+    if not isinstance(config, str) and not _answers_otherwise(net, config):
         saved = copy(net)
         saved.config = config
         saved.save_pretrained(folder)  # type: ignore[operator]
@@ -78,46 +78,15 @@ def save_language_model(net: nn.Module, folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(state_bytes(net))
 
 
-def _even_config(net: nn.Module, sites: Sites) -> Any | None:
-    """A configuration from which a model of exactly these shapes is made, or None if there is none."""
-    config: Any = deepcopy(net.config)
-    text = config.get_text_config()
-    neurons = {site.units for site in sites.values() if site.kind is Kind.NEURON}
-    heads = {_heads(net, site) for site in sites.values() if site.kind in HEADS}
-    widths = {site.units for site in sites.values() if site.kind is Kind.CHANNEL} or {text.hidden_size}
-    if any(len(sizes) > 1 for sizes in (neurons, heads, widths)):
-        return None
-    narrower = widths != {text.hidden_size}
-    text.hidden_size = widths.pop()
-    for units in neurons:
-        setattr(text, "n_inner" if hasattr(text, "n_inner") else "intermediate_size", units)
-    for query, key in heads:
-        text.num_attention_heads = query
-        if hasattr(text, "num_key_value_heads"):
-            text.num_key_value_heads = key
-    try:
-        with torch.device("meta"):
-            made = type(net)._from_config(config)  # type: ignore[attr-defined]
-    except Exception:  # whatever a configuration raises that does not add up
-        return None
-    same = {name: p.shape for name, p in made.named_parameters()} == {
-        name: p.shape for name, p in net.named_parameters()
-    }
-    return config if same and not (narrower and _answers_otherwise(net, config)) else None
-
-
 @torch.no_grad()
 def _answers_otherwise(net: nn.Module, config: Any) -> bool:
     """Whether the same weights answer otherwise in a network made from `config`: some scale what they make by its width."""
+    if config.get_text_config().hidden_size == net.config.get_text_config().hidden_size:  # type: ignore[union-attr,operator]
+        return False
     made = type(net)._from_config(config).to(next(net.parameters())).eval()  # type: ignore[attr-defined]
     made.load_state_dict(net.state_dict())
     found, wanted = (logits_of_noise(one, TextShape(), 1) for one in (made, net.eval()))
     return not torch.allclose(found, wanted, rtol=0, atol=_SAME * float(wanted.abs().max()))
-
-
-def _heads(net: nn.Module, site: Site) -> tuple[int, int]:
-    """Query heads and key/value heads of an attention module."""
-    return site.units * int(getattr(net.get_submodule(site.name), "num_key_value_groups", 1)), site.units
 
 
 def _resized(net: nn.Module, source: str) -> nn.Module:

@@ -7,6 +7,7 @@ from inspect import signature
 import torch
 from torch import nn
 
+from trueoracle.nets.diffusion import DENOISERS, check_tells_noise, denoiser
 from trueoracle.nets.hugging_face import pretrained, resnet18, resnet50, vit_b16
 from trueoracle.nets.language import llava_mini, pretrained_language_model
 from trueoracle.nets.lenet import LeNet5Mini
@@ -17,7 +18,7 @@ from trueoracle.nets.text import vocabulary
 from trueoracle.nets.vgg import CifarVGG
 from trueoracle.words.errors import ModelError, TrueOracleError
 from trueoracle.words.plugins import imported, look_up, with_plugins
-from trueoracle.words.shape import InputShape, Shape, TextShape
+from trueoracle.words.shape import InputShape, NoiseShape, Shape, TextShape
 
 Architecture = Callable[..., nn.Module]
 """Takes an `InputShape`; and, where the network can be had narrower, `width_factor` as a keyword."""
@@ -86,7 +87,9 @@ def usual_shape(name: str) -> Shape | None:
 
 
 def classes_of(net: nn.Module, shape: Shape) -> int:
-    """What `net` chooses among: classes, or tokens."""
+    """What `net` chooses among: classes, or tokens; 0 where it tells noise, and so chooses among nothing."""
+    if isinstance(shape, NoiseShape):
+        return 0
     return vocabulary(net) if isinstance(shape, TextShape) else shape.classes
 
 
@@ -101,6 +104,8 @@ def check_forward(net: nn.Module, shape: Shape, name: str) -> None:
         raise ModelError(f"`{name}` has no parameters")
     if isinstance(shape, InputShape):
         return give_logits(net, shape, name)
+    if isinstance(shape, NoiseShape):
+        return check_tells_noise(net, shape, name)
     try:
         with torch.inference_mode():
             logits_of_noise(net, shape, 1)
@@ -117,6 +122,10 @@ def _architecture(name: str, shape: Shape, trained: bool) -> Architecture:
                 f"`{name}` reads no text: name llava-mini, or a language model such as hf:OWNER/NAME or hf:FOLDER"
             )
         return lambda _shape: pretrained_language_model(name.removeprefix(_HUB))
+    if isinstance(shape, NoiseShape) and (
+        name in DENOISERS or name.startswith(("diffusers:", _HUB)) or ":" not in name
+    ):
+        return partial(denoiser, name)
     if name.startswith(_HUB):
         return partial(pretrained, name.removeprefix(_HUB), new_head=not trained)
     if ":" in name:

@@ -7,7 +7,7 @@ from trueoracle.oracle.batched import CannotBatch, batched
 from trueoracle.oracle.evaluator import Evaluator
 from trueoracle.oracle.exact import exact
 from trueoracle.oracle.loop import Loop
-from trueoracle.space import MaskSpace
+from trueoracle.space import AnySpace, MaskSpace, WeightSpace
 from trueoracle.words.errors import ModelError
 from trueoracle.words.known import check_path
 from trueoracle.words.progress import Progress, Quiet
@@ -18,7 +18,7 @@ _NO_IMAGES = "it takes {}, not images to be classified"
 
 def evaluator(
     net: nn.Module,
-    space: MaskSpace,
+    space: AnySpace,
     shape: Shape,
     removal: Removal = "aligned",
     path: str = "auto",
@@ -30,6 +30,10 @@ def evaluator(
     where the path asked for is not to be had.
     """
     check_path(path)
+    if isinstance(space, WeightSpace):
+        if path not in ("auto", "loop"):
+            raise ModelError(f"masks of weights are evaluated in the loop alone, not by the path `{path}`")
+        return Loop(net=net, space=space, shape=shape, path="loop: the masks are of single weights")
     if path in ("auto", "exact"):
         found = _exact(net, space, shape, removal, progress or Quiet())
         if not isinstance(found, str):

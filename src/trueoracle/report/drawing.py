@@ -121,6 +121,12 @@ def diamonds(x: NDArray[np.float64], y: NDArray[np.float64], kind: str, radius: 
     return _marks(x, y - radius, f"l{r} {r}-{r} {r}-{r}-{r}z", kind)
 
 
+def triangles(x: NDArray[np.float64], y: NDArray[np.float64], kind: str, radius: float) -> Markup:
+    """A triangle each, its tip above."""
+    r = _px(radius)
+    return _marks(x, y - radius, f"l{r} {_px(1.8 * radius)}h-{_px(2 * radius)}z", kind)
+
+
 def shade(x: float, y: float, width: float, height: float, depth: float) -> Markup:
     """A rectangle whose colour is as deep as `depth` in (0, 1] says, and can be seen however little that is."""
     return Markup('<rect x="{}" y="{}" width="{}" height="{}" fill-opacity="{}"/>').format(

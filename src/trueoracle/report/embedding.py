@@ -24,7 +24,8 @@ _LONGEST_RANK = 24  # digits shown of a rank
 def masks_json(cell: CellFindings, cells: int, scatter: Scatter, loss: Panel, accuracy: Panel) -> str:
     """The masks of one of `cells` cells, with the scales of its pictures.
 
-    Units or curves are left out (null) where those of all the cells would be too many for one page.
+    Units or curves are left out (null) where those of all the cells would be too many for one page, and so are single
+    weights.
     """
     facts: dict[str, Any] = {
         "masks": [_short(rank) for rank in cell.ranks],
@@ -35,17 +36,18 @@ def masks_json(cell: CellFindings, cells: int, scatter: Scatter, loss: Panel, ac
         if cell.masks.y_nR.shape[1] > 1
         else None,
         "sites": [[site, units, units - kept] for site, (units, kept) in cell.record.sites.items()],
+        "of": "weights" if cell.record.of_weights else "units",
         "pruned": _pruned(cell, _UNITS_CHARACTERS // cells),
         "frame": {"x": _frame(scatter.x), "y": _frame(scatter.y)},
         "curves": _curves(cell, _CURVES_CHARACTERS // cells, loss, accuracy),
     }
-    return json.dumps(facts, separators=(",", ":")).replace("</", "<\\/")
+    return json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _pruned(cell: CellFindings, most: int) -> list[str] | None:
     units = {site: count for site, (count, _) in cell.record.sites.items()}
     digits = sum(-(-count // 4) for count in units.values())
-    if cell.masks.pruned is None or digits * len(cell.masks.pruned) > most:
+    if cell.masks.pruned is None or cell.record.of_weights or digits * len(cell.masks.pruned) > most:
         return None
     return [_bits(json.loads(pruned), units) for pruned in cell.masks.pruned]
 

@@ -1,15 +1,16 @@
 """The figures of a cell as rows of a table: what it is called, its value, and what must be said beside it."""
 
-import json
 from dataclasses import dataclass
 
 from trueoracle.analysis import Absent, CellAnalysis, Interval, Metric
 from trueoracle.analysis.cells import X
-from trueoracle.analysis.result import AtK
+from trueoracle.analysis.result import AtK, Stratified
 from trueoracle.report.findings import CellFindings
 from trueoracle.report.wording import column, difference, images, interval, number, probability, result, share, signed
+from trueoracle.words.mask import WeightMask, read_mask
 
 _UNITS_NAMED = 24
+_LAYERS_NAMED = 8
 _RIVALS_NAMED = 10
 
 
@@ -112,6 +113,7 @@ def choosing(cell: CellFindings) -> list[Fact]:
             note=f"end strictly better than the oracle mask; {c.tied_with_oracle:,} tie with it",
         ),
     ]
+    facts += _with_tail(cell.analysis.stratified)
     facts += [_at_k(cell, at) for at in c.at[1:]]
     if not isinstance(c.tenth_tau, Absent):
         note = f"{c.tenth_n:,} masks, 95% interval {interval(c.tenth_interval)}"
@@ -119,9 +121,25 @@ def choosing(cell: CellFindings) -> list[Fact]:
     return facts
 
 
+def _with_tail(found: Stratified | Absent) -> list[Fact]:
+    if isinstance(found, Absent):
+        return []
+    note = f"{found.n:,} masks, those drawn where the loss is low among them, that stand for {found.stands_for:,}; 95% interval {{}}"
+    low, high = (getattr(found.anomaly_interval, end, None) for end in ("low", "high"))
+    ends = "unknown" if low is None or high is None else f"[{share(low)}, {share(high)}]"
+    return [
+        Fact(name="τ with the tail, weighted", value=signed(found.kendall_tau), note=note.format(interval(found.kendall_interval))),
+        Fact(name="anomaly ratio with the tail, weighted", value=share(found.anomaly_ratio), note=note.format(ends)),
+    ]  # fmt: skip
+
+
 def _mask(cell: CellFindings, index: int) -> str:
-    """A mask by what it prunes, or by how many units where those are too many to name."""
-    pruned: dict[str, list[int]] = json.loads(cell.masks.pruned[index]) if cell.masks.pruned else {}
+    """A mask by what it prunes, or by how many units where those are too many to name; of weights, by how many each layer keeps."""
+    pruned = read_mask(cell.masks.pruned[index]) if cell.masks.pruned else {}
+    if isinstance(pruned, WeightMask):
+        layers = [f"{layer} keeps {kept:,} of {n:,} weights" for layer, (n, kept) in pruned.kept_by_layer.items()]
+        more = [f"and so on in {len(layers) - _LAYERS_NAMED} more layers"] if len(layers) > _LAYERS_NAMED else []
+        return "; ".join(layers[:_LAYERS_NAMED] + more)
     units = sum(map(len, pruned.values()))
     if units > _UNITS_NAMED:
         return f"without {units:,} units at {len(pruned)} {'sites' if len(pruned) > 1 else 'site'}"
@@ -169,7 +187,7 @@ def conditions(cell: CellFindings) -> list[Fact]:
         Fact(name="trials", value=f"{cell.analysis.trials:,} finished", note="; ".join(left_out) or "none left out"),
         Fact(name="worse than guessing", value=share(r.collapsed_share), note=_why(r.collapsed_share) or chance),
         Fact(
-            name="variance that single units explain",
+            name=f"variance that single {'weights' if record.of_weights else 'units'} explain",
             value=f"{share(r.x_main_effects, 0)} of {column(cell.analysis.x)}, {share(r.y_main_effects, 0)} of {column(cell.analysis.y)}",
             note=_why(r.x_main_effects),
         ),

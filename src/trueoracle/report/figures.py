@@ -67,6 +67,8 @@ def write_figures(
     The folder is made where it does not exist (its parent must). `ReportError` where a file cannot be written.
     """
     check_folder(folder.parent)
+    if folder.exists():
+        check_folder(folder)
     progress = progress or Quiet()
     return save_figures(find(store, study, progress, x, y, options), folder, progress)
 
@@ -105,7 +107,7 @@ def _drawings(study: Findings) -> Iterator[tuple[str, Callable[[], Figure]]]:
 
 
 def draw_scatter(study: Findings, cell: CellFindings) -> Figure:
-    """Before against after retraining, one column wide: anomalies, oracle mask, chance line, noise band."""
+    """Before against after retraining, one column wide: anomalies, oracle mask, chosen masks, chance line, noise band."""
     figure, (axes,) = figure_of(COLUMN, 2.6, 1)
     star = np.arange(len(cell.x)) == cell.oracle
     half, chance = noise_halfwidth(cell), chance_loss(cell)
@@ -119,6 +121,9 @@ def draw_scatter(study: Findings, cell: CellFindings) -> Figure:
     ):
         axes.plot(cell.x[chosen], cell.y[chosen], marker, color=colour, markersize=size, markeredgewidth=0, alpha=0.6,
                   label=f"{label} ({chosen.sum():,})", zorder=2)  # fmt: skip
+    if len(cell.searched.x):
+        axes.plot(cell.searched.x, cell.searched.y, "^", color="none", markersize=4, markeredgecolor=BLACK, markeredgewidth=0.7,
+                  label=f"chosen by their loss ({len(cell.searched.x):,})", zorder=2)  # fmt: skip
     axes.plot(cell.x[star], cell.y[star], "*", color=BLACK, markersize=9, markeredgecolor="white", markeredgewidth=0.6,
               label=f"{'exact' if cell.exact else 'approximate'} oracle mask", zorder=3)  # fmt: skip
     if chance is not None and axes.get_xlim()[0] <= chance <= axes.get_xlim()[1]:

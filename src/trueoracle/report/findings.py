@@ -40,11 +40,20 @@ class Curves:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Points:
+    """Masks in a picture: predictor and result (mean of repeats) of each, of equal shape."""
+
+    x: Values
+    y: Values
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellFindings:
     """One cell: what is stored of it, its masks with at least one finished trial, and their analysis.
 
     `sites` and `ratio` say where it stands in the results grid; `outcomes` counts its trials by how they ended.
     `standard_error_n` is that of the masks' pruned train losses, 0 where they were taken on the whole train split.
+    `searched` are the masks that were chosen by their loss: shown, but in no figure.
     """
 
     record: CellRecord
@@ -56,6 +65,7 @@ class CellFindings:
     curves: Curves
     outcomes: Mapping[str, int]
     standard_error_n: Values
+    searched: Points
 
     @property
     def x(self) -> Values:
@@ -143,7 +153,7 @@ def find(
     cells = []
     with progress.task("reading learning curves", len(masks), "cells") as advance:
         for cell, analysis in zip(masks, analyses, strict=True):
-            of_cell, _ = random_sample(trials[trials["cell"] == cell.group])
+            of_cell = trials[trials["cell"] == cell.group]
             cells.append(_cell(store, record.digest, spec, begun[cell.group], bases, cell, analysis, of_cell))
             advance(1)
     shown = {cell.record.name for cell in cells} | left_out.keys()
@@ -192,8 +202,9 @@ def _cell(
     trials: pd.DataFrame,
 ) -> CellFindings:
     sites, ratio = _place(spec, record)
+    drawn, _ = random_sample(trials)
     errors = store.standard_errors(digest, record.index)
-    finished = trials[trials["outcome"] == Outcome.FINISHED.value]
+    finished = drawn[drawn["outcome"] == Outcome.FINISHED.value]
     return CellFindings(
         record=record,
         base=bases[record.base],
@@ -202,9 +213,17 @@ def _cell(
         masks=masks,
         analysis=analysis,
         curves=_curves(store.curve_table(digest, record.index), finished, _oracle(analysis)),
-        outcomes={outcome.value: int((trials["outcome"] == outcome.value).sum()) for outcome in Outcome},
+        outcomes={outcome.value: int((drawn["outcome"] == outcome.value).sum()) for outcome in Outcome},
         standard_error_n=np.array([errors[rank] for rank in masks.mask or ()]),
+        searched=_points(trials.drop(drawn.index), analysis),
     )
+
+
+def _points(trials: pd.DataFrame, analysis: CellAnalysis) -> Points:
+    """The masks of these trials that have a result."""
+    finished = trials[trials["outcome"] == Outcome.FINISHED.value]
+    masks = finished.groupby("mask", sort=True)[[analysis.x, analysis.y]].mean().dropna()
+    return Points(x=masks[analysis.x].to_numpy(float), y=masks[analysis.y].to_numpy(float))
 
 
 def _oracle(analysis: CellAnalysis) -> int:
@@ -215,9 +234,7 @@ def _oracle(analysis: CellAnalysis) -> int:
 
 def _place(spec: StudySpec, record: CellRecord) -> tuple[str, str]:
     """The cell's row and column in the results grid: its sites and its ratio, `0.5+0.4` where they differ."""
-    prune = spec.cells[record.index % len(spec.cells)].prune
-    ratios = list(prune.values()) if len(set(prune.values())) > 1 else list(prune.values())[:1]
-    return "+".join(prune), "+".join(f"{ratio:g}" for ratio in ratios)
+    return spec.cells[record.index % len(spec.cells)].place
 
 
 def _curves(table: pd.DataFrame, finished: pd.DataFrame, oracle: int) -> Curves:

@@ -9,6 +9,7 @@ from trueoracle.store.landscape import ACCURACIES, BIN, Landscape
 
 WIDTH, HEIGHT = 640, 360
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 628, 44, 310
+_CHOSEN = " A search chose these masks."
 
 
 def landscape_pictures(what: str, found: Landscape) -> tuple[Markup, Markup]:
@@ -20,6 +21,10 @@ def _ends(found: Landscape) -> tuple[int, int]:
     """The bins of loss that hold masks: the first, and one behind the last."""
     filled = np.flatnonzero(found.counts)
     return (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, 1)
+
+
+def _across(found: Landscape) -> str:
+    return "pruned train loss (nats)" + ", of masks that a search chose" * found.searched
 
 
 def _histogram(what: str, found: Landscape) -> Markup:
@@ -35,7 +40,7 @@ def _histogram(what: str, found: Landscape) -> Markup:
         if count
     ]
     parts = [
-        drawing.bottom_axis(across, _BOTTOM, "pruned train loss (nats)"),
+        drawing.bottom_axis(across, _BOTTOM, _across(found)),
         drawing.left_axis(up, _LEFT, f"masks in {BIN:g} nats", right=_RIGHT, most=5),
         drawing.group("bars", bars),
     ]
@@ -43,7 +48,7 @@ def _histogram(what: str, found: Landscape) -> Markup:
     middle = BIN * (first + int(np.searchsorted(below, 0.5)) + 0.5)
     words = (
         f"Histogram of the pruned train losses of {found.masks:,} masks of {what}: from {BIN * first:.2f} to {BIN * end:.2f} nats, "
-        f"half of them below about {middle:.2f}."
+        f"half of them below about {middle:.2f}.{_CHOSEN * found.searched}"
     )
     return drawing.picture(WIDTH, HEIGHT, words, parts, kind="scatter")
 
@@ -63,11 +68,11 @@ def _joint(what: str, found: Landscape) -> Markup:
     ]
     parts = [
         drawing.group("masks binned", squares),
-        drawing.bottom_axis(across, _BOTTOM, "pruned train loss (nats)"),
+        drawing.bottom_axis(across, _BOTTOM, _across(found)),
         drawing.left_axis(up, _LEFT, "pruned train accuracy", right=_RIGHT, most=5),
     ]
     words = (
         f"Pruned train loss against accuracy of {found.masks:,} masks of {what}, the deeper the more masks: accuracies from "
-        f"{low / ACCURACIES:.2f} to {high / ACCURACIES:.2f}."
+        f"{low / ACCURACIES:.2f} to {high / ACCURACIES:.2f}.{_CHOSEN * found.searched}"
     )
     return drawing.picture(WIDTH, HEIGHT, words, parts, kind="scatter")

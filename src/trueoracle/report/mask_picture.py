@@ -1,4 +1,4 @@
-"""A mask drawn on its network: a line a layer, a square a unit, hollow where the unit is pruned."""
+"""A mask drawn on its network: a line a layer, a square a unit, hollow where the unit is pruned; of weights a bar a layer."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,10 +24,28 @@ def mask_picture(
     `sites` says of each site how many units it has and keeps, `pruned` which ones go. Layers that are no sites are named
     with how many outputs they have. Names stand in order of their text and numbers: a store knows no other order.
     """
+    each = sum(units for units, _ in sites.values()) <= _MOST_UNITS
+    return _drawn(_words(what, sites, pruned), layers, sites, pruned, each=each)
+
+
+def weights_picture(what: str, layers: Mapping[str, Sequence[int]], weights: Mapping[str, tuple[int, int]]) -> Markup:
+    """The same of a mask of weights: `weights` says of each layer how many it has and keeps, and a bar shows the share."""
+    kept = ", ".join(f"{layer} keeps {kept:,} of {n:,} weights" for layer, (n, kept) in weights.items())
+    return _drawn(f"{what} drawn on its network: {kept}.", layers, weights, {}, each=False)
+
+
+def _drawn(
+    words: str,
+    layers: Mapping[str, Sequence[int]],
+    sites: Mapping[str, tuple[int, int]],
+    pruned: Mapping[str, Sequence[int]],
+    *,
+    each: bool,
+) -> Markup:
+    """A square `each` unit, or a bar a site."""
     others = _others(layers, sites)
     left_out = max(0, len(others) - _MOST_LAYERS)
     names = sorted([*sites, *list(others)[:_MOST_LAYERS]], key=_by_number)
-    each = sum(units for units, _ in sites.values()) <= _MOST_UNITS
     parts, y = [], 4.0
     for name in names:
         if name in sites:
@@ -38,7 +56,7 @@ def mask_picture(
     if left_out:
         parts.append(drawing.text(0, y + 12, f"and {left_out:,} more layers", "tick"))
         y += 22
-    return drawing.picture(WIDTH, int(y) + 4, _words(what, sites, pruned), parts, kind="mask")
+    return drawing.picture(WIDTH, int(y) + 4, words, parts, kind="mask")
 
 
 def _others(layers: Mapping[str, Sequence[int]], sites: Mapping[str, tuple[int, int]]) -> dict[str, int]:

@@ -27,7 +27,7 @@ from trueoracle.report.ranking import ranking
 from trueoracle.report.scatter import noise_halfwidth, scatter
 from trueoracle.store import CellRecord, RunRecord, Store
 from trueoracle.words.errors import ReportError
-from trueoracle.words.files import check_folder, write_whole
+from trueoracle.words.files import check_file, write_whole
 from trueoracle.words.progress import Progress, Quiet
 from trueoracle.words.trial import FinalProtocol
 
@@ -67,7 +67,7 @@ def write_report(
 
     `ReportError` where it cannot be written, `TableError` where there is too little to analyse.
     """
-    check_folder(path.parent)
+    check_file(path)
     progress = progress or Quiet()
     page = render(find(store, study, progress, x, y, options), progress)
     write_whole(path, lambda partial: partial.write_text(page, encoding="utf-8"), ReportError)

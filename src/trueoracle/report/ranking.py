@@ -15,7 +15,7 @@ from trueoracle.report.drawing import Scale
 from trueoracle.report.figures import BLACK, BLUE, COLUMN, STYLE, figure_of, save
 from trueoracle.report.wording import column
 from trueoracle.words.errors import ReportError
-from trueoracle.words.files import check_folder
+from trueoracle.words.files import check_file
 
 ENDINGS = (".svg", ".png", ".pdf")
 _WIDTH, _LEFT, _TOP, _ROW, _STEP = 560, 230, 8, 24, 9
@@ -66,7 +66,7 @@ def check_ranking_path(path: Path) -> None:
     """`ReportError` where no picture can be written to `path`: better said before the work than after."""
     if path.suffix not in ENDINGS:
         raise ReportError(f"`{path}` must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
-    check_folder(path.parent)
+    check_file(path)
 
 
 def _lanes(groups: tuple[tuple[int, int], ...]) -> list[int]:

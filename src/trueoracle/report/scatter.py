@@ -30,11 +30,13 @@ class Scatter:
 def scatter(study: Findings, cell: CellFindings, *, binned: bool = False) -> Scatter:
     """A point a mask: circles, diamonds for the anomalies, a star for the oracle mask; `binned`, how many lie in a place.
 
+    Masks that were chosen by their loss are triangles: no figure counts them, nor do the marginal distributions.
+
     A line marks chance, ln(classes); a band what cannot be told from the oracle mask, given how repeats differ. At the
     edges stand the marginal distributions.
     """
     x = Scale.around(_with_chance(cell), _LEFT, _RIGHT)
-    y = Scale.around(cell.y, _BOTTOM, _TOP)
+    y = Scale.around(np.append(cell.y, cell.searched.y), _BOTTOM, _TOP)
     parts = [
         *_noise_band(cell, y),
         drawing.bottom_axis(x, _BOTTOM, _x_title(cell), top=_TOP),
@@ -55,7 +57,17 @@ def describe(cell: CellFindings) -> str:
         f"Scatter of {a.n:,} masks of {cell.record.name}: {column(a.x)} from {cell.x.min():.3g} to {cell.x.max():.3g}, "
         f"{column(a.y)} from {cell.y.min():.4g} to {cell.y.max():.4g}, Kendall's tau {signed(a.kendall_tau)}. "
         f"The oracle mask, at {cell.x[cell.oracle]:.3g}, ends at {cell.y[cell.oracle]:.4g}; "
-        f"{a.choice.anomalies:,} masks end better."
+        f"{a.choice.anomalies:,} masks end better.{_searched_in_words(cell)}"
+    )
+
+
+def _searched_in_words(cell: CellFindings) -> str:
+    x, y = cell.searched.x, cell.searched.y
+    if not len(x):
+        return ""
+    return (
+        f" {len(x):,} masks more that were chosen by their loss, counted in no figure, lie from {x.min():.3g} to {x.max():.3g} and end "
+        f"from {y.min():.4g} to {y.max():.4g}."
     )
 
 
@@ -79,7 +91,7 @@ def _x_title(cell: CellFindings) -> str:
 
 def _with_chance(cell: CellFindings) -> NDArray[np.float64]:
     """The predictor's values, and chance where it lies near enough not to squeeze them."""
-    chance, x = chance_loss(cell), cell.x
+    chance, x = chance_loss(cell), np.append(cell.x, cell.searched.x)
     spread = float(np.ptp(x))
     if chance is None or not x.min() - spread / 2 <= chance <= x.max() + spread / 2:
         return x
@@ -133,6 +145,7 @@ def _points(cell: CellFindings, x: Scale, y: Scale, *, binned: bool) -> list[Mar
     )
     return [
         *marks,
+        drawing.triangles(x(cell.searched.x), y(cell.searched.y), "searched", 5),
         drawing.star(float(px[cell.oracle]), float(py[cell.oracle]), 12, "oracle"),
         Markup('<circle class="chosen" r="8" hidden/>'),
     ]

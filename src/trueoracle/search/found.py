@@ -10,14 +10,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from trueoracle.space import MaskSpace
+from trueoracle.search.problem import Ceiling
+from trueoracle.space import MaskSpace, Subsets
+from trueoracle.words.mask import Mask
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """The M masks that a search evaluated on all images, in the order in which it asked for them.
 
-    `listed` is how many masks it searched among: all of `space`, or the drawn ones of a race. `evaluations` counts one mask
+    `listed` is how many masks it searched among: all of `space`, or the drawn ones of a race; None under a `ceiling`, where
+    they are not counted and `ranks` are those of `Subsets`. `evaluations` counts one mask
     on all images as one, masks outside the space and masks on a part of the images included; `core_seconds` is what
     they took. `ends` are the masks in which runs of the search ended. `confidence` is that of the lowest mask being
     the lowest of all listed, None where nothing is claimed.
@@ -25,7 +28,7 @@ class Found:
 
     method: str
     space: MaskSpace
-    listed: int
+    listed: int | None
     images: int
     ranks: tuple[int, ...]
     loss_M: NDArray[np.float64]
@@ -35,6 +38,7 @@ class Found:
     core_seconds: float
     ends: tuple[int, ...]
     confidence: float | None
+    ceiling: Ceiling | None = None
 
     @cached_property
     def order(self) -> list[int]:
@@ -73,16 +77,22 @@ class Found:
         """Whether no listed mask has a lower loss on these images, for certain."""
         return self.confidence == 1 or len(self.ranks) == self.listed
 
+    def mask(self, rank: int) -> Mask:
+        """A mask by what it keeps."""
+        return self.space.unrank(rank) if self.ceiling is None else Subsets.of(self.space).unrank(rank)
+
     @property
     def sentence(self) -> str:
         """What the result is, for how many images, in the words of a report."""
+        listed = self.listed or 0
         among = "masks of the space" if self.listed == self.space.count else "drawn masks"
+        under = "" if self.ceiling is None else f" of at most {self.ceiling.most:,} {self.ceiling.of}"
         if self.exact:
-            kind = f"exact: the lowest of all {self.listed:,} {among}"
+            kind = f"exact: the lowest of all {listed:,} {among}"
         elif self.confidence is not None:
-            kind = f"the lowest of all {self.listed:,} {among} with confidence {self.confidence:g}"
+            kind = f"the lowest of all {listed:,} {among} with confidence {self.confidence:g}"
         else:
-            kind = "best found"
+            kind = f"best found{under}"
         return f"{kind} by `{self.method}` on {self.images:,} images: {'; '.join(self._facts())}"
 
     def _facts(self) -> Iterator[str]:
@@ -97,3 +107,5 @@ class Found:
             yield f"{runs}, {self.ends.count(self.best):,} in this mask"
         if self.gap is not None:
             yield f"the second lies {self.gap:.4g} nats above"
+        if self.ceiling is not None:
+            yield ", ".join(f"{len(part.kept)} of {part.units} of {part.site}" for part in self.mask(self.best).sites)

@@ -6,10 +6,8 @@ They pass through masks that prune less than was asked for, of networks that are
 from collections.abc import Iterable, Sequence
 
 from trueoracle.search.moves import mask_of
-from trueoracle.search.problem import Ask, Asking, Method, Problem
+from trueoracle.search.problem import Ask, Asking, Kept, Method, Problem
 from trueoracle.space import MaskSpace, SiteChoice
-
-Kept = tuple[tuple[int, ...], ...]
 
 
 def backward(problem: Problem) -> Asking:
@@ -20,7 +18,7 @@ def backward(problem: Problem) -> Asking:
         lowest, best = float("inf"), None
         for place in open_sites:
             choices = [_without(kept, place, unit) for unit in kept[place]]
-            losses = yield _ask(problem, choices)
+            losses = yield ask_of(problem, choices)
             if best is None or losses.min() < lowest:
                 lowest, best = losses.min(), choices[int(losses.argmin())]
         assert best is not None
@@ -40,7 +38,7 @@ def forward(problem: Problem) -> Asking:
         chosen: tuple[int, ...] = ()
         while len(chosen) < choice.units - choice.pruned:
             choices = [_with_units(kept, place, (*chosen, unit)) for unit in range(choice.units) if unit not in chosen]
-            losses = yield _ask(problem, choices)
+            losses = yield ask_of(problem, choices)
             kept = choices[int(losses.argmin())]
             chosen = kept[place]
     return None
@@ -58,7 +56,7 @@ def _with_units(kept: Kept, place: int, units: Iterable[int]) -> Kept:
     return (*kept[:place], tuple(sorted(units)), *kept[place + 1 :])
 
 
-def _ask(problem: Problem, choices: Sequence[Kept]) -> Ask:
+def ask_of(problem: Problem, choices: Sequence[Kept]) -> Ask:
     """Masks that keep equally many units of each site: they are of one space, of the sites that lose any."""
     pruned = [
         (place, choice, choice.units - len(choices[0][place]))

@@ -6,7 +6,7 @@ Letters: M masks.
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -52,6 +52,10 @@ class _Piece:
     seconds: float
 
 
+_ByStart = dict[int, list[_Piece]]
+"""What is known of one mask, by the first image."""
+
+
 class Memory:
     """Answers asks: from what it remembers, and by `judge` where that does not suffice.
 
@@ -65,7 +69,7 @@ class Memory:
         self._judge = judge
         self._at_once = at_once
         self._keep = keep
-        self._pieces: dict[MaskSpace, dict[int, list[_Piece]]] = defaultdict(lambda: defaultdict(list))
+        self._pieces: dict[MaskSpace, dict[int, _ByStart]] = defaultdict(lambda: defaultdict(dict))
         if keep is not None:
             self._open(keep, identity)
 
@@ -108,7 +112,7 @@ class Memory:
         rows = zip(ask.ranks, judged.loss_M, judged.accuracy_M, judged.standard_error_M, strict=True)
         for rank, loss, accuracy, error in rows:
             piece = _Piece(ask.images.start, ask.images.stop, float(loss), float(accuracy), float(error), seconds)
-            of_space[rank].append(piece)
+            of_space[rank].setdefault(piece.start, []).append(piece)
 
     def _open(self, keep: Path, identity: str) -> None:
         """Read the file, or begin it. A last line that a kill cut short is dropped."""
@@ -134,21 +138,14 @@ class Memory:
             os.fsync(file.fileno())
 
 
-def _chain(pieces: Sequence[_Piece], images: range) -> list[_Piece]:
+def _chain(known: _ByStart, images: range) -> list[_Piece]:
     """Pieces that follow one another from the first image asked for, as far as they reach, the longest first."""
-    by_start: dict[int, _Piece] = {}
-    for piece in pieces:
-        fits = images.start <= piece.start and piece.stop <= images.stop
-        if fits and (piece.start not in by_start or piece.stop > by_start[piece.start].stop):
-            by_start[piece.start] = piece
-    return list(_follow(by_start, images.start))
-
-
-def _follow(by_start: dict[int, _Piece], start: int) -> Iterator[_Piece]:
-    while start in by_start:
-        piece = by_start[start]
-        yield piece
-        start = piece.stop
+    chain: list[_Piece] = []
+    start = images.start
+    while fits := [piece for piece in known.get(start, ()) if start < piece.stop <= images.stop]:
+        chain.append(max(fits, key=lambda piece: piece.stop))
+        start = chain[-1].stop
+    return chain
 
 
 def _joined(pieces: Sequence[_Piece]) -> _Piece:

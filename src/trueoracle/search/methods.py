@@ -1,6 +1,6 @@
 """The searches by name: those that trueoracle brings, and those of plug-ins (`trueoracle.searches`)."""
 
-from trueoracle.search import annealing, draws, entropy, evolution, greedy, racing, sitewise, swaps
+from trueoracle.search import annealing, cr_diff, draws, entropy, evolution, greedy, racing, sitewise, swaps
 from trueoracle.search.problem import Method
 from trueoracle.words.errors import SpecError
 from trueoracle.words.plugins import look_up, with_plugins
@@ -17,7 +17,10 @@ SEARCHES: dict[str, Method] = {
     "race": racing.METHOD,
 }
 
+RATIO_SEARCHES: dict[str, Method] = {"cr-diff": cr_diff.METHOD}
+"""For spaces of ratios alone (`trueoracle.search.cr_diff`), where the order of the levels means something."""
+
 
 def find_search(name: str) -> Method:
     """The search of this name; `SpecError` where there is none."""
-    return look_up("search", name, with_plugins("searches", SEARCHES), SpecError)
+    return look_up("search", name, with_plugins("searches", {**SEARCHES, **RATIO_SEARCHES}), SpecError)

@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 from trueoracle.space import MaskSpace
 
 Losses = NDArray[np.float64]
+Kept = tuple[tuple[int, ...], ...]
+"""The units that a mask keeps of each site, in the order of the sites."""
+
+Counts = tuple[int, ...]
+"""How many those are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +41,23 @@ is the lowest of all that are listed, or None where it claims nothing.
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """A mask may cost at most `most`, in `of`: `cost` says what all masks cost that keep so many units of each site."""
+
+    of: str
+    cost: Callable[[Counts], int]
+    most: int
+
+    def bears(self, counts: Counts) -> bool:
+        """Whether masks of these counts may be taken."""
+        return self.cost(counts) <= self.most
+
+
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """What is searched: the masks `listed` of `space`, for the lowest mean loss over so many `images`.
+
+    With a `ceiling`, all masks of the sites that it bears are, however many units each site loses.
 
     `spent` says which share of the budget is used up, in [0, 1]; `ended` is to be told of every mask in which a run of
     the search ended before it begins anew elsewhere. `confidence` is what a search that states one is asked for.
@@ -50,6 +70,7 @@ class Problem:
     confidence: float
     spent: Callable[[], float]
     ended: Callable[[int], None]
+    ceiling: Ceiling | None = None
 
     def ask(self, ranks: Sequence[int]) -> Ask:
         """These masks of the space, on all images."""
@@ -71,7 +92,8 @@ class Method:
 
     `needs` is the number of evaluations after which it surely has a mask; it raises `SpecError` for a space that this
     search cannot take. `by_itself` says that it ends by itself, so that it may be used without a budget. `lists` is the
-    number of masks that it can choose among where they are listed, 0 where it makes its masks itself.
+    number of masks that it can choose among where they are listed, 0 where it makes its masks itself. `exchanges` says
+    that it moves units between sites where there is a ceiling.
     """
 
     about: str
@@ -79,6 +101,7 @@ class Method:
     needs: Callable[[MaskSpace], int] = no_need
     by_itself: bool = False
     lists: int = 0
+    exchanges: bool = False
 
 
 def anywhere(space: MaskSpace, random: Random) -> int:

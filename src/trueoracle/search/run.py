@@ -11,8 +11,8 @@ from trueoracle.search.budget import Hunt
 from trueoracle.search.found import Found
 from trueoracle.search.memory import Judged, Memory
 from trueoracle.search.methods import find_search
-from trueoracle.search.problem import Ask, Losses, Problem
-from trueoracle.space import MaskSpace
+from trueoracle.search.problem import Ask, Ceiling, Kept, Losses, Problem
+from trueoracle.space import MaskSpace, Subsets
 from trueoracle.words.errors import SpecError
 from trueoracle.words.progress import Advance, Progress, Quiet
 
@@ -27,21 +27,29 @@ def search(
     hunt: Hunt,
     *,
     listed: Sequence[int] | None = None,
+    ceiling: Ceiling | None = None,
     progress: Progress | None = None,
 ) -> Found:
     """What the hunt finds in `space` (or among the ranks `listed` of it) over so many images.
+
+    With a `ceiling`, it searches all masks of the sites of `space` that the ceiling bears; ranks are then those of
+    `Subsets`.
 
     Repeatable: the same seed and budget in evaluations give the same masks in the same order, whatever `memory` knows
     before; what it knows is counted as if it were evaluated, so that a search gone on with after a kill ends as an
     undisturbed one. `SpecError` for an unknown search, a space it cannot take, or a budget too small to find anything.
     """
-    check_search(space, hunt, listed)
-    return _Conducted(hunt, memory, space, images, listed, progress or Quiet()).run()
+    check_search(space, hunt, listed, ceiling)
+    return _Conducted(hunt, memory, space, images, listed, ceiling, progress or Quiet()).run()
 
 
-def check_search(space: MaskSpace, hunt: Hunt, listed: Sequence[int] | None = None) -> None:
+def check_search(
+    space: MaskSpace, hunt: Hunt, listed: Sequence[int] | None = None, ceiling: Ceiling | None = None
+) -> None:
     """`SpecError` where `search` would refuse: better said before the work."""
     name, method, evaluations = hunt.method, find_search(hunt.method), hunt.budget.evaluations
+    if ceiling is not None and not method.exchanges:
+        raise SpecError(f"search `{name}` keeps the ratios of the sites: where {ceiling.of} are fixed, take `swaps`")
     if listed is not None and not method.lists:
         raise SpecError(f"search `{name}` makes its masks itself: it takes no drawn ones, as `race` does")
     count = space.count if listed is None else len(listed)
@@ -67,11 +75,13 @@ class _Conducted:
         space: MaskSpace,
         images: int,
         listed: Sequence[int] | None,
+        ceiling: Ceiling | None,
         progress: Progress,
     ) -> None:
         self._hunt, self._method, self._budget = hunt, find_search(hunt.method), hunt.budget
         self._memory, self._space, self._images, self._progress = memory, space, images, progress
         self._listed: Sequence[int] = range(space.count) if listed is None else listed
+        self._ceiling, self._subsets = ceiling, Subsets.of(space)
         self._count = space.count if listed is None else len(listed)  # Python's `len` ends at 2^63
         self._asked: dict[MaskSpace, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         self._whole: dict[int, tuple[float, float, float]] = {}
@@ -85,9 +95,10 @@ class _Conducted:
         """All of it; `SpecError` where the budget ends before there is a mask."""
         problem = Problem(
             space=self._space, listed=self._listed, images=self._images, seed=self._hunt.seed,
-            confidence=self._hunt.confidence, spent=self._spent, ended=self._ends.append,
+            confidence=self._hunt.confidence, spent=self._spent, ended=self._ends.append, ceiling=self._ceiling,
         )  # fmt: skip
-        total = self._count if self._budget.evaluations is None else min(self._count, self._budget.evaluations)
+        most = self._count if self._ceiling is None else self._budget.evaluations or self._count
+        total = most if self._budget.evaluations is None else min(most, self._budget.evaluations)
         with self._progress.task(f"search `{self._hunt.method}`", total, "evaluations") as advance:
             claimed = self._go(problem, advance)
         if not self._whole:
@@ -121,7 +132,7 @@ class _Conducted:
     @property
     def _finished(self) -> bool:
         """Nothing is unknown. A search that ends by itself is let end, since it may state a confidence."""
-        return len(self._whole) == self._count and not self._method.by_itself
+        return self._ceiling is None and len(self._whole) == self._count and not self._method.by_itself
 
     def _cost(self, ask: Ask, ranks: Sequence[int] | None = None) -> int:
         """Mask-images that were not asked for before; images are asked for from the first on."""
@@ -158,8 +169,11 @@ class _Conducted:
                 self._mask_images += ask.images.stop - max(ask.images.start, covered[rank])
                 self._seconds += float(seconds_M[place])
                 covered[rank] = ask.images.stop
-        if ask.space == self._space and ask.images == range(self._images):
-            self._note(ask.ranks, judged)
+        if ask.images == range(self._images):
+            if self._ceiling is not None:
+                self._note([self._subsets.rank(self._kept(ask.space, rank)) for rank in ask.ranks], judged)
+            elif ask.space == self._space:
+                self._note(ask.ranks, judged)
         return np.where(np.isnan(judged.loss_M), np.inf, judged.loss_M)
 
     def _note(self, ranks: Sequence[int], judged: Judged) -> None:
@@ -167,6 +181,11 @@ class _Conducted:
         for rank, *facts in rows:
             if rank not in self._whole:
                 self._whole[rank] = tuple(map(float, facts))  # type: ignore[assignment]
+
+    def _kept(self, space: MaskSpace, rank: int) -> Kept:
+        """What a mask keeps of every site: of one that is no part of its space, all units."""
+        kept = {part.site: part.kept for part in space.unrank(rank).sites}
+        return tuple(kept.get(choice.site, tuple(range(choice.units))) for choice in self._space.sites)
 
     def _spent(self) -> float:
         return self._budget.share(self._mask_images / self._images, self._seconds)
@@ -188,7 +207,8 @@ class _Conducted:
         return Found(
             method=self._hunt.method,
             space=self._space,
-            listed=self._count,
+            listed=self._count if self._ceiling is None else None,
+            ceiling=self._ceiling,
             images=self._images,
             ranks=tuple(self._whole),
             loss_M=loss_M,

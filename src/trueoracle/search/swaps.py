@@ -2,12 +2,15 @@
 
 from random import Random
 
+from trueoracle.search.exchanges import descents
 from trueoracle.search.moves import Swaps
 from trueoracle.search.problem import Asking, Method, Problem, anywhere
 
 
 def propose(problem: Problem) -> Asking:
-    """Descents from one random mask after another."""
+    """Descents from one random mask after another; under a ceiling, units move between sites as well."""
+    if problem.ceiling is not None:
+        yield from descents(problem, problem.ceiling)
     random = problem.random()
     while True:
         yield from _descent(problem, random)
@@ -29,4 +32,4 @@ def _descent(problem: Problem, random: Random) -> Asking:
     return None
 
 
-METHOD = Method(about="restarted swap descent", propose=propose)
+METHOD = Method(about="restarted swap descent", propose=propose, exchanges=True)

@@ -1,6 +1,6 @@
 """What an export folder says of itself: `pruning.json`, from which the pruned network is made again.
 
-It names the network that was pruned, the units that are left of each site, where the weights come from, what was
+It names the network that was pruned, the units that are left of each site or the weights that are of each layer, where the weights come from, what was
 measured of them, and the SHA-256 of every other file. It is read as data alone: nothing that it names is run.
 """
 
@@ -28,6 +28,13 @@ class Kept(_Facts):
 
     units: int = Field(ge=1)
     kept: tuple[int, ...] = Field(min_length=1)
+
+
+class Held(_Facts):
+    """Of a layer's `weights`, how many a mask keeps; the others are zero in the file of weights."""
+
+    weights: int = Field(ge=1)
+    kept: int = Field(ge=0)
 
 
 class Images(_Facts):
@@ -74,6 +81,7 @@ class Pruning(_Facts):
     width_factor: float = 1.0
     images: Images | None = None
     sites: dict[str, Kept]
+    weights: dict[str, Held] = {}
     origin: Origin | None = None
     figures: dict[str, Figure] = {}
     files: dict[str, str] = {}
@@ -101,7 +109,7 @@ def sha256_of(path: Path) -> str:
 
 def write_facts(facts: Pruning, folder: Path) -> None:
     """Write `pruning.json`."""
-    content = facts.model_dump(mode="json", exclude_none=True)
+    content = facts.model_dump(mode="json", exclude_none=True, exclude=set() if facts.weights else {"weights"})
     (folder / FACTS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

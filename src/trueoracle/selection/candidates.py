@@ -60,9 +60,9 @@ class Sources:
         self, cell: PlannedCell, wanted: int, draws: frozenset[int], evaluations: int, seed: int
     ) -> Candidates:
         """So many masks of the cell, `draws` among them; fewer where the sources name no more."""
-        found = self._found(cell.space, evaluations, seed)
+        found = self._found(cell.of_units, evaluations, seed)
         named = {"pruned train loss": iter(found)} | {
-            name: foremost(cell.space, units) for name, units in self._importances(cell, seed).items()
+            name: foremost(cell.of_units, units) for name, units in self._importances(cell, seed).items()
         }
         origins: dict[int, str] = {}
         for rank, origin in in_turns(named):

@@ -11,7 +11,7 @@ from torch import nn
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor
 from trueoracle.fleet import Backend, train_fleet
-from trueoracle.nets import cost, remove, weights_from_bytes
+from trueoracle.nets import cost, prune, weights_from_bytes
 from trueoracle.selection.budget import Budget, Purse
 from trueoracle.selection.candidates import SHARE_OF_DRAWS, Candidates, Sources
 from trueoracle.selection.ladder import Choice, Key, Ladder, Standing, first_masks
@@ -170,7 +170,7 @@ def _chosen(request: Request, place: Workplace) -> Selected:
         data=template.data,
         limit=request.limit,
         chosen=_candidate(choice.chosen, planned, candidates),
-        pruned=planned.cells[choice.chosen.mask[0]].space.unrank(choice.chosen.mask[1]).pruned,
+        pruned=planned.cells[choice.chosen.mask[0]].of_units.unrank(choice.chosen.mask[1]).pruned,
         test=ladder.on_test(choice.chosen),
         regret=choice.regret,
         regret_low=choice.regret_low,
@@ -258,7 +258,7 @@ def _pace(planned: Plan, base: nn.Module, epochs: int, place: Workplace) -> floa
         update={"epochs": 1, "schedule": "constant", "milestones": (), "warmup_epochs": 0}
     )
     assignment = assignment_for(cell, recipe, planned, [base], place.data, place.backend)
-    net = remove(base, cell.example, planned.sites, planned.spec.removal)
+    net = prune(base, cell.example, planned.sites, planned.spec.removal)
     for _ in range(2):  # the first compiles
         begin = monotonic()
         train_fleet([net] * assignment.networks, place.data, recipe, 0, backend=assignment)
@@ -283,5 +283,5 @@ def _costs(planned: Plan, choice: Choice) -> dict[str, Any]:
     """Parameters and operations, before and after."""
     cell, rank = choice.chosen.mask
     whole = cost(planned.nets[0], planned.shape)
-    pruned = cost(remove(planned.nets[0], planned.cells[cell].space.unrank(rank), planned.sites), planned.shape)
+    pruned = cost(prune(planned.nets[0], planned.cells[cell].space.unrank(rank), planned.sites), planned.shape)
     return {"parameters": (whole.parameters, pruned.parameters), "macs": (whole.macs, pruned.macs)}

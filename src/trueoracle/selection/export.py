@@ -5,7 +5,7 @@ Letters: B examples, K classes.
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.data import Normalisation
-from trueoracle.nets import Cost, cost, state_bytes
+from trueoracle.nets import Cost, cost, state_bytes, unmasked
 from trueoracle.nets.probe import logits_of_noise
-from trueoracle.selection.bundle import WEIGHTS, Figure, Images, Kept, Origin, Pruning, sha256_of, write_facts
+from trueoracle.selection.bundle import WEIGHTS, Figure, Held, Images, Kept, Origin, Pruning, sha256_of, write_facts
 from trueoracle.selection.formats import FORMATS
 from trueoracle.selection.latency import Latency, latency
 from trueoracle.selection.loading import load
 from trueoracle.words.errors import ModelError, unknown
-from trueoracle.words.mask import Mask
+from trueoracle.words.mask import AnyMask, Mask, WeightMask
 from trueoracle.words.progress import Progress, Quiet
-from trueoracle.words.shape import InputShape, Shape
+from trueoracle.words.shape import InputShape, NoiseShape, Shape
 
 TOLERANCE = 1e-5
 """The largest difference of a logit that a written file may show, as a share of the largest logit where that is above 1."""
@@ -33,7 +33,7 @@ _BATCHES = (1, 32)
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is exported: `pruned` is `whole` without the units of `mask`, retrained; both on the CPU in eval mode.
+    """What is exported: `pruned` is `whole` without what `mask` prunes, retrained; both on the CPU in eval mode.
 
     `images_BCHW` are real inputs, normalised, on which files are compared and latency is taken; None for text.
     """
@@ -43,7 +43,7 @@ class Subject:
     shape: Shape
     whole: nn.Module
     pruned: nn.Module
-    mask: Mask
+    mask: AnyMask
     images_BCHW: Tensor | None
     normalisation: Normalisation | None = None
     origin: Origin | None = None
@@ -90,6 +90,8 @@ def export(
     """
     check_export(folder, formats, subject.shape)
     progress = progress or Quiet()
+    pruned = cost(subject.pruned, subject.shape)
+    subject = replace(subject, pruned=unmasked(subject.pruned))
     partial = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         with progress.task("writing and checking", 1 + len(formats), "files") as advance:
@@ -110,17 +112,19 @@ def export(
         facts=facts,
         checks=tuple(checks),
         whole=cost(subject.whole, subject.shape),
-        pruned=cost(subject.pruned, subject.shape),
+        pruned=pruned,
         timed=timed,
     )
 
 
 def check_export(folder: Path, formats: Sequence[str], shape: Shape) -> None:
     """`ModelError` where nothing can be written to `folder` in these formats: better said before the work than after."""
+    if isinstance(shape, NoiseShape):
+        raise ModelError(f"networks for {shape} are not exported: what an export folder says knows no such task")
     for name in formats:
         if name not in FORMATS:
             raise ModelError(unknown("format", name, FORMATS))
-        if not isinstance(shape, InputShape):
+        if not isinstance(shape, InputShape) and not FORMATS[name].for_text:
             raise ModelError(
                 f"the format `{name}` is for networks that take images: give none, the weights are written"
             )
@@ -141,18 +145,28 @@ def _written(subject: Subject, folder: Path, formats: Sequence[str]) -> Iterator
     (folder / WEIGHTS).write_bytes(state_bytes(subject.pruned))
     write_facts(_facts(subject, folder, ()), folder)
     again = load(folder, subject.whole)
-    yield _check(subject, folder / WEIGHTS, lambda _images: _logits(again, subject))
+    yield _check(subject, folder / WEIGHTS, _answering(again, subject))
     for name in formats:
-        assert subject.images_BCHW is not None
         path = folder / FORMATS[name].file
         try:
-            FORMATS[name].write(subject.pruned, subject.images_BCHW[:2], path)
+            FORMATS[name].write(subject.pruned, None if subject.images_BCHW is None else subject.images_BCHW[:2], path)
         except ModelError:
             raise
         except Exception as error:  # whatever the tracing of a user's network raises
             first = str(error).strip().splitlines()[0]
             raise ModelError(f"the network cannot be written as {name}: {type(error).__name__}: {first}") from error
-        yield _check(subject, path, FORMATS[name].reader(path))
+        run = FORMATS[name].reader(path)
+        yield _check(subject, path, _answering(run, subject) if isinstance(run, nn.Module) else run)
+
+
+def _answering(net: nn.Module, subject: Subject) -> Callable[[Tensor], Tensor]:
+    """What a network says of the subject's inputs, text or images."""
+    return lambda _images: _logits(net, subject)
+
+
+def _files(path: Path) -> list[Path]:
+    """A file itself, or all files of a folder."""
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def _check(subject: Subject, path: Path, run: Callable[[Tensor], Tensor]) -> Check:
@@ -165,7 +179,7 @@ def _check(subject: Subject, path: Path, run: Callable[[Tensor], Tensor]) -> Che
             f"`{path.name}` gives other outputs than the network in memory: they differ by {difference:.2g}, "
             f"but {allowed:.2g} is allowed"
         )
-    return Check(file=path.name, bytes=path.stat().st_size, difference=difference)
+    return Check(file=path.name, bytes=sum(file.stat().st_size for file in _files(path)), difference=difference)
 
 
 def _logits(net: nn.Module, subject: Subject) -> Tensor:
@@ -188,16 +202,21 @@ def _facts(subject: Subject, folder: Path, formats: Sequence[str]) -> Pruning:
             mean=normalisation.mean if normalisation is not None else None,
             deviation=normalisation.deviation if normalisation is not None else None,
         )
-    names = [WEIGHTS, *(FORMATS[name].file for name in formats)]
+    paths = [folder / WEIGHTS, *(file for name in formats for file in _files(folder / FORMATS[name].file))]
     return Pruning(
         trueoracle=version("trueoracle"),
         model=subject.model,
         width_factor=subject.width_factor,
         images=images,
-        sites={part.site: Kept(units=part.units, kept=part.kept) for part in subject.mask.sites},
+        sites={part.site: Kept(units=part.units, kept=part.kept) for part in subject.mask.sites}
+        if isinstance(subject.mask, Mask)
+        else {},
+        weights={layer: Held(weights=n, kept=kept) for layer, (n, kept) in subject.mask.kept_by_layer.items()}
+        if isinstance(subject.mask, WeightMask)
+        else {},
         origin=subject.origin,
         figures=subject.figures or {},
-        files={name: sha256_of(folder / name) for name in names},
+        files={str(path.relative_to(folder)): sha256_of(path) for path in paths},
     )
 
 

@@ -51,7 +51,7 @@ class Rivals:
 
     def _rules(self, index: int) -> dict[str, Sequence[int]]:
         """The masks that each rule likes best in this cell, `number` of them or all."""
-        space = self.plan.cells[index].space
+        space = self.plan.cells[index].of_units
         number = min(self.number, space.count)
         units = {one.site: l1(self.base, self.plan.sites[one.site]) for one in space.sites}
         return {

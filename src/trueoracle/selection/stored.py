@@ -13,9 +13,11 @@ from trueoracle.fleet import Backend
 from trueoracle.nets import weights_from_bytes
 from trueoracle.selection.bundle import Figure, Origin
 from trueoracle.selection.export import Subject
+from trueoracle.space import WeightSpace
 from trueoracle.store import Store
-from trueoracle.study import Plan, PlannedCell, retrained
+from trueoracle.study import Plan, PlannedCell, retrained, stored_masks
 from trueoracle.words.errors import SpecError, StoreError, unknown
+from trueoracle.words.mask import AnyMask
 from trueoracle.words.progress import Progress
 from trueoracle.words.trial import Figures
 
@@ -82,12 +84,10 @@ def stored_subject(
     `SpecError` for a rank or repeat that the study has not, `StoreError` where the base network is not stored.
     """
     spec = plan.spec
-    if not 0 <= rank < cell.space.count:
-        raise SpecError(f"`mask` must lie in [0, {cell.space.count}), the masks of cell `{cell.name}`, but got {rank}")
     if not 0 <= repeat < spec.repeats:
         raise SpecError(f"`repeat` must lie in [0, {spec.repeats}), but got {repeat}")
     base = _base(plan, cell, store)
-    mask = cell.space.unrank(rank)
+    mask = _mask(plan, cell, rank, store)
     with progress.task("retraining", spec.retrain.epochs, "epochs") as advance:
         trained, final = retrained(
             plan, base.to(data.device), cell, mask, repeat, data, backend=backend, advance=advance, progress=progress
@@ -105,6 +105,18 @@ def stored_subject(
         figures=_figures(final, data),
     )
     return subject, final
+
+
+def _mask(plan: Plan, cell: PlannedCell, rank: int, store: Store) -> AnyMask:
+    if isinstance(cell.space, WeightSpace):
+        stored_masks(plan, cell, store)
+        try:
+            return cell.space.unrank(rank)
+        except KeyError:
+            raise SpecError(f"cell `{cell.name}` has no mask {rank}: it drew others") from None
+    if not 0 <= rank < cell.space.count:
+        raise SpecError(f"`mask` must lie in [0, {cell.space.count}), the masks of cell `{cell.name}`, but got {rank}")
+    return cell.space.unrank(rank)
 
 
 def _base(plan: Plan, cell: PlannedCell, store: Store) -> nn.Module:

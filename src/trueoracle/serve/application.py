@@ -36,7 +36,8 @@ def application(url: str, access: Access, landscapes: Sequence[Path] = ()) -> Ap
 
     `StoreError` or `TableError` where there is none to read.
     """
-    pages = Pages(Store.for_reading(url, SECONDS), Landscapes(landscapes))
+    shown = Landscapes(landscapes)
+    pages = Pages(Store.for_reading(url, SECONDS), shown)
     watch = Watch(pages.stamp)
 
     def problem(_: Request, error: Exception) -> Response:

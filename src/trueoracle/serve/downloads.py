@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
-from trueoracle.store import CellRecord, Store
+from trueoracle.store import SEARCHED, CellRecord, Store
 from trueoracle.store.browse import TrialFilter, TrialRow, all_trials
 
 _ROWS = 10_000  # of a part
@@ -50,7 +50,7 @@ def _released(pieces: Iterator[bytes]) -> Iterator[bytes]:
 def _tables(store: Store, study: str, which: TrialFilter, cells: Sequence[CellRecord]) -> Iterator[pa.Table]:
     """One table at least, so that a file of no trials has its columns."""
     by_index = {cell.index: cell for cell in cells}
-    largest = max((cell.space - 1 for cell in cells), default=0)
+    largest = max((cell.largest for cell in cells), default=0)
     digits = len(str(largest)) if largest >= 2**63 else 0
     empty = True
     for rows in all_trials(store, study, which, _ROWS):
@@ -76,6 +76,7 @@ def _table(rows: Sequence[TrialRow], cells: Mapping[int, CellRecord], digits: in
             **{name: pa.array([getattr(row, name) for row in rows], pa.float64()) for name in floats},
             "outcome": pa.array([row.outcome.value for row in rows], pa.string()),
             "seconds": pa.array([row.seconds for row in rows], pa.float64()),
+            SEARCHED: pa.array([row.searched for row in rows], pa.bool_()),
         }
     )
 

@@ -8,7 +8,7 @@ from threading import Lock
 from markupsafe import Markup
 
 from trueoracle.report.landscape_picture import landscape_pictures
-from trueoracle.store.landscape import Landscape, read_landscape
+from trueoracle.store.landscape import Landscape, check_landscape, read_landscape
 from trueoracle.words.errors import TableError
 
 
@@ -29,6 +29,7 @@ class Landscapes:
         for path in paths:
             if not path.is_file():
                 raise TableError(f"there is no landscape `{path}`: `trueoracle oracle -o` writes one")
+            check_landscape(path)
         self.names = [path.name for path in paths]
         self._paths = list(paths)
         self._known: dict[int, tuple[tuple[int, int], Shown]] = {}

@@ -1,14 +1,14 @@
 """What a page shows of one mask: its repeats, their curves, and the mask drawn on the network."""
 
-import json
 from typing import Any
 
-from trueoracle.report.mask_picture import mask_picture
+from trueoracle.report.mask_picture import mask_picture, weights_picture
 from trueoracle.report.repeats import repeat_curves
 from trueoracle.serve.summary import Summary
 from trueoracle.store import SEARCHED, WEIGHT, CellRecord, Store
 from trueoracle.store.browse import curves_of_mask, layers_of_base, scores_of_mask, trials_of_mask
 from trueoracle.words.errors import StoreError
+from trueoracle.words.mask import WeightMask, read_mask
 
 
 def mask_facts(store: Store, summary: Summary, cell: CellRecord, mask: int) -> dict[str, Any]:
@@ -17,19 +17,22 @@ def mask_facts(store: Store, summary: Summary, cell: CellRecord, mask: int) -> d
     rows = trials_of_mask(store, study, cell.index, mask)
     if not rows:
         raise StoreError(f"no trial of mask {mask} of {cell.name} is kept")
-    pruned: dict[str, list[int]] = json.loads(rows[0].pruned)
+    what, pruned = f"mask {mask} of {cell.name}", read_mask(rows[0].pruned)
+    layers = layers_of_base(store, study, cell.base)
     points = curves_of_mask(store, study, cell.index, mask)
     return {
         "mask": mask,
         "rows": rows,
-        "pruned": pruned,
+        "pruned": pruned if isinstance(pruned, dict) else {},
+        "weights": pruned.kept_by_layer if isinstance(pruned, WeightMask) else {},
+        "criterion": pruned.criterion if isinstance(pruned, WeightMask) else "",
         "scores": {
             name: value
             for name, value in scores_of_mask(store, study, cell.index, mask).items()
             if name not in (SEARCHED, WEIGHT)
         },
-        "curves": repeat_curves(f"mask {mask} of {cell.name}", rows[0].pruned_train_loss, points) if points else None,
-        "picture": mask_picture(
-            f"mask {mask} of {cell.name}", layers_of_base(store, study, cell.base), cell.sites, pruned
-        ),
+        "curves": repeat_curves(what, rows[0].pruned_train_loss, points) if points else None,
+        "picture": weights_picture(what, layers, pruned.kept_by_layer)
+        if isinstance(pruned, WeightMask)
+        else mask_picture(what, layers, cell.sites, pruned),
     }

@@ -15,14 +15,15 @@ from starlette.responses import HTMLResponse, Response
 
 from trueoracle.analysis import CellAnalysis
 from trueoracle.report.page import environment
-from trueoracle.serve.beside import Analysed, Beside, Figures, State, analysed, figures
+from trueoracle.serve.at_work import at_work
+from trueoracle.serve.beside import Analysed, Beside, State, analysed, figures
 from trueoracle.serve.compare import MOST_PICTURES, MOST_STUDIES, compared, overview
 from trueoracle.serve.downloads import attachment, trials_file
 from trueoracle.serve.landscapes import Landscapes
 from trueoracle.serve.mask_page import mask_facts
 from trueoracle.serve.query import AddressError, trials_query
 from trueoracle.serve.summary import CellProgress, Summaries, Summary
-from trueoracle.store import Store, StudyRecord
+from trueoracle.store import Store, StudyRecord, shown_url
 from trueoracle.store.browse import count_trials, page_of_trials
 from trueoracle.words.errors import TrueOracleError
 from trueoracle.words.trial import Outcome
@@ -58,7 +59,13 @@ class Pages:
             summary = self._summaries.of(record)
         except TrueOracleError as error:
             return str(error)
-        return _stamp(summary, self._analyst.of(summary), self._draughtsman.known(summary))
+        return self._stamp_of(summary, self._analyst.of(summary))
+
+    def _stamp_of(self, summary: Summary, state: State[Analysed]) -> str:
+        """It changes with who is at work, but not from second to second of a lease."""
+        workers = [(one.worker, one.pieces, one.stages) for one in at_work(self._store, summary.record.digest)]
+        drawn = self._draughtsman.known(summary)
+        return f"{summary.record.digest} {summary.stamp} {state.stamp} {drawn.stamp} {workers}"
 
     def studies(self, _: Request) -> Response:
         """Every study of the store, the one that stored last first."""
@@ -72,13 +79,18 @@ class Pages:
                 unreadable.append((record, str(error)))
         found.sort(key=lambda summary: (-(summary.last or 0), summary.record.name))
         shown = [(summary, self._analyst.of(summary)) for summary in found]
-        return self._page("studies.html", stamp=now, studies=shown, unreadable=unreadable, url=self._store.url)
+        return self._page(
+            "studies.html", stamp=now, studies=shown, unreadable=unreadable, url=shown_url(self._store.url)
+        )
 
     def study(self, request: Request) -> Response:
         """How far one study is."""
         summary = self._summary(request)
         return self._of_study(
-            "study.html", summary, numbers={cell.record.name: cell.record.index for cell in summary.cells}
+            "study.html",
+            summary,
+            numbers={cell.record.name: cell.record.index for cell in summary.cells},
+            workers=at_work(self._store, summary.record.digest),
         )
 
     def cell(self, request: Request) -> Response:
@@ -152,7 +164,7 @@ class Pages:
         states = [(summary, self._analyst.of(summary)) for summary in chosen]
         cells = request.query_params.getlist("cell")
         lines = compared(states, cells)
-        stamp = _short(_stamp(*one, self._draughtsman.known(one[0])) for one in states)
+        stamp = _short(self._stamp_of(*one) for one in states)
         known = list(dict.fromkeys(cell.record.name for summary in chosen for cell in summary.cells))
         return self._page(
             "compare.html", stamp=stamp, of=",".join(summary.key for summary in chosen), states=states, lines=lines, cells=set(cells), known=known,
@@ -187,16 +199,12 @@ class Pages:
     def _of_study(self, template: str, summary: Summary, **facts: Any) -> Response:
         """A page that is told when anything of the study is new: than what is shown, so that nothing is missed."""
         state = self._analyst.of(summary)
-        stamp = _short([_stamp(summary, state, self._draughtsman.known(summary))])
+        stamp = _short([self._stamp_of(summary, state)])
         return self._page(template, of=summary.key, stamp=stamp, summary=summary, state=state, **facts)
 
     def _page(self, template: str, status: int = 200, of: str = "", **facts: Any) -> Response:
         shown = self._templates.get_template(template).render(of=of, status=status, **facts)
         return HTMLResponse(shown, status)
-
-
-def _stamp(summary: Summary, state: State[Analysed], drawn: State[Figures]) -> str:
-    return f"{summary.record.digest} {summary.stamp} {state.stamp} {drawn.stamp}"
 
 
 def _short(stamps: Iterable[str]) -> str:

@@ -57,8 +57,12 @@ def listen(
     if token is not None and len(token) < _SHORTEST_TOKEN:
         raise StoreError(f"a token must have at least {_SHORTEST_TOKEN} characters, but got {len(token)}")
     hosts = frozenset({*_LOCAL_NAMES, host.lower(), *(name.lower() for name in names), *_own_names(host)})
-    app = application(url, Access(hosts=hosts, token=token), landscapes)
     place = _bound(host, port)
+    try:
+        app = application(url, Access(hosts=hosts, token=token), landscapes)
+    except BaseException:
+        place.close()
+        raise
     config = uvicorn.Config(
         app.answer, http=_Impatient, ws="none", log_level="warning", access_log=False, server_header=False,
         limit_concurrency=_CONNECTIONS, timeout_keep_alive=10, timeout_graceful_shutdown=3, h11_max_incomplete_event_size=16_384,

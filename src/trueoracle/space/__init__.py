@@ -2,5 +2,18 @@
 
 from trueoracle.space.combinations import rank as rank_of_subset
 from trueoracle.space.product import MaskSpace, SiteChoice
+from trueoracle.space.subsets import Subsets
+from trueoracle.space.weights import WeightSpace, at_pattern, at_ratio
 
-__all__ = ["MaskSpace", "SiteChoice", "rank_of_subset"]
+AnySpace = MaskSpace | WeightSpace
+
+__all__ = [
+    "AnySpace",
+    "MaskSpace",
+    "SiteChoice",
+    "Subsets",
+    "WeightSpace",
+    "at_pattern",
+    "at_ratio",
+    "rank_of_subset",
+]

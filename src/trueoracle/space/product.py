@@ -27,14 +27,14 @@ class SiteChoice:
     @classmethod
     def at_ratio(cls, site: str, units: int, ratio: float) -> "SiteChoice":
         """floor(units x ratio) units pruned; `SpecError` where that is none or all of them."""
+        if not 0 < ratio < 1:
+            raise SpecError(f"the ratio of `{site}` must lie in (0, 1), but got {ratio:g}")
         pruned = pruned_count(units, ratio)
         if pruned == 0:
             raise SpecError(
                 f"ratio {ratio:g} prunes nothing of `{site}`: floor({units} x {ratio:g}) = 0; "
                 f"the smallest useful ratio is {1 / units:g}"
             )
-        if pruned >= units:
-            raise SpecError(f"ratio {ratio:g} prunes all {units} units of `{site}`")
         return cls(site=site, units=units, pruned=pruned)
 
     @property
@@ -57,6 +57,16 @@ class MaskSpace:
     def count(self) -> int:
         """How many masks there are: a product of binomials, exact however large."""
         return prod(site.count for site in self.sites)
+
+    @property
+    def digits(self) -> int:
+        """Decimal digits of the largest rank."""
+        return len(str(self.count - 1))
+
+    @property
+    def first(self) -> Mask:
+        """The mask of rank 0."""
+        return self.unrank(0)
 
     def __iter__(self) -> Iterator[Mask]:
         for place, kept in enumerate(_all_kept(self.sites)):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     )
     from trueoracle.store.sql import Store, store_exists
     from trueoracle.store.tables import SEARCHED, TRIAL_COLUMNS, WEIGHT
-    from trueoracle.store.url import DEFAULT_URL
+    from trueoracle.store.url import DEFAULT_URL, shown_url
 
 __all__ = [
     "DEFAULT_URL",
@@ -39,6 +39,7 @@ __all__ = [
     "Store",
     "StudyRecord",
     "Tally",
+    "shown_url",
     "store_exists",
     "write_answers",
 ]

@@ -13,6 +13,7 @@ from sqlalchemy import Column, ColumnElement, Select, and_, func, literal, selec
 from trueoracle.store.records import CellRecord
 from trueoracle.store.schema import bases, cells, curves, masks, runs, trials
 from trueoracle.store.sql import Store
+from trueoracle.store.tables import SEARCHED
 from trueoracle.words.trial import Outcome
 
 Span = tuple[float | None, float | None]
@@ -67,7 +68,7 @@ class Order:
 
 
 class TrialRow(NamedTuple):
-    """A trial as it stands in a list; figures are None where it has none."""
+    """A trial as it stands in a list; figures are None where it has none. `searched` as in a trial table."""
 
     cell: int
     mask: int
@@ -84,6 +85,7 @@ class TrialRow(NamedTuple):
     final_validation_accuracy: float | None
     seconds: float
     stored: int | None
+    searched: bool
 
 
 def count_trials(store: Store, study: str, which: TrialFilter) -> int:
@@ -205,13 +207,15 @@ def _whole() -> Select[*tuple[Any, ...]]:
     return select(
         trials.c.cell, trials.c.rank, trials.c.repeat, trials.c.outcome, trials.c.error, masks.c.pruned, masks.c.loss,
         masks.c.accuracy, trials.c.train_loss, trials.c.test_loss, trials.c.test_accuracy, trials.c.validation_loss,
-        trials.c.validation_accuracy, trials.c.seconds, trials.c.number,
+        trials.c.validation_accuracy, trials.c.seconds, trials.c.number, masks.c.scores,
     ).join(masks, _SAME_MASK)  # fmt: skip
 
 
 def _row(row: Any) -> TrialRow:
-    cell, rank, repeat, outcome, *rest = row
-    return TrialRow(cell, int(rank), repeat, Outcome[outcome], *rest)
+    *facts, scores = row
+    cell, rank, repeat, outcome, *rest = facts
+    searched = bool(json.loads(scores).get(SEARCHED))
+    return TrialRow(*(cell, int(rank), repeat, Outcome[outcome], *rest, searched))
 
 
 def _conditions(store: Store, study: str, which: TrialFilter) -> list[ColumnElement[bool]]:
@@ -232,7 +236,7 @@ def _conditions(store: Store, study: str, which: TrialFilter) -> list[ColumnElem
 
 def _texts(records: Sequence[CellRecord], which: Sequence[int], mask: int) -> set[str]:
     """A rank as the cells write it, each padded to its space's largest."""
-    digits = {len(str(cell.space - 1)) for cell in records if not which or cell.index in which}
+    digits = {cell.digits for cell in records if not which or cell.index in which}
     return {str(mask).zfill(n) for n in digits}
 
 

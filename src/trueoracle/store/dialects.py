@@ -27,10 +27,10 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import QueuePool
 
-from trueoracle.store.url import DEFAULT_URL
+from trueoracle.store.url import DEFAULT_URL, shown_url
 from trueoracle.words.errors import StoreError
 
 LOCK_SECONDS = 60
@@ -98,6 +98,19 @@ def to_write(connection: Connection) -> Connection:
     return connection.execution_options(**{_WRITES: True})
 
 
+def check_whole(connection: Connection, url: str) -> None:
+    """`StoreError` where pages of an SQLite file contradict one another, for then rows may be missing; a server sees to its own.
+
+    It reads the whole file: about a second for 200 MB.
+    """
+    if connection.dialect.name == "sqlite":
+        found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+        if found != "ok":
+            raise StoreError(
+                f"the file of {shown_url(url)} is damaged ({' '.join(str(found).split())}): take it from a copy"
+            )
+
+
 def one_maker(connection: Connection) -> None:
     """Until this transaction ends no other makes or changes tables."""
     if connection.dialect.name == "postgresql":
@@ -129,7 +142,7 @@ def sqlite_file(url: str) -> Path | None:
     """The file of an SQLite URL; None for a store that is in no file of ours to look for."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return None
     path = parsed.database
     if parsed.get_backend_name() != "sqlite" or not path or path == ":memory:" or path.startswith("file:"):
@@ -142,16 +155,25 @@ def sentence(error: DBAPIError, url: str) -> str:
     lines = str(error.orig).splitlines()
     reason = lines[0] if lines else type(error.orig).__name__
     if any(words in reason for words in _TOO_LONG):
-        return f"the store {url} was asked something that takes too long: ask for less"
+        return f"the store {shown_url(url)} was asked something that takes too long: ask for less"
     if "locked" in reason:
-        return f"the store {url} is locked by another process for over {LOCK_SECONDS} s: wait for it, or name another with --store"
+        return f"the store {shown_url(url)} is locked by another process for over {LOCK_SECONDS} s: wait for it, or name another with --store"
     if is_read_only(error):
-        return f"the store {url} is read-only: nothing was written; name another with --store"
+        return f"the store {shown_url(url)} is read-only: nothing was written; name another with --store"
     if "not a database" in reason:
-        return f"the file of {url} is no database: name another with --store"
+        return f"the file of {shown_url(url)} is no database: name another with --store"
     if "malformed" in reason:
-        return f"the file of {url} is damaged ({reason}): take it from a copy"
-    return f"the store {url} failed: {reason}"
+        return f"the file of {shown_url(url)} is damaged ({reason}): take it from a copy"
+    return f"the store {shown_url(url)} failed: {reason}"
+
+
+def is_away(error: DBAPIError) -> bool:
+    """Whether a server shuts down, starts, or does not answer: what is asked again later may be answered."""
+    if isinstance(error.orig, sqlite3.Error):
+        return False
+    shutting_down_or_starting = getattr(error.orig, "sqlstate", None) in ("57P01", "57P02", "57P03")
+    never_answered = isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) is None
+    return error.connection_invalidated or shutting_down_or_starting or never_answered
 
 
 def is_read_only(error: DBAPIError) -> bool:
@@ -162,7 +184,7 @@ def is_read_only(error: DBAPIError) -> bool:
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number
         raise StoreError(_no_store(url)) from None
     if parsed.drivername == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
@@ -172,11 +194,11 @@ def _parsed(url: str) -> URL:
 
 
 def _no_store(url: str) -> str:
-    return f"`{url}` is no store: a store is named like {DEFAULT_URL} or postgresql://host/name"
+    return f"`{shown_url(url)}` is no store: a store is named like {DEFAULT_URL} or postgresql://host/name"
 
 
 def _no_driver(url: str) -> str:
-    return f"`{url}` needs a driver for PostgreSQL: pip install 'trueoracle[postgresql]'"
+    return f"`{shown_url(url)}` needs a driver for PostgreSQL: pip install 'trueoracle[postgresql]'"
 
 
 def _sqlite(url: URL) -> Engine:

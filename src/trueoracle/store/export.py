@@ -52,7 +52,7 @@ def write_answers(store: Store, study: str, path: Path) -> int:
 
 def _tables(store: Store, study: str) -> Iterator[pa.Table]:
     cells = store.cells(study)
-    largest = max((cell.space - 1 for cell in cells), default=0)
+    largest = max((cell.largest for cell in cells), default=0)
     digits = len(str(largest)) if largest >= 2**63 else 0
     for cell in cells:
         for split in SPLITS:

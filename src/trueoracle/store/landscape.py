@@ -4,6 +4,7 @@ Files hold millions of rows: they are read group by group, and no more than sums
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from trueoracle.store.tables import SEARCHED
 from trueoracle.words.errors import TableError
 
 # The histogram's bins, in nats and in accuracy; the last bin of losses takes all that lies above.
@@ -28,7 +30,8 @@ class Landscape:
     `best` has the masks of lowest loss, columns as in the file. `joint` counts masks by loss (a row for each bin of `BIN` nats from
     0 on, the last bin open; losses that are no number are in none) and accuracy (a column for each of `ACCURACIES` bins of [0, 1]). `rivals` says how many masks lie within two standard
     errors (of the difference, taken for independent) of the lowest loss; None where all images were used. `path` and `images` say
-    how the losses were computed, and on how many images, where that is known: a file does not say it.
+    how the losses were computed, and on how many images, where that is known: a file does not say it. `searched` says that
+    a search chose the masks, so that they do not show how the losses of the space lie.
     """
 
     path: str | None = None
@@ -37,6 +40,7 @@ class Landscape:
     best: pd.DataFrame = field(default_factory=pd.DataFrame)
     joint: NDArray[np.int64] = field(default_factory=lambda: np.zeros((_BINS, ACCURACIES), dtype=np.int64))
     rivals: int | None = None
+    searched: bool = False
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -48,6 +52,7 @@ class Landscape:
         """Take in the rows of another group."""
         losses, accuracies = (table[name].to_numpy() for name in (_LOSS, _ACCURACY))
         self.masks += len(losses)
+        self.searched |= SEARCHED in table.column_names
         known = np.isfinite(losses)
         rows = np.minimum(losses[known] / BIN, _BINS - 1).astype(np.int64)
         columns = np.clip(accuracies[known] * ACCURACIES, 0, ACCURACIES - 1).astype(np.int64)
@@ -59,25 +64,42 @@ class Landscape:
 
 def read_landscape(path: Path, top: int = 10) -> Landscape:
     """What a file of the oracle (.parquet or .csv) says; `TableError` where it is none, or cannot be read."""
-    if path.suffix not in (".parquet", ".csv"):
-        raise TableError(f"a landscape is a .parquet or .csv file of `trueoracle oracle`, but got `{path}`")
     found = Landscape()
-    try:
-        for table in _groups(path):
-            missing = {"mask", "pruned", _LOSS, _ACCURACY} - set(table.column_names)
-            if missing:
-                raise TableError(f"`{path}` is no landscape: it has no column `{min(missing)}`")
+    with _reading(path):
+        for table in _tables(path):
             if len(table):
                 found.add(table, top)
-    except OSError as error:
-        raise TableError(f"the landscape `{path}` cannot be read: {error.strerror or error}") from None
-    except (pa.ArrowException, TypeError) as error:
-        raise TableError(f"the landscape `{path}` cannot be read: {str(error).splitlines()[0]}") from None
     if not found.masks:
         raise TableError(f"the landscape `{path}` has no rows")
     if "standard_error" in found.best:
         found.rivals = rivals(path, found.best.iloc[0])
     return found
+
+
+def check_landscape(path: Path) -> None:
+    """`TableError` where the beginning of a file says already that it is none."""
+    with _reading(path):
+        next(_tables(path), None)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    if path.suffix not in (".parquet", ".csv"):
+        raise TableError(f"a landscape is a .parquet or .csv file of `trueoracle oracle`, but got `{path}`")
+    try:
+        yield
+    except OSError as error:
+        raise TableError(f"the landscape `{path}` cannot be read: {error.strerror or error}") from None
+    except (pa.ArrowException, TypeError) as error:
+        raise TableError(f"the landscape `{path}` cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _tables(path: Path) -> Iterator[pa.Table]:
+    for table in _groups(path):
+        missing = {"mask", "pruned", _LOSS, _ACCURACY} - set(table.column_names)
+        if missing:
+            raise TableError(f"`{path}` is no landscape: it has no column `{min(missing)}`")
+        yield table
 
 
 def rivals(path: Path, best: "pd.Series[float]") -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from trueoracle.words.mask import LARGEST_NAME
 from trueoracle.words.trial import SplitAnswers
 
 
@@ -49,7 +50,8 @@ class BaseRecord:
 class CellRecord:
     """A line of the results table: its sites, its mask space's size, the masks in play, the pruned network's costs.
 
-    `base` is the number of the network that is pruned; `sites` says of each site how many units it has and keeps.
+    `base` is the number of the network that is pruned; `sites` says of each site how many units it has and keeps, and
+    of a cell `of_weights`, of each group of layers how many weights.
     """
 
     index: int
@@ -60,6 +62,17 @@ class CellRecord:
     masks: int
     parameters: int
     macs: int
+    of_weights: bool = False
+
+    @property
+    def largest(self) -> int:
+        """The largest number that may name a mask of the cell: its rank, or of a mask of weights its name."""
+        return LARGEST_NAME if self.of_weights else self.space - 1
+
+    @property
+    def digits(self) -> int:
+        """How many digits every mask's name is written with."""
+        return len(str(self.largest))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,8 +80,8 @@ class MaskRecord:
     """A mask with its pruned train loss; `scores` holds what each criterion says of it.
 
     `standard_error` is that of the loss, 0 where it was taken on the whole train split. `searched` says that the mask
-    was chosen, by a search say, so that it is none of a random sample. `weight` is how many masks it stands for in a
-    sample stratified over the loss, None outside one.
+    was chosen, by a search or a criterion, so that it is none of a random sample. `weight` is how many masks it stands for in
+    a sample stratified over the loss, None outside one.
     """
 
     cell: int

@@ -34,8 +34,10 @@ from trueoracle.store.claims import (
     settle,
 )
 from trueoracle.store.dialects import (
+    check_whole,
     engine_for,
     insert_new,
+    is_away,
     is_read_only,
     one_maker,
     prepare,
@@ -50,9 +52,9 @@ from trueoracle.store.schema import base_answers, bases, cells, costs, masks, me
 from trueoracle.store.selections import keep_selection, kept_selection
 from trueoracle.store.tables import ROWS_AT_ONCE, SEARCHED, WEIGHT, curve_parts, largest_rank, mask_table, trial_parts
 from trueoracle.store.trials import forget_failed, keep_trials
-from trueoracle.store.url import DEFAULT_URL
+from trueoracle.store.url import DEFAULT_URL, shown_url
 from trueoracle.store.whole_trials import whole_trials
-from trueoracle.words.errors import StoreError, unknown
+from trueoracle.words.errors import StoreAway, StoreError, unknown
 from trueoracle.words.selection import Selected
 from trueoracle.words.trial import Outcome, SplitAnswers, Trial
 
@@ -76,11 +78,13 @@ class Store:
         _engine(url, create=False).dispose()  # it says what is wrong with the address
         store = cls.__new__(cls)
         store._open(url, read_only_engine(url, seconds), create=False)
+        store._whole = True  # none of its questions may take as long as looking through a large file does
         return store
 
     def _open(self, url: str, engine: Engine, *, create: bool) -> None:
         self.url = url
         self._engine = engine
+        self._whole = False
         finalize(self, engine.dispose)  # connections end with the store that they belong to
         with self._reading() as connection:
             found = _schema_found(connection, url, create)
@@ -103,7 +107,7 @@ class Store:
             if found is None or not is_read_only(error):
                 raise StoreError(sentence(error, self.url)) from error
             raise StoreError(
-                f"the store {self.url} has schema {found}, which must be brought to {schema.VERSION}, but it is only read "
+                f"the store {shown_url(self.url)} has schema {found}, which must be brought to {schema.VERSION}, but it is only read "
                 "here: `trueoracle status STUDY --store` does it where the file can be written"
             ) from None
 
@@ -125,7 +129,7 @@ class Store:
         kept = self.studies()
         found = [s for s in kept if s.name == name] or [s for s in kept if len(name) >= 6 and s.digest.startswith(name)]
         if not found:
-            raise StoreError(f"{unknown('study', name, {s.name for s in kept})} (in the store {self.url})")
+            raise StoreError(f"{unknown('study', name, {s.name for s in kept})} (in the store {shown_url(self.url)})")
         if len(found) > 1:
             digests = ", ".join(s.digest[:12] for s in found)
             raise StoreError(f"{len(found)} studies are called `{name}`: name one by its digest, {digests}")
@@ -163,7 +167,7 @@ class Store:
 
     def answers(self, study: str, cell: int, split: str = "test", *, losses: bool = False) -> Answers | None:
         """All masks' answers to a split, of a cell by its index, with the losses on request; None if none were kept."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             return cell_answers(connection, study, cell, split, losses=losses)
 
     def cells(self, study: str) -> list[CellRecord]:
@@ -176,7 +180,7 @@ class Store:
                 index=r.cell,
                 base=r.base,
                 name=r.name,
-                sites={site: (units, kept) for site, (units, kept) in json.loads(r.sites).items()},
+                **_sites(r.sites),
                 space=int(r.space),
                 masks=r.masks,
                 parameters=r.parameters,
@@ -190,7 +194,8 @@ class Store:
         rows = []
         for record in records:
             facts = asdict(record)
-            text = {"sites": json.dumps(record.sites), "space": str(record.space)}
+            text = {"sites": _sites_text(record), "space": str(record.space)}
+            del facts["of_weights"]
             rows.append({"study": study, "cell": facts.pop("index"), **facts, **text})
         with self._writing() as connection:
             if rows:
@@ -198,35 +203,36 @@ class Store:
 
     def masks(self, study: str, cell: int) -> dict[int, float]:
         """Rank -> pruned train loss, of the masks of a cell evaluated so far."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             query = select(masks).where(masks.c.study == study, masks.c.cell == cell).order_by(masks.c.rank)
             return {int(row.rank): row.loss for row in verified(masks, connection.execute(query))}
 
-    def searched(self, study: str, cell: int) -> list[int]:
-        """The ranks, rising, of the masks of a cell that were chosen but are not of a stratified sample."""
+    def searched(self, study: str, cell: int) -> dict[int, str]:
+        """Rank, rising, -> what is pruned, of the masks of a cell that were chosen but are not of a stratified sample."""
         return self._marked(study, cell, weighted=False)
 
     def tail(self, study: str, cell: int) -> list[int]:
         """The ranks, rising, of the masks of a cell that a stratified sample has beside those drawn at random."""
-        return self._marked(study, cell, weighted=True)
+        return list(self._marked(study, cell, weighted=True))
 
-    def _marked(self, study: str, cell: int, *, weighted: bool) -> list[int]:
+    def _marked(self, study: str, cell: int, *, weighted: bool) -> dict[int, str]:
         with self._reading() as connection:
-            query = select(masks.c.rank, masks.c.scores).where(masks.c.study == study, masks.c.cell == cell)
-            rows = connection.execute(query.order_by(masks.c.rank))
-            scores = [(int(row.rank), json.loads(row.scores)) for row in rows]
-        return [rank for rank, of_mask in scores if of_mask.get(SEARCHED) and (WEIGHT in of_mask) == weighted]
+            query = select(masks).where(masks.c.study == study, masks.c.cell == cell).order_by(masks.c.rank)
+            rows = [(row, json.loads(row.scores)) for row in verified(masks, connection.execute(query))]
+        return {
+            int(row.rank): row.pruned for row, scores in rows if scores.get(SEARCHED) and (WEIGHT in scores) == weighted
+        }
 
     def evaluated(self, study: str, cell: int) -> dict[int, tuple[float, float, float]]:
         """Rank -> pruned train loss, accuracy and standard error, of the masks of a cell evaluated so far, rising."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             query = select(masks).where(masks.c.study == study, masks.c.cell == cell).order_by(masks.c.rank)
             rows = verified(masks, connection.execute(query))
             return {int(row.rank): (row.loss, row.accuracy, row.standard_error) for row in rows}
 
     def standard_errors(self, study: str, cell: int) -> dict[int, float]:
         """Rank -> standard error of the pruned train loss, of the masks of a cell evaluated so far."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             query = select(masks).where(masks.c.study == study, masks.c.cell == cell).order_by(masks.c.rank)
             return {int(row.rank): row.standard_error for row in verified(masks, connection.execute(query))}
 
@@ -280,7 +286,7 @@ class Store:
 
     def settled(self, study: str) -> set[tuple[int, int, int]]:
         """(cell, rank, repeat) of every trial that finished or diverged: these never change."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             query = select(trials.c.cell, trials.c.rank, trials.c.repeat).where(
                 trials.c.study == study, trials.c.outcome != Outcome.FAILED.name
             )
@@ -308,7 +314,7 @@ class Store:
 
     def whole_trials(self, study: str, cell: int) -> list[Trial]:
         """The trials of a cell, by its index, with their curves and answers, by mask and repeat."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             return whole_trials(connection, study, cell)
 
     def adopt(self, study: str, cell: int, source: Source, ranks: Collection[int], repeats: int, digits: int) -> int:
@@ -387,7 +393,7 @@ class Store:
         """A row a mask, in order: `base, cell, mask, pruned, pruned_train_loss, pruned_train_accuracy`, and a column
         for every score.
         """
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             return mask_table(connection, study)
 
     def trial_table(self, study: str) -> "pd.DataFrame":
@@ -401,7 +407,7 @@ class Store:
 
     def trial_parts(self, study: str, rows: int = ROWS_AT_ONCE) -> Iterator["pd.DataFrame"]:
         """The trial table in parts of so many rows, for tables that no memory should hold."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             yield from trial_parts(connection, study, rows)
 
     def curve_table(self, study: str, cell: int | None = None) -> "pd.DataFrame":
@@ -415,7 +421,7 @@ class Store:
 
     def curve_parts(self, study: str, cell: int | None = None, rows: int = ROWS_AT_ONCE) -> Iterator["pd.DataFrame"]:
         """The curve table in parts of so many rows."""
-        with self._reading() as connection:
+        with self._reading_whole() as connection:
             yield from curve_parts(connection, study, cell, rows)
 
     def largest_rank(self, study: str) -> int:
@@ -472,6 +478,15 @@ class Store:
         """One transaction that may write."""
         return self._transaction(writes=True)
 
+    @contextmanager
+    def _reading_whole(self) -> Iterator[Connection]:
+        """As `_reading`, for what must miss no row: the file is looked through first, once for each store that is opened."""
+        with self._reading() as connection:
+            if not self._whole:
+                check_whole(connection, self.url)
+                self._whole = True
+            yield connection
+
     def _reading(self) -> AbstractContextManager[Connection]:
         """One transaction that only reads."""
         return self._transaction(writes=False)
@@ -486,9 +501,10 @@ class Store:
                     clear_frames(error.__traceback__)  # what was being streamed ends before its connection does
                     raise
         except UnicodeDecodeError as error:
-            raise StoreError(f"the file of {self.url} is damaged: take it from a copy") from error
+            raise StoreError(f"the file of {shown_url(self.url)} is damaged: take it from a copy") from error
         except DBAPIError as error:
-            raise StoreError(sentence(error, self.url)) from error
+            kind = StoreAway if is_away(error) else StoreError
+            raise kind(sentence(error, self.url)) from error
 
 
 def _rate(known: Sequence[RunRecord]) -> float | None:
@@ -541,17 +557,21 @@ def _schema_found(connection: Connection, url: str, create: bool) -> int | None:
     if {"meta", "studies", "trials"} <= set(tables):
         known = {row.key: row.value for row in connection.execute(select(meta))}
     if known.get("application") != schema.APPLICATION:
-        raise StoreError(f"the database {url} is no trueoracle store: nothing was changed; name another with --store")
+        raise StoreError(
+            f"the database {shown_url(url)} is no trueoracle store: nothing was changed; name another with --store"
+        )
     if not known.get("schema", "").isdecimal():
-        raise StoreError(f"the store {url} does not say which schema it has: it is damaged, take it from a copy")
+        raise StoreError(
+            f"the store {shown_url(url)} does not say which schema it has: it is damaged, take it from a copy"
+        )
     found = int(known["schema"])
     if found > schema.VERSION:
         raise StoreError(
-            f"the store {url} has schema {found}, newer than this trueoracle's {schema.VERSION}: update trueoracle"
+            f"the store {shown_url(url)} has schema {found}, newer than this trueoracle's {schema.VERSION}: update trueoracle"
         )
     if found < OLDEST:
         raise StoreError(
-            f"the store {url} has schema {found}, older than this trueoracle's {schema.VERSION}: "
+            f"the store {shown_url(url)} has schema {found}, older than this trueoracle's {schema.VERSION}: "
             "read it with the version that wrote it, or name another with --store"
         )
     return found
@@ -564,3 +584,18 @@ def _make_tables(connection: Connection) -> None:
         {"key": "schema", "value": str(schema.VERSION)},
     ]
     connection.execute(insert(meta), facts)
+
+
+def _sites_text(record: CellRecord) -> str:
+    """What is pruned of sites as pairs; of weights they have names, so that no column tells the two apart."""
+    if not record.of_weights:
+        return json.dumps(record.sites)
+    return json.dumps({site: {"weights": weights, "kept": kept} for site, (weights, kept) in record.sites.items()})
+
+
+def _sites(text: str) -> dict[str, Any]:
+    """The facts of a cell's record that `_sites_text` wrote."""
+    found = json.loads(text)
+    of_weights = any(isinstance(of_site, dict) for of_site in found.values())
+    pairs = {site: tuple(pair.values()) if of_weights else tuple(pair) for site, pair in found.items()}
+    return {"sites": pairs, "of_weights": of_weights}

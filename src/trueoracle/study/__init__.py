@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
+    from trueoracle.study.chosen_weights import stored_masks
     from trueoracle.study.conduct import Paused, conduct
     from trueoracle.study.forecast import masks_in_play, masks_of, retraining_seconds
     from trueoracle.study.loading import at_scale, builtin_studies, changed, load_spec
@@ -28,6 +29,7 @@ __all__ = [
     "plan",
     "retrained",
     "retraining_seconds",
+    "stored_masks",
     "study_data",
 ]
 

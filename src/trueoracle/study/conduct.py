@@ -13,7 +13,8 @@ from torch import nn
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor, Stop
 from trueoracle.fleet import Assignment, Backend, forget_abandoned
-from trueoracle.nets import cost, remove
+from trueoracle.nets import cost, prune
+from trueoracle.space import MaskSpace, WeightSpace
 from trueoracle.store import CellRecord, Claim, Piece, Status, Store, StudyRecord
 from trueoracle.study.bases import Bases
 from trueoracle.study.masks import Masks
@@ -77,7 +78,7 @@ def record_of(plan: Plan) -> StudyRecord:
 def cell_records(plan: Plan) -> Iterator[CellRecord]:
     """The cells of all base networks, with what a pruned network of each costs."""
     for cell in plan.cells:
-        costs = cost(remove(plan.nets[cell.base], cell.example, plan.sites), plan.shape)
+        costs = cost(prune(plan.nets[cell.base], cell.example, plan.sites), plan.shape)
         yield CellRecord(
             index=cell.index,
             base=cell.base,
@@ -87,6 +88,7 @@ def cell_records(plan: Plan) -> Iterator[CellRecord]:
             masks=cell.count,
             parameters=costs.parameters,
             macs=costs.macs,
+            of_weights=isinstance(cell.space, WeightSpace),
         )
 
 
@@ -131,7 +133,8 @@ def _retrain(
 
 def _normalised(plan: Plan) -> dict[str, str]:
     """For the report: where removal changes more than what the removed units did."""
-    pruned = dict.fromkeys(choice.site for cell in plan.cells for choice in cell.space.sites)
+    of_units = (cell.space for cell in plan.cells if isinstance(cell.space, MaskSpace))
+    pruned = dict.fromkeys(choice.site for space in of_units for choice in space.sites)
     sites = [site for name in pruned if (site := plan.sites[name]).normalised_by]
     if not sites:
         return {}

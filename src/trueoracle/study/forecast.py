@@ -16,9 +16,11 @@ def masks_in_play(spec: StudySpec) -> int | None:
 
 def masks_of(cell: CellSpec, spec: StudySpec) -> int | None:
     """Masks of one cell of one base network; None as for `masks_in_play`."""
-    if cell.draw is not None or cell.search is not None or cell.masks:
+    if cell.draw is not None or cell.search is not None or cell.masks or cell.criteria:
         tail, searched = cell.tail.masks if cell.tail else 0, cell.search.keep if cell.search else 0
-        return (cell.draw or 0) + tail + searched + len(cell.masks)
+        return (cell.draw or 0) + tail + searched + len(cell.masks) + len(cell.criteria)
+    if cell.weights:
+        return None
     units = MODELS.get(spec.model, {})
     if spec.width_factor != 1 or not cell.prune.keys() <= units.keys():
         return None

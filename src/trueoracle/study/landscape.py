@@ -20,12 +20,13 @@ from torch import nn
 
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor
-from trueoracle.nets import Removal, state_bytes
+from trueoracle.nets import Cost, Removal, cost, find_sites, remove, state_bytes
 from trueoracle.oracle import Evaluator, Loop, PrunedLosses, evaluator, loss_table
 from trueoracle.space import MaskSpace
 from trueoracle.store.landscape import Landscape, rivals
 from trueoracle.study.survey import part_of, survey
 from trueoracle.words.examples import Examples
+from trueoracle.words.mask import Mask
 from trueoracle.words.progress import Progress
 
 _ROWS_A_GROUP = 2**20
@@ -35,13 +36,15 @@ _ROWS_A_GROUP = 2**20
 class Question:
     """Which masks of which network are to be judged on which images; made by `ask`.
 
-    `one_by_one` makes the evaluator of another space of the network, for a few of its masks.
+    `one_by_one` makes the evaluator of another space of the network, for a few of its masks; `cost_of` says what a mask
+    leaves of it costs.
     """
 
     space: MaskSpace
     ranks: Sequence[int]
     evaluator: Evaluator
     one_by_one: Callable[[MaskSpace], Evaluator]
+    cost_of: Callable[[Mask], Cost]
     images: Examples
     population: int
     identity: str
@@ -69,12 +72,14 @@ def ask(
 ) -> Question:
     """All masks of `space` or `sample` drawn ones, on the whole train split or on `images` drawn from it."""
     ranks = range(space.count) if sample is None else space.draw(sample, seed)
+    sites = find_sites(net, data.shape)
     facts = f"{space} {removal} {images} {seed} {data.fingerprint} {data.name}"
     return Question(
         space=space,
         ranks=ranks,
         evaluator=evaluator(net, space, data.shape, removal, path, progress),
-        one_by_one=lambda other: Loop(net=net, space=other, shape=data.shape, removal=removal),
+        one_by_one=lambda other: Loop(net=net, space=other, shape=data.shape, removal=removal, known=sites),
+        cost_of=lambda mask: cost(remove(net, mask, sites, removal), data.shape),
         images=part_of(data.train, images, seed),
         population=len(data.train),
         identity=sha256(facts.encode() + state_bytes(net)).hexdigest(),

@@ -1,18 +1,20 @@
 """The masks in play: their pruned losses measured, those that a search is to add found, all kept in the store."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from torch import Tensor, nn
+from torch import nn
 
-from trueoracle.criteria import importances, score
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor, Stop
 from trueoracle.oracle import Evaluator, PrunedLosses, evaluator
-from trueoracle.search import Budget, Found, Hunt
-from trueoracle.store import WEIGHT, Claim, MaskRecord, Piece, Store
+from trueoracle.search import Budget, Hunt
+from trueoracle.space import WeightSpace
+from trueoracle.store import WEIGHT, Claim, Piece, Store
+from trueoracle.study.chosen_weights import criterion_masks, masks_to_choose, searched_mask, stored_masks
+from trueoracle.study.mask_records import Judge, mask_records, mask_scores
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.searching import hunt_beside, question_of
 from trueoracle.study.sharing import Sharing, in_pieces
@@ -43,6 +45,7 @@ class Masks:
         self._measured(ours)
         self._of_cells(ours, "tails", self._without_tail, self._draw_tail)
         self._of_cells(ours, "searches", self._unsearched, self._search)
+        self._of_cells(ours, "masks of weights", self._unchosen, self._choose)
         return tuple(self._with_found(cell) for cell in self.plan.cells)
 
     def _of_cells(
@@ -105,9 +108,9 @@ class Masks:
 
     def _keep(self, claim: Claim, found: Sequence[PrunedLosses]) -> None:
         cell = self.plan.cells[claim.piece.cell]
-        importance = self._importance(cell)
+        judge = self._judge(cell)
         for losses in found:
-            records = _records(cell, losses.ranks, losses, importance, chosen=cell.named)
+            records = mask_records(cell, losses.ranks, losses, judge, chosen=cell.named)
             self.store.put_masks(self.plan.digest, records, cell.digits)
         self.store.settle(claim)
 
@@ -126,17 +129,17 @@ class Masks:
         assert cell.drawn is not None
         plan, store = self.plan, self.store
         seed, known = plan.seed(f"tail of cell {cell.name}", cell.base), store.evaluated(plan.digest, cell.index)
-        others = sorted(set(first_phase(cell.space, cell.drawn, cell.tail.of, seed)) - set(cell.drawn))
+        others = sorted(set(first_phase(cell.of_units, cell.drawn, cell.tail.of, seed)) - set(cell.drawn))
         path, images, population = self._path(cell.index), self._images(cell), len(self.data.train)
         judged = list(survey(path, others, images, self.executor, self.progress, what=cell.name, population=population))
         losses = {rank: float(loss) for part in judged for rank, loss in zip(part.ranks, part.loss_M, strict=True)}
         losses |= {rank: known[rank][0] for rank in cell.drawn}
         chosen, weight = tail(losses, cell.drawn, cell.tail.masks, seed)
-        importance = self._importance(cell)
+        judge = self._judge(cell)
         records = [
             replace(record, weight=weight[record.rank])
             for part in judged
-            for record in _records(cell, part.ranks, part, importance, chosen={*chosen})
+            for record in mask_records(cell, part.ranks, part, judge, chosen={*chosen})
             if record.searched
         ]
         of_drawn = {rank: weight[rank] for rank in cell.drawn}
@@ -144,12 +147,16 @@ class Masks:
         store.put_masks(plan.digest, records, cell.digits)
 
     def _unsearched(self, cell: PlannedCell) -> bool:
-        return cell.search is not None and len(self._searched(cell)) < cell.search.keep
+        if cell.search is None or isinstance(cell.space, WeightSpace):
+            return False
+        return len(self._searched(cell)) < cell.search.keep
 
     def _searched(self, cell: PlannedCell) -> list[int]:
         return [rank for rank in self.store.searched(self.plan.digest, cell.index) if rank not in cell.named]
 
     def _with_found(self, cell: PlannedCell) -> PlannedCell:
+        if isinstance(cell.space, WeightSpace):
+            return replace(cell, found=stored_masks(self.plan, cell, self.store) if masks_to_choose(cell) else ())
         tail = self._tail(cell) if cell.tail is not None else []
         found = self._searched(cell) if cell.search is not None else []
         return replace(cell, found=(*tail, *found))
@@ -158,7 +165,7 @@ class Masks:
         """Search, and store the masks to keep. What is measured already is known; a kill has the search begun anew."""
         assert cell.search is not None
         question = question_of(
-            self.bases[cell.base], cell.space, self.data, self.progress,
+            self.bases[cell.base], cell.of_units, self.data, self.progress,
             images=self._images(cell), removal=self.plan.spec.removal,
         )  # fmt: skip
         hunt = Hunt(
@@ -177,38 +184,29 @@ class Masks:
                 f"{cell.search.keep}: give it more `evaluations`"
             )
         best = found.only(sorted(places, key=found.ranks.__getitem__))
-        records = _records(cell, best.ranks, best, self._importance(cell), chosen={*best.ranks})
+        records = mask_records(cell, best.ranks, best, self._judge(cell), chosen={*best.ranks})
+        self.store.put_masks(self.plan.digest, records, cell.digits)
+
+    def _unchosen(self, cell: PlannedCell) -> bool:
+        chosen = masks_to_choose(cell) if isinstance(cell.space, WeightSpace) else 0
+        return chosen > 0 and len(stored_masks(self.plan, cell, self.store)) < chosen
+
+    def _choose(self, cell: PlannedCell) -> None:
+        """Ask the criteria of a cell of weights, and search; all chosen masks are stored together."""
+        base, path, images = self.bases[cell.base], self._path(cell.index), self._images(cell)
+        masks = criterion_masks(self.plan, cell, base, self.data)
+        if cell.search is not None:
+            masks.append(searched_mask(cell, path, images, self.executor, self.progress))
+        names, population = cell.of_weights.learn(masks), len(self.data.train)
+        what = f"{cell.name}, chosen"
+        found = survey(path, sorted(names), images, self.executor, self.progress, what=what, population=population)
+        judge = self._judge(cell)
+        records = [r for part in found for r in mask_records(cell, part.ranks, part, judge, chosen={*names})]
         self.store.put_masks(self.plan.digest, records, cell.digits)
 
     def _images(self, cell: PlannedCell) -> Examples:
         plan = self.plan
         return part_of(self.data.train, plan.spec.oracle_images, plan.seed("oracle images", cell.base))
 
-    def _importance(self, cell: PlannedCell) -> dict[str, dict[str, Tensor]]:
-        pruned = {choice.site: self.plan.sites[choice.site] for choice in cell.space.sites}
-        return importances(self.bases[cell.base], pruned)
-
-
-def _records(
-    cell: PlannedCell,
-    ranks: Sequence[int],
-    losses: PrunedLosses | Found,
-    importance: Mapping[str, dict[str, Tensor]],
-    *,
-    chosen: AbstractSet[int],
-) -> list[MaskRecord]:
-    """`chosen` masks, by rank, are none of a random sample."""
-    rows = zip(ranks, losses.loss_M, losses.accuracy_M, losses.standard_error_M, strict=True)
-    return [
-        MaskRecord(
-            cell=cell.index,
-            rank=mask.rank,
-            pruned=mask.pruned_json,
-            loss=float(loss),
-            accuracy=float(accuracy),
-            standard_error=float(error),
-            scores={name: score(mask, units) for name, units in importance.items()},
-            searched=mask.rank in chosen,
-        )
-        for mask, loss, accuracy, error in ((cell.space.unrank(rank), *facts) for rank, *facts in rows)
-    ]
+    def _judge(self, cell: PlannedCell) -> Judge:
+        return mask_scores(self.plan, cell, self.bases[cell.base])

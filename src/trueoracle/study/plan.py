@@ -1,40 +1,53 @@
 """A study checked whole before anything is trained: its network, sites, mask spaces and masks in play."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
 
 from trueoracle.data import Dataset, Drawn, dataset_shape, held_out, subset
-from trueoracle.fleet import objective
-from trueoracle.nets import Sites, build, check_forward, copied, find_sites, has_batchnorm, load_weights
-from trueoracle.search import Budget, Hunt, check_search
-from trueoracle.space import MaskSpace, SiteChoice
-from trueoracle.words.errors import SpecError, TrueOracleError
+from trueoracle.fleet import check_adapters, objective
+from trueoracle.nets import (
+    Sites,
+    build,
+    check_forward,
+    copied,
+    find_sites,
+    has_batchnorm,
+    layers_called,
+    load_weights,
+    weight_shapes,
+)
+from trueoracle.search import ROWS, Budget, Hunt, check_rows, check_search
+from trueoracle.space import AnySpace, MaskSpace, SiteChoice, WeightSpace, at_pattern, at_ratio
+from trueoracle.words.errors import SpecError, TrueOracleError, unknown
 from trueoracle.words.known import DATASETS
-from trueoracle.words.mask import Mask
+from trueoracle.words.mask import AnyMask, WeightGroup
+from trueoracle.words.scores import WEIGHT_CRITERIA
 from trueoracle.words.seeding import derive_seed
 from trueoracle.words.shape import InputShape, Shape
-from trueoracle.words.spec import CellSpec, Recipe, SearchSpec, StudySpec, TailSpec, case_name
+from trueoracle.words.spec import CellSpec, Recipe, SearchSpec, StudySpec, TailSpec, case_name, pattern
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCell:
     """A cell of one base network with its mask space; `drawn` holds the ranks drawn, None where all masks are in play.
 
-    With `tail` and `search`, masks that they choose by the loss are in play as well: `found`, known once the base network
-    is. Those that the study names itself are among `drawn`, and `named` says which they are.
+    With `tail` and `search`, masks that they choose by the loss are in play as well, and so are those that `criteria` give:
+    `found`, known once the base network is. Those that the study names itself are among `drawn`, and `named` says which they
+    are.
     `index` counts the cells of all base networks, as the store does, and `name` is unique among them.
     """
 
     index: int
     base: int
     name: str
-    space: MaskSpace
+    space: AnySpace
     drawn: tuple[int, ...] | None
     named: frozenset[int] = frozenset()
     tail: TailSpec | None = None
     search: SearchSpec | None = None
+    criteria: tuple[str, ...] = ()
     found: tuple[int, ...] = ()
 
     @property
@@ -45,22 +58,40 @@ class PlannedCell:
     @property
     def count(self) -> int:
         """How many masks are in play, those yet to be found included."""
-        kept = (self.search.keep if self.search else 0) + (self.tail.masks if self.tail else 0)
+        kept = (self.search.keep if self.search else 0) + (self.tail.masks if self.tail else 0) + len(self.criteria)
         return self.space.count if self.drawn is None else len(self.drawn) + kept
 
     @property
-    def example(self) -> Mask:
+    def example(self) -> AnyMask:
         """A mask of the cell: all leave networks of one shape."""
-        return self.space.unrank(0 if self.drawn is None or not self.drawn else self.drawn[0])
+        return self.space.unrank(self.drawn[0]) if self.drawn else self.space.first
+
+    @property
+    def of_units(self) -> MaskSpace:
+        """The space of a cell that prunes units; `SpecError` where it prunes single weights."""
+        if isinstance(self.space, WeightSpace):
+            raise SpecError(f"cell `{self.name}` prunes single weights, which have no masks of units to look among")
+        return self.space
+
+    @property
+    def of_weights(self) -> WeightSpace:
+        """The space of a cell that prunes single weights; `SpecError` where it prunes units."""
+        if isinstance(self.space, MaskSpace):
+            raise SpecError(f"cell `{self.name}` prunes units, not single weights")
+        return self.space
 
     @property
     def digits(self) -> int:
         """Decimal digits of the space's largest rank."""
-        return len(str(self.space.count - 1))
+        return self.space.digits
 
-    def masks(self) -> Iterator[Mask]:
+    def masks(self) -> Iterator[AnyMask]:
         """The masks in play, in order of rank."""
-        return map(self.space.unrank, self.ranks)
+        return self.masks_of(self.ranks)
+
+    def masks_of(self, ranks: Iterable[int]) -> Iterator[AnyMask]:
+        """The masks of these ranks."""
+        return (self.space.unrank(rank) for rank in ranks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +145,11 @@ def plan(spec: StudySpec, net: nn.Module | None = None, sites: Sites | None = No
         load_weights(nets[0], spec.base_weights)
     if spec.recalibration_images is not None and not has_batchnorm(nets[0]):
         raise SpecError(f"`{spec.model}` has no BatchNorm to recalibrate: leave `recalibration_images` out")
-    sites = sites or find_sites(nets[0], shape)
-    cells = [_planned(index, cell, spec, origin, sites) for index, cell in enumerate(spec.cells)]
+    for recipe in (spec.train, spec.retrain, spec.early):
+        if recipe is not None and recipe.lora is not None:
+            check_adapters(nets[0], recipe.lora)
+    sites = (sites or find_sites(nets[0], shape)) if any(cell.prune for cell in spec.cells) else Sites({})
+    cells = [_planned(index, cell, spec, origin, sites, nets[0]) for index, cell in enumerate(spec.cells)]
     of_all = (
         replace(cell, base=base, index=base * len(cells) + cell.index, name=case_name(cell.name, base, len(nets)))
         for base in range(len(nets))
@@ -137,7 +171,7 @@ def _check_recipes(spec: StudySpec, shape: Shape) -> None:
         recipe: Recipe | None = getattr(spec, key)
         if recipe is not None and recipe.for_images:
             raise SpecError(
-                f"`{key}.{recipe.for_images[0]}` is for images to be classified, but `{spec.data}` asks questions"
+                f"`{key}.{recipe.for_images[0]}` is for images to be classified, but `{spec.data}` is for {shape}"
             )
 
 
@@ -186,13 +220,33 @@ def mask_space(prune: dict[str, float], sites: Sites) -> MaskSpace:
     return MaskSpace(tuple(SiteChoice.at_ratio(site, sites[site].units, ratio) for site, ratio in ratios.items()))
 
 
+def weight_space(cell: CellSpec, net: nn.Module) -> WeightSpace:
+    """The space of all masks that hold at zero what the cell says of the weights; errors name the layer."""
+    shapes, chosen_by = weight_shapes(net), dict[str, str]()
+    groups: list[WeightGroup] = []
+    for name, share in cell.weights.items():
+        layers = layers_called(name, shapes)
+        for layer in layers:
+            if layer in chosen_by:
+                raise SpecError(f"the weights of `{layer}` are chosen twice: by `{chosen_by[layer]}` and by `{name}`")
+            chosen_by[layer] = name
+        each = {name: layers} if cell.pooled else {layer: {layer: shape} for layer, shape in layers.items()}
+        groups += [
+            at_pattern(site, part, *pattern(share)) if isinstance(share, str) else at_ratio(site, part, share)
+            for site, part in each.items()
+        ]
+    return WeightSpace(tuple(groups))
+
+
 def _seed(origin: str, purpose: str, base: int, index: int = 0) -> int:
     """The first base network has the seeds of a study of one, so that adding others changes none of its results."""
     return derive_seed(origin, f"{purpose} of base {base}" if base else purpose, index)
 
 
-def _planned(index: int, cell: CellSpec, spec: StudySpec, origin: str, sites: Sites) -> PlannedCell:
+def _planned(index: int, cell: CellSpec, spec: StudySpec, origin: str, sites: Sites, net: nn.Module) -> PlannedCell:
     try:
+        if cell.weights:
+            return _planned_weights(index, cell, spec, origin, net)
         space = mask_space(cell.prune, sites)
         drawn: tuple[int, ...] | None = None if cell.search is None and not cell.masks else ()
         if cell.draw is not None:
@@ -209,6 +263,36 @@ def _planned(index: int, cell: CellSpec, spec: StudySpec, origin: str, sites: Si
     return PlannedCell(
         index=index, base=0, name=cell.name, space=space, drawn=drawn, named=named, tail=cell.tail, search=cell.search
     )
+
+
+def _planned_weights(index: int, cell: CellSpec, spec: StudySpec, origin: str, net: nn.Module) -> PlannedCell:
+    for key in ("retrain", "early"):
+        recipe: Recipe | None = getattr(spec, key)
+        if recipe is not None and recipe.lora is not None:
+            raise SpecError(f"`{key}.lora` adds to whole weights, which fills the zeros that a mask of weights holds")
+    for name in cell.criteria:
+        if name not in WEIGHT_CRITERIA:
+            raise SpecError(unknown("criterion of weights", name, WEIGHT_CRITERIA))
+    space = weight_space(cell, net)
+    if cell.search is not None:
+        _check_rows(cell.search, space)
+    if cell.draw is not None:
+        drawn = space.draw(cell.draw, derive_seed(origin, "draw", index))
+    else:
+        drawn = () if cell.criteria or cell.search is not None else space.every()
+    return PlannedCell(
+        index=index, base=0, name=cell.name, space=space, drawn=drawn, search=cell.search, criteria=cell.criteria
+    )
+
+
+def _check_rows(wanted: SearchSpec, space: WeightSpace) -> None:
+    if wanted.method != ROWS:
+        raise SpecError(
+            f"search `{wanted.method}` looks among masks of units; among those of weights there is `{ROWS}`"
+        )
+    if wanted.keep > 1:
+        raise SpecError(f"search `{ROWS}` finds one mask, but `keep` is {wanted.keep}")
+    check_rows(space, wanted.evaluations)
 
 
 def _with_named(drawn: tuple[int, ...], named: tuple[int, ...], space: MaskSpace) -> tuple[int, ...]:

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from trueoracle.data import Dataset, images_of
 from trueoracle.executors import Executor, Stop
 from trueoracle.fleet import Backend
-from trueoracle.nets import channels_last, evaluate, recalibrate, remove
+from trueoracle.nets import channels_last, evaluate, prune, recalibrate
 from trueoracle.store import Claim, Piece, Store
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.retrain import Retraining, assignment_for, fleets
 from trueoracle.study.sharing import Sharing, in_pieces
-from trueoracle.words.mask import Mask
+from trueoracle.words.mask import AnyMask
 from trueoracle.words.progress import Advance, Progress, Quiet
 from trueoracle.words.spec import Recipe, StudySpec
 from trueoracle.words.trial import Outcome, Trial
@@ -101,10 +101,10 @@ class Predictors:
     def _recalibrated(self, ours: Sharing, images: int) -> None:
         drawn = lru_cache(maxsize=1)(lambda base: self._recalibration_images(base, images))
 
-        def scores(cell: PlannedCell, masks: Sequence[Mask], _stop: Stop, advance: Advance) -> Scores:
+        def scores(cell: PlannedCell, masks: Sequence[AnyMask], _stop: Stop, advance: Advance) -> Scores:
             found = {}
             for mask in masks:
-                pruned = channels_last(remove(self.bases[cell.base], mask, self.plan.sites, self.plan.spec.removal))
+                pruned = channels_last(prune(self.bases[cell.base], mask, self.plan.sites, self.plan.spec.removal))
                 recalibrate(pruned, drawn(cell.base))
                 found[mask.rank] = evaluate(pruned, self.data.train).loss
                 advance(1)
@@ -123,7 +123,7 @@ class Predictors:
             lambda index: assignment_for(self.cells[index], kind.recipe, self.plan, self.bases, self.data, self.backend)
         )
 
-        def scores(cell: PlannedCell, masks: Sequence[Mask], stop: Stop, advance: Advance) -> Scores:
+        def scores(cell: PlannedCell, masks: Sequence[AnyMask], stop: Stop, advance: Advance) -> Scores:
             training = Retraining(
                 plan=self.plan, bases=self.bases, data=self.data, progress=self.progress, advance=advance,
                 recipe=kind.recipe, purpose=kind.purpose,
@@ -143,7 +143,7 @@ class Predictors:
         ours: Sharing,
         names: Sequence[str],
         at_once: Callable[[PlannedCell], int],
-        scores: Callable[[PlannedCell, Sequence[Mask], Stop, Advance], Scores],
+        scores: Callable[[PlannedCell, Sequence[AnyMask], Stop, Advance], Scores],
         unit: str,
         units_a_mask: int = 1,
     ) -> None:

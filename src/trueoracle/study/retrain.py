@@ -11,13 +11,13 @@ from torch import nn
 from trueoracle.data import Dataset
 from trueoracle.executors import Stop
 from trueoracle.fleet import Assignment, Backend, Stopped, Trained, assign, train_fleet
-from trueoracle.nets import remove
+from trueoracle.nets import prune
 from trueoracle.store import Piece
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.sharing import in_pieces
 from trueoracle.words.errors import StoreError
 from trueoracle.words.folders import checkpoint_folder
-from trueoracle.words.mask import Mask
+from trueoracle.words.mask import AnyMask
 from trueoracle.words.progress import Advance, Progress
 from trueoracle.words.spec import Recipe, StudySpec
 from trueoracle.words.trial import Figures, FinalProtocol, Outcome, SplitAnswers, Trial, final_figures
@@ -28,7 +28,7 @@ class FleetTask:
     """Networks to be trained together: masks of one cell, one repeat."""
 
     cell: PlannedCell
-    masks: tuple[Mask, ...]
+    masks: tuple[AnyMask, ...]
     repeat: int
     backend: Assignment
 
@@ -46,7 +46,7 @@ class Retraining:
     purpose: str = "retraining order"
 
     def run(self, task: FleetTask, stop: Stop) -> list[Trial]:
-        """Remove, retrain, sum up. What goes wrong with one trial is its outcome and stops no other."""
+        """Prune, retrain, sum up. What goes wrong with one trial is its outcome and stops no other."""
         begin = monotonic()
         found = self._together(task, stop)
         seconds = (monotonic() - begin) / len(task.masks)
@@ -65,8 +65,8 @@ class Retraining:
         halves = (replace(task, masks=masks) for masks in (task.masks[:half], task.masks[half:]))
         return [one for part in halves for one in self._together(part, stop)]
 
-    def _train(self, task: FleetTask, masks: Sequence[Mask], stop: Stop) -> list[Trained]:
-        nets = [remove(self.bases[task.cell.base], mask, self.plan.sites, self.plan.spec.removal) for mask in masks]
+    def _train(self, task: FleetTask, masks: Sequence[AnyMask], stop: Stop) -> list[Trained]:
+        nets = [prune(self.bases[task.cell.base], mask, self.plan.sites, self.plan.spec.removal) for mask in masks]
         return train_fleet(
             nets,
             self.data,
@@ -80,7 +80,7 @@ class Retraining:
             checkpoints=checkpoint_folder(),
         )
 
-    def _trial(self, task: FleetTask, mask: Mask, found: Trained | str, seconds: float) -> Trial:
+    def _trial(self, task: FleetTask, mask: AnyMask, found: Trained | str, seconds: float) -> Trial:
         curve = () if isinstance(found, str) else found.curve
         outcome = Outcome.FAILED if isinstance(found, str) else found.outcome
         answers = {} if isinstance(found, str) else kept_answers(found.answers, self.plan.spec)
@@ -111,7 +111,7 @@ def assignment_for(
     cell: PlannedCell, recipe: Recipe, plan: Plan, bases: Sequence[nn.Module], data: Dataset, backend: Backend
 ) -> Assignment:
     """Which backend trains a cell's networks by this recipe, and why."""
-    return assign(remove(bases[cell.base], cell.example, plan.sites), data, recipe, backend)
+    return assign(prune(bases[cell.base], cell.example, plan.sites), data, recipe, backend)
 
 
 def pieces_of(plan: Plan, made: Sequence[Assignment], settled: AbstractSet[tuple[int, int, int]]) -> Iterator[Piece]:
@@ -128,10 +128,10 @@ def fleets_of(
     """The fleets of a piece, one unless another machine, whose fleets are larger, listed it."""
     cell = plan.cells[piece.cell]
     ranks = (rank for rank in cell.ranks[piece.start : piece.stop] if (cell.index, rank, piece.repeat) not in settled)
-    return fleets(cell, map(cell.space.unrank, ranks), piece.repeat, assignment)
+    return fleets(cell, cell.masks_of(ranks), piece.repeat, assignment)
 
 
-def fleets(cell: PlannedCell, masks: Iterable[Mask], repeat: int, assignment: Assignment) -> Iterator[FleetTask]:
+def fleets(cell: PlannedCell, masks: Iterable[AnyMask], repeat: int, assignment: Assignment) -> Iterator[FleetTask]:
     """The masks in fleets as large as the assignment says."""
     left = iter(masks)
     while together := tuple(islice(left, assignment.networks)):
@@ -142,7 +142,7 @@ def retrained(
     plan: Plan,
     base: nn.Module,
     cell: PlannedCell,
-    mask: Mask,
+    mask: AnyMask,
     repeat: int,
     data: Dataset,
     *,
@@ -155,7 +155,7 @@ def retrained(
     Returns the network of the epoch that counts and the final figures (of `mean_last_5`, the last network and a mean);
     `StoreError` where the trial has none, for its training diverges.
     """
-    net = remove(base, mask, plan.sites, plan.spec.removal)
+    net = prune(base, mask, plan.sites, plan.spec.removal)
     seed = plan.seed(Retraining.purpose, cell.base, repeat)
     best = (FinalProtocol.BEST_ON_TEST, FinalProtocol.BEST_ON_VALIDATION)
     keep = plan.spec.final.value if plan.spec.final in best else "last"

@@ -4,32 +4,41 @@ Nothing of it changes a trial: scores are columns beside the pruned train loss, 
 retraining made of the masks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import thread_time
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trueoracle.criteria import (
     CannotJudge,
     Dense,
     MaskPredictor,
     UnitCriterion,
+    WeightCriterion,
+    afresh,
     gathered,
+    gathering_seconds,
     judged_of,
     mask_predictors,
     score,
+    shipped_criteria,
+    thrown_away,
     unit_criteria,
+    weigh,
+    weight_criteria,
 )
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor, Stop
 from trueoracle.nets import weights_from_bytes
+from trueoracle.space import MaskSpace, WeightSpace
 from trueoracle.store import Store
+from trueoracle.study.chosen_weights import seen_layers, stored_masks
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.survey import part_of
 from trueoracle.words.errors import SpecError, StoreError
-from trueoracle.words.mask import Mask
+from trueoracle.words.mask import AnyMask
 from trueoracle.words.plugins import look_up
 from trueoracle.words.progress import Progress
 from trueoracle.words.scores import IMAGES, column
@@ -52,24 +61,43 @@ class Scoring:
     images: int = IMAGES
 
     def measure(self, names: Sequence[str] | None = None) -> dict[str, str]:
-        """Score every mask by these criteria and predictors, None for all; returns of those that have nothing to say why.
+        """Score every mask by these criteria and predictors, None for all but `tp:`; returns of those that have nothing to say why.
 
         `SpecError` for an unknown name or no images, `StoreError` where the study has no base network yet.
         """
         torch.set_num_threads(1)
-        known: dict[str, MaskPredictor | UnitCriterion] = {**mask_predictors(), **unit_criteria()}
-        asked = {n: look_up("predictor", n, known, SpecError) for n in (known if names is None else names)}
-        predictors = {name: one for name, one in asked.items() if isinstance(one, MaskPredictor)}
-        criteria = {name: one for name, one in asked.items() if isinstance(one, UnitCriterion)}
+        of_masks, of_weights = mask_predictors(), weight_criteria()
+        of_units = {**unit_criteria(), **shipped_criteria(names)}
+        known = {**of_masks, **of_units, **of_weights}
+        asked = [*known] if names is None else [*names]
+        for name in asked:
+            look_up("predictor", name, known, SpecError)
         if self.images < 1:
             raise SpecError(f"`images` must be at least 1, but got {self.images}")
         refused: dict[str, str] = {}
         for base in range(len(self.plan.nets)):
             dense = self._dense(base)
             for cell in self.plan.cells_of(base):
-                refused |= self._cell(cell, dense, predictors)
-            refused |= self._by_units(base, dense, criteria)
-        return refused
+                if isinstance(cell.space, WeightSpace):
+                    stored_masks(self.plan, cell, self.store)
+                    refused |= self._by_weights(cell, dense, {n: of_weights[n] for n in asked if n in of_weights})
+                refused |= self._cell(cell, dense, {n: of_masks[n] for n in asked if n in of_masks})
+            refused |= self._by_units(base, dense, {n: of_units[n] for n in asked if n in of_units})
+        return refused if names is None else refused | self._of_no_cell(names, of_units, of_weights)
+
+    def _of_no_cell(self, names: Sequence[str], *kinds: Mapping[str, object]) -> dict[str, str]:
+        """What was asked for though the study prunes nothing of the kind that it judges."""
+        units, weights = kinds
+        pruned = {type(cell.space) for cell in self.plan.cells}
+        return {
+            name: "it judges units, and no cell prunes any"
+            if name in units
+            else "it judges single weights, and no cell prunes any"
+            for name in names
+            if (name in units or name in weights)
+            and not (name in units and MaskSpace in pruned)
+            and not (name in weights and WeightSpace in pruned)
+        }
 
     def _dense(self, base: int) -> Dense:
         record = self.store.base(self.plan.digest, base)
@@ -93,29 +121,68 @@ class Scoring:
     def _by_units(self, base: int, dense: Dense, asked: Mapping[str, UnitCriterion]) -> dict[str, str]:
         """Score the masks of all cells of a base network by the importance that they throw away; returns the refusals.
 
-        All sites and criteria are gathered for in one pass, so that no one of them has a cost of its own.
+        All sites and criteria are gathered for in one pass. What each would take without the others, and so without what
+        they share, is kept as its cost: a mask's part of it.
         """
-        left = {cell: self._left(cell, asked) for cell in self.plan.cells_of(base)}
-        names = {name for ranks in left.values() for name in ranks}
+        of_units = [cell for cell in self.plan.cells_of(base) if isinstance(cell.space, MaskSpace)]
+        left = {cell: self._left(cell, asked) for cell in of_units}
+        cells = {cell: ranks for cell, ranks in left.items() if ranks}
+        names = {name for ranks in cells.values() for name in ranks}
         if not names:
             return {}
         criteria = {name: one for name, one in asked.items() if name in names}
-        pruned = [choice.site for cell, ranks in left.items() if ranks for choice in cell.space.sites]
+        pruned = [choice.site for cell in cells for choice in cell.of_units.sites]
         sites = {name: self.plan.sites[name] for name in dict.fromkeys(pruned)}
+        masks = sum(len(cell.ranks) for cell in cells)
         refused: dict[str, str] = {}
-        with self.progress.task(f"criteria, base network {base}", sum(map(len, left.values())), "scores") as advance:
+        with self.progress.task(f"criteria, base network {base}", sum(map(len, cells.values())), "scores") as advance:
             collected = gathered(dense.net, sites, dense.examples, criteria)
-            for cell, ranks in left.items():
-                own = {choice.site: collected[choice.site] for choice in cell.space.sites if ranks}
-                importance, silent = judged_of(own, {name: criteria[name] for name in ranks})
-                refused |= {name: next(iter(why.values())) for name, why in silent.items()}
-                for name in importance.keys() - silent.keys():
-                    values = {rank: score(cell.space.unrank(rank), importance[name]) for rank in ranks[name]}
-                    self.store.add_scores(self.plan.digest, cell.index, column(name, self.images), values, cell.digits)
-                advance(len(ranks))
+            gathering = {
+                needs: gathering_seconds(dense.net, sites, dense.examples, needs)
+                for needs in {one.needs for one in criteria.values()}
+            }
+            for name, criterion in criteria.items():
+                alone = afresh(collected)
+                began = thread_time()
+                importance, silent = judged_of(alone, {name: criterion})
+                seconds = (gathering[criterion.needs] + thread_time() - began) / masks
+                for cell in (cell for cell, ranks in cells.items() if name in ranks):
+                    unjudged = [
+                        silent[name][one.site] for one in cell.of_units.sites if one.site in silent.get(name, {})
+                    ]
+                    if unjudged:
+                        refused[name] = unjudged[0]
+                    else:
+                        self._keep_scores(cell, name, importance[name], cells[cell][name], seconds)
+                    advance(1)
         return refused
 
-    def _left(self, cell: PlannedCell, asked: Mapping[str, UnitCriterion]) -> dict[str, list[int]]:
+    def _keep_scores(
+        self, cell: PlannedCell, name: str, importance: Mapping[str, Tensor], ranks: Sequence[int], seconds: float
+    ) -> None:
+        """What these masks throw away, and what it costs to say so of one."""
+        values = {rank: score(cell.of_units.unrank(rank), importance) for rank in ranks}
+        self.store.put_cost(self.plan.digest, cell.index, column(name, self.images), seconds)
+        self.store.add_scores(self.plan.digest, cell.index, column(name, self.images), values, cell.digits)
+
+    def _by_weights(self, cell: PlannedCell, dense: Dense, asked: Mapping[str, WeightCriterion]) -> dict[str, str]:
+        """Score the masks of a cell of weights by the importance that they throw away; returns the refusals."""
+        left = self._left(cell, asked)
+        seen = seen_layers(self.plan, cell, dense.net, self.data, self.images)
+        refused = {}
+        with self.progress.task(f"criteria, {cell.name}", len(left), "scores") as advance:
+            for name, ranks in left.items():
+                try:
+                    of_weights = weigh(seen, cell.of_weights.sites, asked[name])
+                except CannotJudge as why:
+                    refused[name] = str(why)
+                else:
+                    values = {rank: thrown_away(cell.of_weights.unrank(rank), of_weights) for rank in ranks}
+                    self.store.add_scores(self.plan.digest, cell.index, column(name, self.images), values, cell.digits)
+                advance(1)
+        return refused
+
+    def _left(self, cell: PlannedCell, asked: Iterable[str]) -> dict[str, list[int]]:
         """The ranks that have no score yet, by criterion; none where all have."""
         ranks = {name: self.store.unscored(self.plan.digest, cell.index, column(name, self.images)) for name in asked}
         return {name: unscored for name, unscored in ranks.items() if unscored}
@@ -144,7 +211,9 @@ class Scoring:
             self._keep(cell, kept)
         return refused
 
-    def _first(self, cell: PlannedCell, dense: Dense, mask: Mask, asked: Mapping[str, MaskPredictor]) -> dict[str, str]:
+    def _first(
+        self, cell: PlannedCell, dense: Dense, mask: AnyMask, asked: Mapping[str, MaskPredictor]
+    ) -> dict[str, str]:
         """What one mask costs each predictor, which starts anew to pay for what it would share with others; and the refusals.
 
         What they share of all masks (see `Dense`) is made before, and not counted.
@@ -175,7 +244,7 @@ class _Work:
     asked: Mapping[str, MaskPredictor]
     missing: Mapping[int, Sequence[str]]
 
-    def __call__(self, mask: Mask, _stop: Stop) -> tuple[int, dict[str, float]]:
+    def __call__(self, mask: AnyMask, _stop: Stop) -> tuple[int, dict[str, float]]:
         pruned = self.dense.pruned(mask)
         return mask.rank, {
             name: self.asked[name].measure(pruned) for name in self.missing[mask.rank] if name in self.asked

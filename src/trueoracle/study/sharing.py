@@ -13,12 +13,12 @@ from itertools import islice
 from pathlib import Path
 from secrets import token_hex
 from threading import Event, Lock, Thread
-from time import sleep
+from time import monotonic, sleep
 from typing import IO, TypeVar
 
 from trueoracle.executors import Stop
 from trueoracle.store import LEASE_SECONDS, Claim, Piece, Store
-from trueoracle.words.errors import StoreError
+from trueoracle.words.errors import StoreAway, StoreError
 from trueoracle.words.folders import cache_folder
 
 R = TypeVar("R")
@@ -26,6 +26,7 @@ Run = Callable[[Callable[[Claim, Stop], tuple[Claim, R]], Iterable[Claim]], Gene
 """Does independent work, and yields results as they come: `Executor.run`, or `one_by_one`."""
 
 _WAIT_SECONDS = 0.5
+_PATIENCE_SECONDS = 300.0
 _BEATS = 4  # in the time of a lease, so that one that is late costs nothing
 
 
@@ -40,6 +41,21 @@ def in_pieces(left: Iterable[int], at_once: int, cell: int, repeat: int = 0) -> 
     places = iter(left)
     while together := tuple(islice(places, at_once)):
         yield Piece(cell=cell, repeat=repeat, start=together[0], stop=together[-1] + 1)
+
+
+def patiently(ask: Callable[[], R], stop: Stop = lambda: False) -> R:
+    """What the store is asked for, asked again while its database is away, for some minutes: a restart ends no worker.
+
+    All that a worker writes may be written twice: a piece is settled once, and what is known already stays.
+    """
+    end = monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return ask()
+        except StoreAway:
+            if stop() or monotonic() > end:
+                raise
+        sleep(_WAIT_SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,24 +80,25 @@ class Sharing:
 
         `missing` lists its pieces if nobody has; `keep` stores what `work` found and settles the claim.
         """
-        self.store.open_stage(self.study, name, missing)
+        patiently(lambda: self.store.open_stage(self.study, name, missing))
 
         def done(claim: Claim, stop: Stop) -> tuple[Claim, R]:
-            return claim, work(claim.piece, stop)
+            return claim, patiently(lambda: work(claim.piece, stop), stop)
 
         while True:
             with closing(run(done, self._claims(name))) as results:  # whatever happens, nobody works on unseen
                 for claim, found in results:
-                    keep(claim, found)
+                    patiently(lambda claim=claim, found=found: keep(claim, found))  # type: ignore[misc]
                     with self.lock:
                         del self.held[claim.token]
-            if not self.store.pieces_left(self.study, name):
+            if not patiently(lambda: self.store.pieces_left(self.study, name)):
                 return
             sleep(_WAIT_SECONDS)  # others are at the rest of it
 
     def _claims(self, stage: str) -> Iterator[Claim]:
-        dead = dead_among({one.worker for one in self.store.in_flight(self.study)} - {self.worker})
-        while (claim := self.store.claim(self.study, stage, self.worker, dead=dead)) is not None:
+        there = patiently(lambda: self.store.in_flight(self.study))
+        dead = dead_among({one.worker for one in there} - {self.worker})
+        while (claim := patiently(lambda: self.store.claim(self.study, stage, self.worker, dead=dead))) is not None:
             with self.lock:
                 self.held[claim.token] = claim
             yield claim

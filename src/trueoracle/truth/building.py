@@ -1,6 +1,7 @@
 """A table made, or made larger: studies of a store written into its folder, and the manifest and metadata anew."""
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,13 +32,15 @@ def build(
     never changed under its name. `commit` and `hardware` say what ran the studies. `without` names files that are left out, for their size.
     Each study is written whole or not at all.
     """
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise TableError(f"`version` must be like 1.1.0, but got `{version}`")
+    records = [store.find(name) for name in studies]
     known = Manifest.read(folder) if (folder / MANIFEST).exists() else None
     if known is not None and known.version == version:
         raise TableError(f"the table in `{folder}` has version {version} already: give another one")
     folder.mkdir(parents=True, exist_ok=True)
     found = dict(known.studies) if known is not None else {}
-    for name in studies:
-        record = store.find(name)
+    for record in records:
         partial = folder / f".{record.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         found[record.name] = _study(
@@ -66,6 +69,11 @@ def _study(
     spec = parse_spec(facts, name)
     rows = write_study(store, digest, spec, folder, progress)
     for file in without:
+        if file not in rows or file == "trials":
+            shutil.rmtree(folder)
+            raise TableError(
+                f"`{file}` is no file that can be left out: {', '.join(sorted(rows.keys() - {'trials'}))} are"
+            )
         (folder / f"{file}.parquet").unlink()
         del rows[file]
     trials = store.trial_table(digest)

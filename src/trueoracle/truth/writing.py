@@ -23,8 +23,10 @@ _LOSSES = "_loss"
 def write_study(store: Store, digest: str, spec: StudySpec, folder: Path, progress: Progress) -> dict[str, int]:
     """Write a study's files to `folder`, made for it; file -> rows. Trials that failed are left out: they are no results.
 
-    `TableError` for a study with nothing retrained, or whose masks have ranks beyond 64 bits.
+    `TableError` for a study with nothing retrained, or whose masks are of single weights or have ranks beyond 64 bits.
     """
+    if any(cell.weights for cell in spec.cells):
+        raise TableError(f"the masks of `{spec.name}` prune single weights: the table holds masks of units")
     cells = store.cells(digest)
     if any(cell.space - 1 > LARGEST for cell in cells):
         raise TableError(f"the masks of `{spec.name}` have ranks beyond 64 bits, which the table does not hold")

@@ -24,12 +24,20 @@ class StoreError(TrueOracleError):
     """A store cannot be opened, read or written, or lacks what is asked for."""
 
 
+class StoreAway(StoreError):
+    """The database cannot be reached at the moment, and may be again."""
+
+
 class TableError(TrueOracleError):
     """A table cannot be read, or cannot bear the statistics asked of it."""
 
 
 class TargetError(TrueOracleError):
     """Vector registers are asked for that the machine does not have."""
+
+
+class CacheError(TrueOracleError):
+    """The cache is not safe to use."""
 
 
 class ReportError(TrueOracleError):

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A network's answers to B examples: the loss of each in nats (float64), and whether each is right (bool)."""
+    """A network's answers to B examples: the loss of each (float64), and whether each is right (bool).
+
+    The loss is in nats; that of noise is a squared error, in units of the noise's variance.
+    """
 
     loss_B: Tensor
     right_B: Tensor

@@ -12,12 +12,21 @@ def check_folder(folder: Path) -> None:
         raise ReportError(f"the folder `{folder}` does not exist: make it, or name another")
 
 
+def check_file(path: Path) -> None:
+    """`ReportError` where no file can be put at `path`."""
+    check_folder(path.parent)
+    if path.is_dir():
+        raise ReportError(f"`{path}` is a folder: name a file")
+
+
 def write_whole(path: Path, write: Callable[[Path], object], error: type[TrueOracleError]) -> None:
     """Let `write` fill a file that is never seen half-written; `error` where it cannot be, and then nothing is left."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         write(partial)
         partial.replace(path)
-    except OSError as problem:
+    except BaseException as problem:
         partial.unlink(missing_ok=True)
-        raise error(f"`{path}` cannot be written: {problem.strerror or problem}") from None
+        if isinstance(problem, OSError):
+            raise error(f"`{path}` cannot be written: {problem.strerror or problem}") from None
+        raise

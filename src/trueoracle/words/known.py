@@ -49,11 +49,14 @@ MODELS: dict[str, dict[str, int]] = {
 
 LANGUAGE_MODELS = ("llava-mini",)
 
+DENOISERS = ("dit-mini", "unet2d-condition-mini", "unet2d-mini")
+"""Networks for the noise in images."""
+
 
 def check_model(name: str) -> None:
     """`ModelError` for a name that is no network's; what leads elsewhere (`hf:`, `module:factory`) is not followed."""
     known = {*MODELS, *plugin_names("models")}
-    if ":" not in name and name not in {*known, *LANGUAGE_MODELS}:
+    if ":" not in name and name not in {*known, *LANGUAGE_MODELS, *DENOISERS}:
         raise ModelError(unknown("model", name, known))
 
 

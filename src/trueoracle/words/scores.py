@@ -19,6 +19,16 @@ UNIT_CRITERIA = (
 )  # fmt: skip
 """Criteria whose scores a study does not take by itself, but `trueoracle criteria --measure` does."""
 
+WEIGHT_CRITERIA = ("lamp", "magnitude", "movement", "obd", "ria", "snip", "wanda")
+"""Criteria of single weights: they give masks, and score all masks of weights."""
+
+SHIPPED = "tp:"
+"""With it begin the names of what Torch-Pruning's own importances say, which are measured where they are asked for by name."""
+
+SHIPPED_CRITERIA = tuple(
+    SHIPPED + name for name in ("activation", "bn_scale", "fpgm", "group_norm", "hessian", "l1", "lamp", "taylor")
+)
+
 MASK_PREDICTORS: dict[str, Direction] = {
     "first_step_loss": "lower",
     "gradient_norm": "higher",

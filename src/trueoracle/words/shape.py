@@ -1,4 +1,4 @@
-"""What goes into a network: images, of which it tells the class, or text, which it goes on with."""
+"""What goes into a network: images, of which it tells the class or the noise, or text, which it goes on with."""
 
 from dataclasses import dataclass
 
@@ -24,4 +24,16 @@ class TextShape:
         return "text"
 
 
-Shape = InputShape | TextShape
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseShape:
+    """Images of `channels` x `height` x `width` with noise of a known level, of which a network tells the noise."""
+
+    channels: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.channels}x{self.height}x{self.width} images with noise"
+
+
+Shape = InputShape | TextShape | NoiseShape

@@ -10,20 +10,28 @@ from fractions import Fraction
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
+from re import fullmatch
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from trueoracle.words.errors import SpecError, unknown
 from trueoracle.words.trial import FinalProtocol, Scale
 
 SCHEMA: Literal[1] = 1
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class _Facts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, field: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(field.field_name)].annotation is not bool:
+            raise ValueError(f"the key takes neither true nor false, but got {str(value).lower()}")
+        return value
 
 
 class RandAugment(_Facts):
@@ -156,17 +164,25 @@ class TailSpec(_Facts):
 
 
 class CellSpec(_Facts):
-    """One line of the results table: the sites pruned and at which ratio; all masks, or those of `draw`, `tail`, `search` and `masks`.
+    """One line of the results table: what is pruned and at which ratio; all masks, or those of `draw`, `tail`, `search` and `masks`.
 
-    `draw` masks are drawn at random; `tail` adds ones drawn where the loss is low, `search` ones of low loss, and `masks`
-    those of these ranks. These are no random sample: statistics leave them out, or weigh those of `tail`.
+    `prune` says of sites which share of their units goes. `weights` says of layers instead, by name or glob, which share of
+    their single weights is held at zero (0.5), or by which pattern along the inputs ("2:4": two of every four stay). A
+    share holds in each layer; with `pooled`, for all the layers of a glob together.
+
+    `draw` masks are drawn at random; `tail` adds ones drawn where the loss is low, `search` ones of low loss, `masks` those of
+    these ranks, and `criteria`, of weights, those that these give. These are no random sample: statistics leave them out, or
+    weigh those of `tail`.
     """
 
-    prune: dict[str, float] = Field(min_length=1)
+    prune: dict[str, float] = {}
+    weights: dict[str, float | str] = {}
+    pooled: bool = False
     draw: Positive | None = None
     tail: TailSpec | None = None
     search: SearchSpec | None = None
     masks: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    criteria: tuple[str, ...] = ()
 
     @field_validator("prune")
     @classmethod
@@ -175,6 +191,17 @@ class CellSpec(_Facts):
             if not 0 < ratio < 1:
                 raise ValueError(f"the ratio of `{site}` must lie in (0, 1), but got {ratio}")
         return prune
+
+    @field_validator("weights")
+    @classmethod
+    def _ratios_or_patterns(cls, weights: dict[str, float | str]) -> dict[str, float | str]:
+        for layers, share in weights.items():
+            if isinstance(share, str):
+                pattern(share)
+            elif not 0 < share < 1:
+                hint = "; a pattern such as 2:4 is text and stands in quotes" if share > 1 else ""
+                raise ValueError(f"the ratio of `{layers}` must lie in (0, 1), but got {share:g}{hint}")
+        return weights
 
     @field_validator("masks")
     @classmethod
@@ -185,10 +212,30 @@ class CellSpec(_Facts):
 
     @model_validator(mode="after")
     def _one_way_to_choose(self) -> Self:
+        if bool(self.prune) == bool(self.weights):
+            raise ValueError(
+                "a cell prunes either units, by `prune`, or single weights, by `weights`: give one of them"
+            )
         if self.masks and self.search is not None:
             raise ValueError("`masks` and `search` are two ways to choose masks: give one")
         if self.masks and self.tail is not None:
             raise ValueError("`masks` and `tail` are two ways to choose masks: give one")
+        return self
+
+    @model_validator(mode="after")
+    def _of_units_or_weights(self) -> Self:
+        if self.prune:
+            for key in ("pooled", "criteria"):
+                if getattr(self, key):
+                    raise ValueError(f"`{key}` is for masks of `weights`, but the cell says `prune`")
+            return self
+        for key in ("tail", "masks"):
+            if getattr(self, key):
+                raise ValueError(f"`{key}` is for masks of units, but the cell says `weights`")
+        if len(set(self.criteria)) < len(self.criteria):
+            raise ValueError(f"`criteria` names one twice: {', '.join(self.criteria)}")
+        if self.pooled and any(isinstance(share, str) for share in self.weights.values()):
+            raise ValueError("`pooled` is for ratios: a pattern holds in every row of a layer")
         return self
 
     @model_validator(mode="after")
@@ -205,11 +252,37 @@ class CellSpec(_Facts):
         return self
 
     @property
+    def shares(self) -> dict[str, str]:
+        """What is pruned, sites or layers, by which ratio or pattern."""
+        return {
+            name: share if isinstance(share, str) else f"{share:g}"
+            for name, share in (self.prune or self.weights).items()
+        }
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What is pruned, and how much of it: `conv1`, `0.5`; jointly `conv1+conv2`, `0.5`, or `0.5+0.4` where they differ."""
+        what = "+".join(self.shares)
+        kind = ("pooled weights " if self.pooled else "weights ") if self.weights else ""
+        shares = list(dict.fromkeys(self.shares.values()))
+        return kind + what, shares[0] if len(shares) == 1 else "+".join(self.shares.values())
+
+    @property
     def name(self) -> str:
-        """`conv1-0.5`; jointly `conv1+conv2-0.5`, or `conv1-0.5+conv2-0.4` where the ratios differ."""
-        if len(set(self.prune.values())) == 1:
-            return f"{'+'.join(self.prune)}-{next(iter(self.prune.values())):g}"
-        return "+".join(f"{site}-{ratio:g}" for site, ratio in self.prune.items())
+        """`conv1-0.5`; jointly `conv1+conv2-0.5`, or `conv1-0.5+conv2-0.4` where the ratios differ; `weights-conv1-0.5`."""
+        kind = ("pooled-weights-" if self.pooled else "weights-") if self.weights else ""
+        if len(set(self.shares.values())) == 1:
+            return f"{kind}{'+'.join(self.shares)}-{next(iter(self.shares.values()))}"
+        return kind + "+".join(f"{site}-{share}" for site, share in self.shares.items())
+
+
+def pattern(text: str) -> tuple[int, int]:
+    """`2:4` as (2, 4): of every four weights two stay; `ValueError` where it is no such thing."""
+    match = fullmatch(r"(\d{1,6}):(\d{1,6})", text)
+    kept, row = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 0 < kept < row:
+        raise ValueError(f"a pattern is N:M, so that N of every M weights stay (0 < N < M), but got `{text}`")
+    return kept, row
 
 
 def case_name(cell: str, base: int, bases: int) -> str:
@@ -249,7 +322,7 @@ class StudySpec(_Facts):
     """
 
     schema_number: Literal[1] = Field(default=SCHEMA, alias="schema")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+*?\[\]!-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+*?\[\]!:-]*$")
     description: str = ""
     model: str
     data: str

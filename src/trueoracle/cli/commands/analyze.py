@@ -62,6 +62,7 @@ def analyze(
 
     if output is not None:
         api.check_table_path(output, api.ANALYSIS_ENDINGS)
+    workers = api.threads_or_all(threads)
     xs = x or ["pruned_train_loss"]
     progress = Quiet() if as_json else Bars()
 
@@ -80,9 +81,7 @@ def analyze(
     else:
         opened = Store(store)
         digest = opened.find(source).digest
-        asked = api.RelabelledLosses(
-            opened, digest, data_dir or api.default_data_dir(), api.threads_or_all(threads), progress
-        )
+        asked = api.RelabelledLosses(opened, digest, data_dir or api.default_data_dir(), workers, progress)
         found = analysis.analyze_study(opened, digest, xs, y, options(asked), progress, better)
     if output is not None:
         api.write_analyses(found, output)

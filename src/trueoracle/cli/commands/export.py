@@ -19,7 +19,10 @@ def export(
     repeat: Annotated[int, typer.Option(help="Which of the mask's trials, from 0.")] = 0,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="onnx or pt2, beside the weights; again for several. [default: both]"),
+        typer.Option(
+            "--format",
+            help="onnx, pt2 or hf (a folder for transformers), beside the weights; again for several. [default: onnx and pt2]",
+        ),
     ] = None,
     store: StoreUrl = DEFAULT_URL,
     data_dir: DataDir = None,

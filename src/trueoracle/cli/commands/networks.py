@@ -8,7 +8,7 @@ import typer
 
 from trueoracle import api
 from trueoracle.cli import show
-from trueoracle.cli.options import DataDir, Device, Threads, ratio_of_site
+from trueoracle.cli.options import DataDir, Device, Threads, ratios_of_sites
 from trueoracle.words.errors import SpecError
 from trueoracle.words.known import check_removal
 
@@ -44,6 +44,12 @@ def oracle(
     evaluations: Annotated[int | None, typer.Option(help="Budget of a search: so many masks.")] = None,
     core_seconds: Annotated[float | None, typer.Option(help="Budget of a search in core-seconds.")] = None,
     confidence: Annotated[float | None, typer.Option(help="What a race is to have. [default: 0.95]")] = None,
+    fix: Annotated[
+        str | None,
+        typer.Option(
+            help="parameters or macs: swaps also moves units between sites, as many of these as PRUNE leaves."
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Print so many masks of lowest loss.")] = 5,
     data_dir: DataDir = None,
     device: Device = "cpu",
@@ -54,10 +60,10 @@ def oracle(
 
     api.check_table_path(output)
     workers = api.threads_or_all(threads)
-    wanted = _hunt(search, seed, evaluations, core_seconds, confidence)
+    wanted = _hunt(search, seed, evaluations, core_seconds, confidence, fix)
     progress = Bars()
     question = api.ask_oracle(
-        model, weights, data, dict(map(ratio_of_site, prune)), sample=sample, seed=seed, images=images,
+        model, weights, data, ratios_of_sites(prune), sample=sample, seed=seed, images=images,
         removal=_removal(removal), path=path, data_dir=data_dir, device=device, progress=progress,
     )  # fmt: skip
     from trueoracle.executors import Threads as Workers
@@ -69,7 +75,9 @@ def oracle(
             sentence, found = "", write_landscape(question, output, Workers(workers), progress, top)
         else:
             drawn = sample is not None
-            sentence, found = write_found(question, wanted, output, Workers(workers), progress, top=top, drawn=drawn)
+            sentence, found = write_found(
+                question, wanted, output, Workers(workers), progress, top=top, drawn=drawn, fix=_any(fix)
+            )
     except KeyboardInterrupt:
         show.say(f"stopped; what was done is kept beside {output}. To resume, give the same command again")
         sys.exit(130)
@@ -79,10 +87,15 @@ def oracle(
 
 
 def _hunt(
-    search: str | None, seed: int, evaluations: int | None, core_seconds: float | None, confidence: float | None
+    search: str | None,
+    seed: int,
+    evaluations: int | None,
+    core_seconds: float | None,
+    confidence: float | None,
+    fix: str | None,
 ) -> "Hunt | None":
     """What is to be searched for, if it is; a budget or a confidence without a search means that one was forgotten."""
-    given = {"evaluations": evaluations, "core-seconds": core_seconds, "confidence": confidence}
+    given = {"evaluations": evaluations, "core-seconds": core_seconds, "confidence": confidence, "fix": fix}
     if search is None:
         for option in (name for name, value in given.items() if value is not None):
             raise SpecError(f"`--{option}` is for a search: name one, such as `--search swaps`")
@@ -92,6 +105,11 @@ def _hunt(
     find_search(search)
     budget = Budget(evaluations=evaluations, core_seconds=core_seconds)
     return Hunt(method=search, budget=budget, seed=seed, **({} if confidence is None else {"confidence": confidence}))
+
+
+def _any(name: str | None) -> Any:
+    """What is checked below, where the names are known."""
+    return name
 
 
 def _removal(name: str) -> Any:

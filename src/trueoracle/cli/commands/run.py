@@ -8,8 +8,8 @@ import typer
 
 from trueoracle import api
 from trueoracle.cli import show
-from trueoracle.cli.options import DataDir, Device, Executor, StoreUrl, Threads, Workers, change
-from trueoracle.store import DEFAULT_URL
+from trueoracle.cli.options import DataDir, Device, Executor, RayAddress, StoreUrl, Threads, Workers, change
+from trueoracle.store import DEFAULT_URL, shown_url
 from trueoracle.words.errors import TableError
 
 
@@ -25,6 +25,7 @@ def run(
     threads: Threads = None,
     executor: Executor = "threads",
     workers: Workers = None,
+    ray_address: RayAddress = None,
     backend: Annotated[str, typer.Option(help="What trains: auto, lanes, stacked or loop.")] = "auto",
     changes: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as retrain.epochs=2.")] = None,
 ) -> None:
@@ -41,6 +42,7 @@ def run(
         backend=backend,
         executor=executor,
         workers=workers,
+        ray_address=ray_address,
     )
     from trueoracle.study import Paused  # after what may be wrong: it loads torch
 
@@ -51,7 +53,7 @@ def run(
         else:
             wanted.run()
     except Paused:
-        show.say(f"stopped; what was finished is kept in {store}. To resume, give the same command again")
+        show.say(f"stopped; what was finished is kept in {shown_url(store)}. To resume, give the same command again")
         sys.exit(130)
     show.status(wanted.spec.name, wanted.status(), wanted.spec.retrain.epochs)
     try:

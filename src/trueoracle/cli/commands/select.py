@@ -51,7 +51,9 @@ def select(
     """Choose the mask that is best after retraining, within a budget. How: docs/select.md."""
     if output is not None:
         api.check_new_folder(output)
-    held_out = int(validation_images) if validation_images is not None and validation_images >= 1 else validation_images
+    held_out = validation_images
+    if held_out is not None and held_out.is_integer():
+        held_out = int(held_out)
     from trueoracle.study import Paused  # it loads torch, which `--help` need not
 
     try:

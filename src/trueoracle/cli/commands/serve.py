@@ -8,7 +8,7 @@ import typer
 
 from trueoracle.cli import show
 from trueoracle.cli.options import StoreUrl
-from trueoracle.store import DEFAULT_URL
+from trueoracle.store import DEFAULT_URL, shown_url
 from trueoracle.words.errors import ReportError
 
 
@@ -35,5 +35,5 @@ def serve(
     from trueoracle.serve import listen
 
     listening = listen(store, host=host, port=port, token=token, names=name or (), landscapes=landscape or ())
-    show.say(f"{store} is shown at {listening.address}")
+    show.say(f"{shown_url(store)} is shown at {listening.address}")
     listening.run()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def status(study: StudyName, store: StoreUrl = DEFAULT_URL) -> None:
-    """How far a study is."""
+    """How far a study is, and who is at it."""
     from trueoracle.store import Store
     from trueoracle.words.spec import parse_spec
 
@@ -25,6 +25,7 @@ def status(study: StudyName, store: StoreUrl = DEFAULT_URL) -> None:
     record = opened.find(study)
     epochs = parse_spec(json.loads(record.spec), record.name).retrain.epochs
     show.status(record.name, opened.status(record.digest, _total(opened, record)), epochs)
+    show.workers(opened.in_flight(record.digest))
 
 
 def trials(
@@ -46,9 +47,8 @@ def trials(
     if answers:
         show.say(f"{write_answers(opened, digest, output)} rows written to {output}")
         return
-    table = opened.curve_table(digest) if curves else opened.trial_table(digest)
-    api.write_table(table, output)
-    show.say(f"{len(table)} rows written to {output}")
+    parts = opened.curve_parts(digest) if curves else opened.trial_parts(digest)
+    show.say(f"{api.write_parts(parts, opened.largest_rank(digest), output)} rows written to {output}")
 
 
 def base(

@@ -9,7 +9,7 @@ import typer
 from trueoracle import api
 from trueoracle.cli import show
 from trueoracle.cli.options import DataDir, StoreUrl
-from trueoracle.store import DEFAULT_URL
+from trueoracle.store import DEFAULT_URL, shown_url
 from trueoracle.words.errors import SpecError
 from trueoracle.words.progress import Bars
 
@@ -82,7 +82,7 @@ def export(
             raise SpecError("`--file` goes with `-o`: a store takes all files")
         study, _, cell = name.partition("/")
         api.restore_study(opened, study, store, [cell] if cell else None, Bars())
-        show.say(f"{study} stands in {store}: `trueoracle report {study} --store {store} -o FILE.html`")
+        show.say(f"{study} stands in {shown_url(store)}: `trueoracle report {study} --store URL -o FILE.html`")
 
 
 @table.command("build")

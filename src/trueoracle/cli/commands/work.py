@@ -8,7 +8,7 @@ import typer
 from trueoracle import api
 from trueoracle.cli import show
 from trueoracle.cli.options import DataDir, Device, StoreUrl, Threads
-from trueoracle.store import DEFAULT_URL
+from trueoracle.store import DEFAULT_URL, shown_url
 
 
 def work(
@@ -36,7 +36,7 @@ def work(
             joined = True
             show.say(f"{name}: {told}")
     except Paused:
-        show.say(f"stopped; what was finished is kept in {store}")
+        show.say(f"stopped; what was finished is kept in {shown_url(store)}")
         sys.exit(130)
     if not joined:
-        show.say(f"no study in {store} has anything left to do")
+        show.say(f"no study in {shown_url(store)} has anything left to do")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from trueoracle.cli.show.lines import facts, problem, say
     from trueoracle.cli.show.networks import judged_units, landscape, sites
     from trueoracle.cli.show.selections import selected
-    from trueoracle.cli.show.studies import status, studies, study
+    from trueoracle.cli.show.studies import status, studies, study, workers
     from trueoracle.cli.show.truth import table_list, table_study, verified
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "table_list",
     "table_study",
     "verified",
+    "workers",
 ]
 
 on_demand(__name__)

@@ -11,6 +11,7 @@ from trueoracle.cli.show.lines import print_table, say
 def leaderboard(board: Leaderboard) -> None:
     """The table, the groups that do not differ, what was left out, and why."""
     print_table(_table(board))
+    _studies(board)
     names = [row.x for row in board.rows]
     for first, last in board.groups:
         say(f"not told apart: {', '.join(names[first : last + 1])}")
@@ -56,6 +57,23 @@ def _table(board: Leaderboard) -> Table:
             "-" if isinstance(row.seconds, Absent) else f"{row.seconds:.2g}",
         )
     return found
+
+
+def _studies(board: Leaderboard) -> None:
+    """Of several studies the mean rank in each, with its interval over base networks, and how alike their orders are."""
+    if len(board.studies) == 1:
+        return
+    found = Table(title="mean rank in each study", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    found.add_column("predictor", overflow="fold", min_width=14)
+    for study in board.studies:
+        found.add_column(study, justify="right", overflow="fold")
+    for row in board.rows:
+        found.add_row(
+            row.x, *(f"{row.by_study[s].mean:.2f}\n{_interval(row.by_study[s], '.1f')}" for s in board.studies)
+        )
+    print_table(found)
+    for (one, other), tau in board.alike.items():
+        say(f"the orders of {one} and {other}: Kendall's tau {tau:.2f}")
 
 
 def _interval(over: Over, form: str) -> str:

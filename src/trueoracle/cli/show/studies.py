@@ -1,14 +1,16 @@
 """Studies: the built-in ones, what one is made of, and how far one is."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from trueoracle.cli.show.lines import columns, say
+from trueoracle.store import LEASE_SECONDS
 from trueoracle.study import masks_in_play, masks_of, retraining_seconds
 
 if TYPE_CHECKING:
-    from trueoracle.store import Status, Store
+    from trueoracle.store import InFlight, Status, Store
     from trueoracle.words.spec import CellSpec, StudySpec
 
 
@@ -34,7 +36,7 @@ def study(spec: "StudySpec", past: "Store | None") -> None:
         say(f"{masks:,} masks{bases}, retrained {spec.repeats} times each: {masks * spec.repeats:,} trials")
     say(f"core-time of retraining: {'not measured yet' if time == '-' else time}")
     say("cells:")
-    for sites, cells in groupby(spec.cells, key=lambda cell: " + ".join(cell.prune)):
+    for sites, cells in groupby(spec.cells, key=lambda cell: cell.place[0]):
         say(f"  {sites} at {', '.join(_ratio_and_masks(cell, spec) for cell in cells)}")
     if len(spec.cells) > 1:
         say(f"one cell alone: trueoracle run {spec.name}-{spec.cells[0].name}, and so on")
@@ -50,9 +52,19 @@ def status(name: str, facts: "Status", epochs: int) -> None:
     say(line)
 
 
+def workers(in_flight: "Sequence[InFlight]") -> None:
+    """A line for each worker that holds something of the study: how many pieces of which stage, and when it was heard of."""
+    for worker, found in groupby(in_flight, key=lambda one: one.worker):
+        held = list(found)
+        stages = ", ".join(f"{count} of {stage}" for stage, count in Counter(one.stage for one in held).items())
+        silent = LEASE_SECONDS - min(one.seconds_left for one in held)
+        late = "" if silent < LEASE_SECONDS else ": others take that over"
+        say(f"  {worker}: at work on {stages}, heard of {silent:,.0f} seconds ago{late}")
+
+
 def _ratio_and_masks(cell: "CellSpec", spec: "StudySpec") -> str:
     """`0.5 (252 masks)`; the ratios of several sites where they differ."""
-    ratios = dict.fromkeys(f"{ratio:g}" for ratio in cell.prune.values())
+    ratios = dict.fromkeys(cell.shares.values())
     masks = masks_of(cell, spec)
     drawn = "all" if masks is None else f"{masks:,}"
     return f"{' + '.join(ratios)} ({drawn} masks{', drawn' if cell.draw is not None else ''})"

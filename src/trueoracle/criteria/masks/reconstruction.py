@@ -14,12 +14,15 @@ from trueoracle.criteria.predictor import MaskPredictor
 from trueoracle.criteria.pruned import Dense, Pruned
 from trueoracle.criteria.refusal import CannotJudge
 from trueoracle.nets import Cut, Role, Site
+from trueoracle.words.mask import WeightMask
 
 _NUMBERS_AT_ONCE = 2**26
 
 
 def measure(pruned: Pruned) -> float:
     """In squared activations of the consumers."""
+    if isinstance(pruned.mask, WeightMask):
+        raise CannotJudge("it is of units that go, and the mask holds single weights at zero")
     lost = 0.0
     for part in pruned.mask.sites:
         if part.pruned:

@@ -3,7 +3,7 @@ mean loss (Wang et al., arXiv 2002.07376, there of single weights and before tra
 
 To first order g'g loses 2 w (H g) with a weight. The source's score is -w (H g), and the largest of it are removed: so
 importance is its negative, and is below zero where the gradient grows without the unit. As in the source the logits
-are divided by 200. On the first `CURVED` examples, each by itself, in two passes.
+are divided by 200. On the first `EXAMPLES` examples, each by itself, in two passes.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from trueoracle.criteria.collected import Collected
 from trueoracle.criteria.criterion import Needs, UnitCriterion
 from trueoracle.criteria.gradients import gradients
-from trueoracle.criteria.pruned import CURVED, classified
+from trueoracle.criteria.pruned import classified
 from trueoracle.criteria.whole import Whole
 from trueoracle.nets.copying import twin
 from trueoracle.words.examples import Examples
 
 TEMPERATURE = 200.0
+EXAMPLES = 32
+"""Each costs about as much as four of those that are gathered for all criteria."""
 
 
 def importance(of: Collected) -> Tensor:
@@ -34,7 +36,7 @@ def gradient_flow(whole: Whole) -> dict[str, Tensor]:
     net = twin(whole.net)  # some keep what they compute, with its gradient
     weights = {n: w for n, w in net.named_parameters() if w.requires_grad and w.is_floating_point()}
     parameters = list(weights.values())
-    count = min(CURVED, len(whole.examples))
+    count = min(EXAMPLES, len(whole.examples))
     examples = [whole.examples.take(slice(n, n + 1)) for n in range(count)]
     gradient, product = ([torch.zeros_like(w) for w in parameters] for _ in range(2))
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):

@@ -29,7 +29,7 @@ function unitsOf(sites, digits) {
 function describe(data, names, index) {
   const pruned = data.pruned
     ? unitsOf(data.sites, data.pruned[index]).map(([site, units]) => `${site} without ${units.join(", ")}`)
-    : data.sites.map(([site, units, gone]) => `${site} without ${gone} of ${units} units`);
+    : data.sites.map(([site, units, gone]) => `${site} without ${gone} of ${units} ${data.of}`);
   if (pruned.length > SITES_NAMED) pruned.splice(SITES_NAMED, Infinity, `and so on at ${pruned.length - SITES_NAMED} more sites`);
   const repeats = data.repeats ? ` (${data.repeats[index].join(", ")})` : "";
   return [

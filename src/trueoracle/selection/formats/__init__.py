@@ -7,23 +7,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
-from trueoracle.selection.formats import onnx, torch_export
+from trueoracle.selection.formats import hugging_face, onnx, torch_export
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A format: its file's name, and the packages beside torch that it needs.
+    """A format: the name of its file or folder, and the packages beside torch that it needs.
 
-    `write(net, images_BCHW, path)` makes the file, `reader(path)` runs it on images.
+    `write(net, images_BCHW, path)` makes it, `reader(path)` runs it on images. One `for_text` too is given None for images
+    there, and its reader is a module. One that is not `usual` is written where it is asked for.
     """
 
     file: str
-    write: Callable[[nn.Module, Tensor, Path], None]
+    write: Callable[[nn.Module, Any, Path], None]
     reader: Callable[[Path], Callable[[Tensor], Tensor]]
     packages: tuple[str, ...] = ()
+    for_text: bool = False
+    usual: bool = True
 
     @property
     def missing(self) -> str | None:
@@ -34,6 +38,7 @@ class Format:
 FORMATS: dict[str, Format] = {
     "onnx": Format(file="model.onnx", write=onnx.write, reader=onnx.reader, packages=("onnxscript", "onnxruntime")),
     "pt2": Format(file="model.pt2", write=torch_export.write, reader=torch_export.reader),
+    "hf": Format(file="hugging_face", write=hugging_face.write, reader=hugging_face.reader, for_text=True, usual=False),
 }
 
 __all__ = ["FORMATS", "Format"]

@@ -1,0 +1,128 @@
+"""Block-wise pruning of single weights, as CR-Diff (arXiv 2604.05524) does it: a ratio each for down, mid and up.
+
+Of each group of blocks the smallest weights go, by one threshold over all of its layers; nothing is retrained and no
+layer gets smaller. `Amplified` then asks the whole network too, and goes further in the direction in which pruning
+changed what it says.
+
+Letters: W weights of a group, B images, C channels, H x W pixels, T noise levels.
+"""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from trueoracle.nets.copying import twin
+from trueoracle.nets.diffusion import Denoiser, schedule_of
+from trueoracle.words.errors import ModelError, unknown
+from trueoracle.words.spec import pruned_count
+
+GROUPS = {"down": "down_blocks.", "mid": "mid_block.", "up": "up_blocks."}
+"""The groups of a UNet, and what the names of their layers begin with."""
+
+Groups = dict[str, list[str]]
+"""For each group, the names of the layers whose weights may go, in the order of the network's modules."""
+
+WeightMask = dict[str, Tensor]
+"""Of each layer by name, which of its weights go (bool, of the weight's shape)."""
+
+
+def weight_groups(net: nn.Module, select: Sequence[str] = ()) -> Groups:
+    """The layers that may lose weights: linear ones and convolutions within the blocks of a UNet.
+
+    Without `select`, those that CR-Diff's code selects: self-attention and feed-forward layers, by `attn` or `ff` in
+    their names, never cross-attention (`attn2`). `select` holds globs of names instead, for networks whose layers are
+    called otherwise, such as `*attentions*` for `UNet2DModel`. `ModelError` where a group is empty.
+    """
+    unet = net.model if isinstance(net, Denoiser) else net
+    layers = [name for name, module in unet.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    groups = {
+        group: [name for name in layers if name.startswith(begin) and _selected(name, select)]
+        for group, begin in GROUPS.items()
+    }
+    for group, names in groups.items():
+        if not names:
+            raise ModelError(_empty(type(unet).__name__, group, layers, select))
+    return groups
+
+
+def smallest(net: nn.Module, ratios: Mapping[str, float], select: Sequence[str] = ()) -> WeightMask:
+    """The floor(ratio x weights) of each group that are smallest by magnitude; of equal weights the first.
+
+    `ModelError` for an unknown or empty group, or a ratio outside of [0, 1).
+    """
+    mask: WeightMask = {}
+    for group, names in _asked_groups(net, ratios, select).items():
+        weights = [_weight(net, name) for name in names]
+        size_W = torch.cat([weight.abs().flatten() for weight in weights])
+        gone_W = torch.zeros_like(size_W, dtype=torch.bool)
+        gone_W[size_W.argsort(stable=True)[: pruned_count(len(size_W), ratios[group])]] = True
+        parts = torch.split(gone_W, [weight.numel() for weight in weights])
+        mask |= {name: part.view_as(w) for name, part, w in zip(names, parts, weights, strict=True)}
+    return mask
+
+
+def shuffled(mask: WeightMask, seed: int) -> WeightMask:
+    """As many weights of every layer as `mask` takes, but drawn by `seed`: only which weights of a layer go differs."""
+    chance = torch.Generator().manual_seed(seed)
+    return {
+        name: gone.flatten()[torch.randperm(gone.numel(), generator=chance).to(gone.device)].view_as(gone)
+        for name, gone in mask.items()
+    }
+
+
+def without(net: nn.Module, mask: WeightMask) -> nn.Module:
+    """A copy of `net` with these weights at zero."""
+    pruned = twin(net)
+    for name, gone in mask.items():
+        _weight(pruned, name)[gone] = 0
+    return pruned
+
+
+class Amplified(nn.Module):
+    """What the pruned network says, amplified: z = k x pruned + (1 - k) x dense, k >= 1; at k = 1 the pruned one alone."""
+
+    def __init__(self, dense: nn.Module, pruned: nn.Module, k: float) -> None:
+        super().__init__()
+        if not 1 <= k < float("inf"):
+            raise ModelError(f"`k`, the amplification, must be at least 1, but got {k:g}")
+        self.dense, self.pruned, self.k = dense, pruned, k
+        self.register_buffer("image_share_T", schedule_of(dense), persistent=False)
+
+    def forward(self, images_BCHW: Tensor, level_B: Tensor) -> Tensor:
+        """As its networks; both are asked where k is above 1."""
+        pruned_BCHW: Tensor = self.pruned(images_BCHW, level_B)
+        if self.k == 1:
+            return pruned_BCHW
+        dense_BCHW: Tensor = self.dense(images_BCHW, level_B)
+        return self.k * pruned_BCHW + (1 - self.k) * dense_BCHW
+
+
+def _asked_groups(net: nn.Module, ratios: Mapping[str, float], select: Sequence[str]) -> Groups:
+    groups = weight_groups(net, select)
+    for group, ratio in ratios.items():
+        if group not in groups:
+            raise ModelError(unknown("group of blocks", group, groups))
+        if not 0 <= ratio < 1:
+            raise ModelError(f"the ratio of `{group}` must lie in [0, 1), but got {ratio:g}")
+    return {group: names for group, names in groups.items() if group in ratios}
+
+
+def _weight(net: nn.Module, layer: str) -> Tensor:
+    unet = net.model if isinstance(net, Denoiser) else net
+    return unet.get_submodule(layer).get_parameter("weight").data
+
+
+def _selected(name: str, select: Sequence[str]) -> bool:
+    if select:
+        return any(fnmatchcase(name, pattern) for pattern in select)
+    return ("attn" in name or "ff" in name) and "attn2" not in name
+
+
+def _empty(net: str, group: str, layers: Sequence[str], select: Sequence[str]) -> str:
+    inside = [name for name in layers if name.startswith(GROUPS[group])]
+    if not inside:
+        return f"{net} has no layers in the group `{group}`, whose names begin with `{GROUPS[group]}`"
+    rule = f"`{', '.join(select)}` selects" if select else "CR-Diff's rule (`attn` or `ff`, not `attn2`) selects"
+    return f"{rule} no layer of the group `{group}` of {net}: give globs of names such as `{inside[0]}`"
