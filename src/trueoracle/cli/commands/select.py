@@ -64,7 +64,7 @@ def select(
             store=store, data_dir=data_dir, device=device, threads=threads, backend=backend,
         )  # fmt: skip
     except Paused:
-        show.say("stopped before any mask was retrained. To go on, give the same command again")
+        show.say("stopped before there was anything to choose from. To go on, give the same command again")
         sys.exit(130)
     show.selected(found.selected)
     if found.selected.stopped:
