@@ -401,7 +401,7 @@ BAD_INPUTS: tuple[tuple[str, dict[str, str]], ...] = (
             "--validation-images -5": "lenet5-mini: `validation_images` must be a number of images or a share in (0,",
             "--validation-images inf": "lenet5-mini: `validation_images.int`",
             "--validation-images 20.5": "lenet5-mini: `validation_images` must be a number of images or a share in (0,",
-            "--prune conv1": "`--prune` names `conv1` twice",
+            "--prune conv1": "`--prune conv1` has no ratio, but others have: give one to all or to none",
             "--prune conv9=0.5": "cell `conv1+conv9-0.5` of study `lenet5-mini`: unknown site `conv9`: did you",
             "--prune conv1=0.3": "`--prune` names `conv1` twice",
             "--device tpu": "`device` must be cpu or cuda, but got `tpu`",

@@ -1,8 +1,7 @@
 """Choosing a mask from Python: what `trueoracle select` calls."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
@@ -15,13 +14,14 @@ from trueoracle.words.errors import ReportError, SpecError, unknown
 from trueoracle.words.files import write_whole
 from trueoracle.words.known import check_dataset, check_device, check_model, find_backend
 from trueoracle.words.progress import Bars, Progress
-from trueoracle.words.selection import Selected
+from trueoracle.words.selection import Selected, selected_text
 from trueoracle.words.spec import StudySpec
 
 if TYPE_CHECKING:
     from torch import nn
 
     from trueoracle.selection import Exported
+    from trueoracle.selection.limits import Limit
 
 COMPARE = ("none", "one", "same-cost")
 
@@ -52,7 +52,7 @@ class Selection:
         return study.export(folder, self.selected.chosen.mask, formats=formats)
 
     def write(self, folder: str | Path) -> None:
-        """`selection.json`, all that was found, in a new folder: whole or not at all."""
+        """`selection.json`, all that was found, and `report.html`, in a new folder: whole or not at all."""
         write_selection(self.selected, Path(folder))
 
 
@@ -68,10 +68,13 @@ def write_selection(selected: Selected, folder: Path) -> None:
     """As `Selection.write`."""
     import shutil
 
+    from trueoracle.report import write_selection_report  # it draws, which takes a second to load
+
     check_new_folder(folder)
     partial = Path(mkdtemp(dir=folder.resolve().parent, prefix=f".{folder.name}."))
     try:
-        (partial / "selection.json").write_text(json.dumps(asdict(selected), indent=2) + "\n")
+        (partial / "selection.json").write_text(selected_text(selected) + "\n")
+        write_selection_report(selected, partial / "report.html")
         partial.chmod(0o755)
         partial.rename(folder)
     except BaseException:
@@ -84,7 +87,11 @@ def select(
     data: str | None = None,
     *,
     budget: str,
-    prune: Mapping[str, float] | Sequence[Mapping[str, float]] | None = None,
+    prune: Mapping[str, float] | Sequence[Mapping[str, float]] | Sequence[str] | None = None,
+    macs: float | None = None,
+    parameters: float | None = None,
+    latency: float | None = None,
+    round_to: int = 1,
     study: str | StudySpec | None = None,
     scale: str = "paper",
     weights: str | Path | None = None,
@@ -103,7 +110,10 @@ def select(
 
     `model` is a name as in a study, or a module with its weights; `data` is named as in a study; `weights` is a
     safetensors file. A `study` (a built-in name, a YAML file or a `StudySpec`) says all this and the recipes, and what
-    is given beside it counts more. `prune` has a ratio for each site; of several such, all compete. `budget` is like
+    is given beside it counts more. `prune` has a ratio for each site; of several such, all compete. `macs`, `parameters` or
+    `latency` (of a batch of 32 images on one thread, measured) is a limit: at most this share of the whole network's may be left. Of several
+    ways to prune those compete that meet it and spare most; with names of sites alone, or no `prune`, ways are made that just meet
+    it. With `round_to`, a multiple of so many units is left of every site. `budget` is like
     `200-epochs` (model-epochs of retraining) or `30m`. `validation_images` of the train images, a number or a share,
     are held out to choose on, unless the data has a validation split. `set` changes the recipes by paths such as
     `{"retrain.epochs": 20}`. `compare` with other rules' masks: none, one of each, or as many as the selection cost.
@@ -114,6 +124,7 @@ def select(
     from trueoracle.executors import Threads
     from trueoracle.selection.budget import parse_budget
     from trueoracle.selection.choose import Request, Workplace, check_request, check_template, choose
+    from trueoracle.selection.limits import limit_of
 
     if compare not in COMPARE:
         raise SpecError(unknown("comparison", compare, COMPARE))
@@ -122,9 +133,9 @@ def select(
     workers, how, shown = threads_or_all(threads), find_backend(backend), progress or Bars()
     net = None if model is None or isinstance(model, str) else model
     facts = _facts(model, data, study, scale, weights, validation_images)
-    ways = [prune] if isinstance(prune, Mapping) else list(prune or ())
-    if ways:
-        facts["cells"] = [{"prune": dict(way)} for way in ways]
+    limit = limit_of(macs=macs, parameters=parameters, latency=latency)
+    if prune or limit or round_to != 1:
+        facts["cells"] = [{"prune": way} for way in _ways(facts, net, prune, limit, round_to)]
     spec = changed(facts, {**(set or {})}, facts["name"])
     check_template(spec)
     check_model(spec.model) if net is None else None
@@ -133,14 +144,48 @@ def select(
     found = Study(template, store=store, data_dir=data_dir, device=device, threads=threads, progress=shown, net=net)
     called = name or f"{spec.name}-selected-{_short(template, budget)}"
     changed(template.facts(), {"name": called}, f"the name `{called}`")
-    request, loaded = Request(name=called, template=template, budget=allowed, compare=compare, net=net), found.data()
+    said = "" if limit is None else str(limit)
+    request = Request(name=called, template=template, budget=allowed, compare=compare, limit=said, net=net)
+    loaded = found.data()
     check_request(request, loaded)
-    place = Workplace(
-        data=loaded, store=Store(store, create=True), executor=Threads(workers), progress=shown, backend=how
-    )
+    kept = Store(store, create=True)
+    place = Workplace(data=loaded, store=kept, executor=Threads(workers), progress=shown, backend=how)
     selected = choose(request, place)
+    kept.keep_selection(selected)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
     return Selection(selected=selected, store=store, data_dir=folder, device=device, net=net)
+
+
+def _ways(
+    facts: Mapping[str, Any],
+    net: "nn.Module | None",
+    prune: Mapping[str, float] | Sequence[Mapping[str, float]] | Sequence[str] | None,
+    limit: "Limit | None",
+    round_to: int,
+) -> list[dict[str, float]]:
+    """The ways to prune that compete: as they are given, or as a limit and rounding leave them."""
+    asked = [prune] if isinstance(prune, Mapping) else list(prune or ())
+    given = [dict(way) for way in asked if isinstance(way, Mapping)]
+    names = [name for name in asked if isinstance(name, str)]
+    if names and (given or limit is None):
+        raise SpecError(f"`{names[0]}` has no ratio: say which share of it is pruned, or give a limit")
+    if not asked and limit is None:  # the study's own, rounded
+        given = [dict(cell["prune"]) for cell in facts["cells"]]
+    if limit is None and round_to == 1:
+        return given
+    from trueoracle.api.networks import network, shape_of
+    from trueoracle.nets import build, find_sites
+    from trueoracle.selection.limits import Limits
+
+    shape = shape_of(facts["data"])
+    if net is None:
+        built = build(facts["model"], shape, width_factor=facts.get("width_factor", 1.0))
+    else:
+        built = network(net, None, shape, as_it_is=False)
+    limits = Limits(net=built, shape=shape, sites=find_sites(built, shape), round_to=round_to)
+    if limit is None:
+        return [limits.rounded(way) for way in given]
+    return limits.among(given, limit) if given else limits.found(names or ["*"], limit)
 
 
 def _facts(

@@ -1,6 +1,7 @@
 """Arguments and options that several commands have, and what their values mean."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,8 +46,28 @@ def ratios_of_sites(texts: Sequence[str]) -> dict[str, float]:
         site, _, ratio = text.partition("=")
         if site in found:
             raise SpecError(f"`--prune` names `{site}` twice")
-        try:
-            found[site] = float(ratio)
-        except ValueError:
-            raise SpecError(f"`--prune` takes SITE=RATIO such as conv1=0.5, but got `{text}`") from None
+        found[site] = _ratio(ratio, text)
     return found
+
+
+def ways_to_prune(texts: Sequence[str]) -> list[dict[str, float]] | list[str]:
+    """What `--prune` says to a selection: sites alone, or every combination of the ratios that each of them is given."""
+    named = [text for text in texts if "=" not in text]
+    if named:
+        if len(named) < len(texts):
+            raise SpecError(f"`--prune {named[0]}` has no ratio, but others have: give one to all or to none")
+        return named
+    ratios: dict[str, list[float]] = {}
+    for text in texts:
+        site, _, given = text.partition("=")
+        if site in ratios:
+            raise SpecError(f"`--prune` names `{site}` twice")
+        ratios[site] = [_ratio(one, text) for one in given.split(",")]
+    return [dict(zip(ratios, chosen, strict=True)) for chosen in product(*ratios.values())] if ratios else []
+
+
+def _ratio(ratio: str, text: str) -> float:
+    try:
+        return float(ratio)
+    except ValueError:
+        raise SpecError(f"`--prune` takes SITE=RATIO such as conv1=0.5, but got `{text}`") from None

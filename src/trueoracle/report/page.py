@@ -82,8 +82,8 @@ def render(study: Findings, progress: Progress, parts: Sequence[str] = PARTS, ce
     facts = context(study, progress, _on_this_page)
     if cell is not None:
         facts["sections"] = [section for section in facts["sections"] if section.name == cell]
-    own = {"css": Markup(_own("page.css")), "js": Markup(_own("page.js"))}
-    return environment().get_template("page.html").render(**facts, **own, parts=parts, whole=tuple(parts) == PARTS)
+    shared = {"css": Markup(own("page.css")), "js": Markup(own("page.js"))}
+    return environment().get_template("page.html").render(**facts, **shared, parts=parts, whole=tuple(parts) == PARTS)
 
 
 def environment(*others: str) -> Environment:
@@ -153,7 +153,8 @@ _TARGETS = {
 }
 
 
-def _own(name: str) -> str:
+def own(name: str) -> str:
+    """The text of one of the report's own templates."""
     return (files("trueoracle.report") / "templates" / name).read_text(encoding="utf-8")
 
 

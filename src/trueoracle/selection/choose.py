@@ -19,7 +19,7 @@ from trueoracle.selection.rivals import Rivals
 from trueoracle.selection.rungs import rung_epochs, shortened
 from trueoracle.selection.waves import Cut, Told, Waves
 from trueoracle.store import BaseRecord, Store
-from trueoracle.study import Plan, plan
+from trueoracle.study import Paused, Plan, plan
 from trueoracle.study.bases import make_base
 from trueoracle.study.retrain import assignment_for
 from trueoracle.study.reuse import known_base
@@ -38,7 +38,7 @@ _SHARE_OF_SEARCH = 0.1  # of the budget, where evaluations are not next to free
 class Request:
     """What is to be selected. The cells of `template` compete; its `retrain` is the full recipe.
 
-    `compare` says what the choice is held against: nothing, one mask of each rival, or as many as cost the same. `net`
+    `compare` says what the choice is held against: nothing, one mask of each rival, or as many as cost the same. `limit` is what its ways to prune were made to meet, in words. `net`
     is the network where it was given as a module.
     """
 
@@ -46,6 +46,7 @@ class Request:
     template: StudySpec
     budget: Budget
     compare: str = "one"
+    limit: str = ""
     net: nn.Module | None = None
 
 
@@ -110,7 +111,17 @@ def check_request(request: Request, data: Dataset) -> None:
 
 
 def choose(request: Request, place: Workplace) -> Selected:
-    """Choose a mask; what was found before is taken over."""
+    """Choose a mask; what was found before is taken over.
+
+    Interrupted, it gives the best so far, or raises `Paused` where no mask was retrained yet.
+    """
+    try:
+        return _chosen(request, place)
+    except KeyboardInterrupt:
+        raise Paused from None
+
+
+def _chosen(request: Request, place: Workplace) -> Selected:
     torch.set_num_threads(1)
     check_request(request, place.data)
     template = request.template
@@ -124,46 +135,47 @@ def choose(request: Request, place: Workplace) -> Selected:
         budget=request.budget, threads=place.executor.workers, pace=lambda: _pace(planned, base, lengths[0], place)
     )
     waves = Waves(
-        name=request.name, template=template, lengths=lengths, base=record, net=request.net, data=place.data, store=place.store,
+        name=request.name, template=template, lengths=lengths, base=record, sites=planned.sites,
+        net=request.net, data=place.data, store=place.store,
         executor=place.executor, progress=place.progress, backend=place.backend,
     )  # fmt: skip
     candidates = _candidates(planned, base, waves, purse, place)
-    losses: dict[Key, float] = {}
-    ladder = Ladder(
-        lengths,
-        losses,
-        purse,
-        planned.seed("selection", 0),
-    )
+    ladder = Ladder(lengths, purse, planned.seed("selection", 0))
     log, stopped = _Log(), False
-    try:
-        _learn(waves.first(candidates), ladder, losses, log)
-        for number, wave in enumerate(ladder.waves(), start=2):
-            _learn(waves.train(number, wave), ladder, losses, log)
-    except Cut as cut:
-        stopped = True
-        _learn(cut.told, ladder, losses, log)
-    choice = ladder.choice()
     study = ""
     rivals: tuple[Rival, ...] = ()
+    try:
+        _climb(waves, candidates, ladder, log)
+    except Cut as cut:
+        stopped = True
+        _learn(cut.told, ladder, log)
+    except KeyboardInterrupt:  # between two waves
+        stopped = True
+    if stopped and ladder.empty:
+        raise Paused
+    choice = ladder.choice()
     if choice.chosen.rung == len(lengths) - 1 and not stopped:
-        study = waves.final(choice.chosen.mask, choice.chosen.repeats)
-        if request.compare != "none":
-            masks = 1 if request.compare == "one" else max(1, int(purse.epochs / lengths[-1]))
-            found = Rivals(waves=waves, base=base, plan=planned, candidates=candidates, number=masks)
-            rivals = found.against(choice)
+        try:
+            study = waves.final(choice.chosen.mask, choice.chosen.repeats)
+            if request.compare != "none":
+                masks = 1 if request.compare == "one" else max(1, int(purse.epochs / lengths[-1]))
+                found = Rivals(waves=waves, base=base, plan=planned, candidates=candidates, number=masks)
+                rivals = found.against(choice)
+        except (Cut, KeyboardInterrupt):
+            stopped = True
     return Selected(
         name=request.name,
         study=study,
         model=template.model,
         data=template.data,
-        chosen=_candidate(choice.chosen, planned, candidates, lengths),
+        limit=request.limit,
+        chosen=_candidate(choice.chosen, planned, candidates),
         pruned=planned.cells[choice.chosen.mask[0]].of_units.unrank(choice.chosen.mask[1]).pruned,
         test=ladder.on_test(choice.chosen),
         regret=choice.regret,
         regret_low=choice.regret_low,
         regret_high=choice.regret_high,
-        candidates=tuple(_candidate(one, planned, candidates, lengths) for one in choice.standings),
+        candidates=tuple(_candidate(one, planned, candidates) for one in choice.standings),
         rungs=tuple(log.rungs(lengths, choice)),
         rivals=rivals,
         budget=str(request.budget),
@@ -176,8 +188,14 @@ def choose(request: Request, place: Workplace) -> Selected:
     )
 
 
-def _learn(told: Told, ladder: Ladder, losses: dict[Key, float], log: _Log) -> None:
-    losses.update(told.losses)
+def _climb(waves: Waves, candidates: Sequence[Candidates], ladder: Ladder, log: _Log) -> None:
+    """Train wave after wave, each decided on by what became of those before."""
+    _learn(waves.first(candidates), ladder, log)
+    for number, wave in enumerate(ladder.waves(), start=2):
+        _learn(waves.train(number, wave), ladder, log)
+
+
+def _learn(told: Told, ladder: Ladder, log: _Log) -> None:
     ladder.tell(told.wave, told.trials)
     log.note(told)
 
@@ -207,7 +225,7 @@ def _candidates(planned: Plan, base: nn.Module, waves: Waves, purse: Purse, plac
         progress=place.progress,
     )
     evaluations = max(16, int(_SHARE_OF_SEARCH * epochs * _EVALUATIONS_AN_EPOCH / len(planned.cells)))
-    drawn = plan(waves.opening(draws), waves.net).cells
+    drawn = waves.opening(draws).cells
     return [
         sources.candidates(
             cell,
@@ -247,18 +265,16 @@ def _pace(planned: Plan, base: nn.Module, epochs: int, place: Workplace) -> floa
     return (monotonic() - begin) / assignment.networks / place.executor.workers
 
 
-def _candidate(one: Standing, planned: Plan, candidates: Sequence[Candidates], lengths: Sequence[int]) -> Candidate:
+def _candidate(one: Standing, planned: Plan, candidates: Sequence[Candidates]) -> Candidate:
     cell, rank = one.mask
     return Candidate(
         cell=planned.cells[cell].name,
         mask=rank,
         origin=candidates[cell].origins.get(rank, "random"),
-        epochs=lengths[one.rung],
-        repeats=one.repeats,
+        seen=one.seen,
         worth=one.worth,
         deviation=one.deviation,
         best=one.best,
-        validation_accuracy=one.validation_accuracy,
         test_accuracy=one.test_accuracy,
     )
 

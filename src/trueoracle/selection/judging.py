@@ -3,8 +3,8 @@
 A few hundred validation images tell masks of nearly equal accuracy apart badly: the best of many on them is the one
 that they flatter most. How much of the spread is the images' is known, for all masks answer the same ones: what two
 different images say alike of the masks is the masks' own. By that measure the judgement of the images is shrunk, and
-other signs of a good mask (how well its network answers the train images, its pruned train loss) are given the weight
-that they are measured to have.
+what training made of the masks on the train images, of which there are more, is given the weight that it is measured to
+have.
 
 Letters: M masks, I images, F signs.
 """
@@ -18,11 +18,11 @@ Numbers = NDArray[np.float64]
 
 DRAWS = 4000
 # What is believed of the correlations before any mask is seen, as if it were seen on so many of them: of validation
-# accuracy, train accuracy and pruned train loss with accuracy on other images, and with each other.
-_BELIEVED = 10
-_WITH_WORTH = np.array([0.6, 0.6, 0.4])
-_WITH_EACH_OTHER = np.array([[1.0, 0.5, 0.3], [0.5, 1.0, 0.3], [0.3, 0.3, 1.0]])
-_LEAST_OWN = 0.05  # of the variance on these images, so much is taken to be the masks' own at the least
+# accuracy, train accuracy and train loss with accuracy on other images, and with each other. How far validation images are
+# to be trusted many images tell; what a sign is worth, only the masks, which are tens: there the belief is that of many.
+_BELIEVED_F = np.array([10, 100, 100])
+_WITH_WORTH = np.array([0.6, 0.6, 0.6])
+_WITH_EACH_OTHER = np.array([[1.0, 0.5, 0.5], [0.5, 1.0, 0.5], [0.5, 0.5, 1.0]])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Worth:
 def worth(right_MI: Numbers, signs_MF: Numbers, retraining_M: Numbers) -> Worth:
     """The worth of masks from their answers to the validation images: shares of repeats that answer each right.
 
-    `signs_MF` are train accuracy and pruned train loss with its sign turned: higher is better. `retraining_M` is the
+    `signs_MF` are train accuracy and the logarithm of the train loss with its sign turned: higher is better. `retraining_M` is the
     variance of a mask's accuracy over repeats, over the number of its repeats; it stays unknown.
     """
     masks, images = right_MI.shape
@@ -55,10 +55,11 @@ def worth(right_MI: Numbers, signs_MF: Numbers, retraining_M: Numbers) -> Worth:
     observed_MF = np.column_stack([accuracy_M, signs_MF])
     scaled_MF, varies_F = _standardised(observed_MF)
     with_worth_F = scaled_MF.T @ (accuracy_M - accuracy_M.mean()) / masks / own**0.5
+    seen_F = masks / (masks + _BELIEVED_F)
+    with_worth_F = seen_F * np.clip(with_worth_F, -1, 1) + (1 - seen_F) * _WITH_WORTH
     with_worth_F[0] = (own / spread) ** 0.5
-    seen = masks / (masks + _BELIEVED)
-    with_worth_F = seen * np.clip(with_worth_F, -1, 1) + (1 - seen) * _WITH_WORTH
-    with_each_other_FF = seen * (scaled_MF.T @ scaled_MF / masks) + (1 - seen) * _WITH_EACH_OTHER
+    seen_FF = np.minimum.outer(seen_F, seen_F)
+    with_each_other_FF = seen_FF * (scaled_MF.T @ scaled_MF / masks) + (1 - seen_FF) * _WITH_EACH_OTHER
     weights_F = np.zeros(len(varies_F))
     weights_F[varies_F] = np.linalg.solve(
         with_each_other_FF[np.ix_(varies_F, varies_F)] + 0.05 * np.eye(int(varies_F.sum())), with_worth_F[varies_F]
@@ -73,14 +74,17 @@ def worth(right_MI: Numbers, signs_MF: Numbers, retraining_M: Numbers) -> Worth:
 def _variances(right_MI: Numbers) -> tuple[float, float]:
     """The variance over masks of their accuracy on these images, and the part of it that other images would show too.
 
-    What an image alone has to say of the masks is their covariance with itself; what is left are different images.
+    What an image alone has to say of the masks is their covariance with itself; what is left are different images. Of few
+    masks that is measured badly, so it is told with what is believed.
     """
+    masks = len(right_MI)
     images = right_MI.shape[1]
     centred_MI = right_MI - right_MI.mean(0)
     total = float((centred_MI.mean(1) ** 2).mean())
     of_one = float((centred_MI**2).mean())  # mean over images of the variance over masks
     own = (images * total - of_one) / max(images - 1, 1)
-    return total, max(own, _LEAST_OWN * total)
+    seen = masks / (masks + _BELIEVED_F[0])
+    return total, seen * min(max(own, 0.0), total) + (1 - seen) * float(_WITH_WORTH[0] ** 2) * total
 
 
 def _standardised(values_MF: Numbers) -> tuple[Numbers, NDArray[np.bool_]]:

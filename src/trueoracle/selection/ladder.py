@@ -7,7 +7,7 @@ The ladder trains nothing: it asks for waves of trainings and is told what becam
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -16,7 +16,7 @@ import numpy as np
 from trueoracle.selection.budget import Purse
 from trueoracle.selection.judging import DRAWS, Forecast, Numbers, Worth, forecast, worth
 from trueoracle.words.errors import SpecError
-from trueoracle.words.selection import Measured
+from trueoracle.words.selection import Measured, Seen
 from trueoracle.words.trial import Outcome, Trial
 
 Key = tuple[int, int]
@@ -25,6 +25,7 @@ Key = tuple[int, int]
 SURE = 0.95
 MOST_REPEATS = 5
 _CONTENDERS = 3  # so many at most are trained again at a time
+_LEAST_LOSS = 1e-9  # nats: lower ones are alike
 _WORTHLESS = 0.2  # repeats stop where retraining is a smaller part than this of what is unknown
 
 
@@ -41,19 +42,23 @@ class Wave:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """Where a mask ended: its highest rung, how often it was trained there, and what it may be worth on the top rung.
+    """Where a mask ended: its highest rung, what was seen of it on every rung, and what it may be worth on the top rung.
 
-    `validation_accuracy` and `test_accuracy` are means over its repeats on its highest rung; test chose nothing.
+    `test_accuracy` is the mean over its repeats on its highest rung; it chose nothing.
     """
 
     mask: Key
     rung: int
-    repeats: int
+    seen: tuple[Seen, ...]
     worth: float
     deviation: float
     best: float
-    validation_accuracy: float
     test_accuracy: float
+
+    @property
+    def repeats(self) -> int:
+        """How often it was trained on its highest rung."""
+        return self.seen[-1].repeats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +82,11 @@ class Ladder:
     """Waves until the choice is sure, or the budget spent.
 
     `lengths` are the epochs of the rungs, rising. It begins when it was told of all candidates on the lowest (see
-    `first_masks`). `losses` has the pruned train loss of every mask that it is told of.
+    `first_masks`).
     """
 
-    def __init__(self, lengths: Sequence[int], losses: Mapping[Key, float], purse: Purse, seed: int) -> None:
-        self.lengths, self._losses, self._purse, self._seed = tuple(lengths), losses, purse, seed
+    def __init__(self, lengths: Sequence[int], purse: Purse, seed: int) -> None:
+        self.lengths, self._purse, self._seed = tuple(lengths), purse, seed
         self._trials: list[dict[Key, list[Trial]]] = [defaultdict(list) for _ in lengths]
         self.reason = "the budget was spent"
 
@@ -100,6 +105,11 @@ class Ladder:
             if trial.repeat not in before:
                 known[trial.cell, trial.mask].append(trial)
                 self._purse.pay([trial])
+
+    @property
+    def empty(self) -> bool:
+        """Whether no mask was retrained to its end yet, so that there is none to choose."""
+        return not any(self._on(rung) for rung in range(len(self.lengths)))
 
     def choice(self) -> Choice:
         """The best mask as far as is known; `SpecError` before any mask was trained, or where all diverged."""
@@ -142,7 +152,8 @@ class Ladder:
         worth_below = self._worth(rung - 1, below)
         order = [below[at] for at in np.argsort(-worth_below.mean_M, kind="stable")]
         rungs_left = len(self.lengths) - rung
-        affordable = int(self._purse.left / rungs_left / self.lengths[rung])
+        left = min(self._purse.left / rungs_left, self._purse.left - sum(self.lengths[rung + 1 :]))
+        affordable = int(left / self.lengths[rung])
         if rungs_left == 1 and affordable > _CONTENDERS:
             affordable -= affordable // 4  # for repeats
         most = min(len(order), max(1, affordable))
@@ -212,8 +223,10 @@ class Ladder:
     def _worth(self, rung: int, masks: Sequence[Key]) -> Worth:
         of = [self._trials[rung][key] for key in masks]
         right_MI = np.array([np.mean([trial.answers["validation"].right for trial in one], axis=0) for one in of])
-        train_M = [np.mean([trial.final.train_accuracy for trial in one if trial.final]) for one in of]
-        signs_MF = np.column_stack([train_M, [-self._losses[key] for key in masks]])
+        finals = [[trial.final for trial in one if trial.final] for one in of]
+        train_M = [np.mean([final.train_accuracy for final in one]) for one in finals]
+        loss_M = [np.mean([final.train_loss for final in one]) for one in finals]
+        signs_MF = np.column_stack([train_M, -np.log(np.maximum(loss_M, _LEAST_LOSS))])
         repeats_M = np.array([len(one) for one in of])
         return worth(right_MI, signs_MF, self._of_repeats(rung, masks) / repeats_M)
 
@@ -263,12 +276,19 @@ class Ladder:
         return Standing(
             mask=key,
             rung=rung,
-            repeats=len(finals),
+            seen=tuple(self._seen(key, at) for at in range(rung + 1) if self._trials[at][key]),
             worth=mean,
             deviation=deviation,
             best=best,
-            validation_accuracy=float(np.mean([final.validation_accuracy for final in finals])),
             test_accuracy=float(np.mean([final.test_accuracy for final in finals])),
+        )
+
+    def _seen(self, key: Key, rung: int) -> Seen:
+        finals = [trial.final for trial in self._trials[rung][key] if trial.final]
+        return Seen(
+            epochs=self.lengths[rung],
+            repeats=len(finals),
+            validation_accuracy=float(np.mean([final.validation_accuracy for final in finals])),
         )
 
 
@@ -277,18 +297,20 @@ def _finished(trials: Sequence[Trial]) -> bool:
 
 
 def first_masks(epochs: float, lengths: Sequence[int]) -> int:
-    """How many masks begin on the lowest rung: each rung has an equal part of the budget, the top one at least a training.
+    """How many masks begin on the lowest rung: each rung has an equal part of the budget, and every one
+    above at least a training.
 
     `SpecError` where the budget cannot tell two masks apart and train one of them in full.
     """
-    low, top = lengths[0], lengths[-1]
-    least = top + 2 * low if len(lengths) > 1 else 2 * top
+    low, above = lengths[0], lengths[1:]
+    least = 2 * low + sum(above)
     if epochs < least:
+        rungs = f"two masks of {low}" + "".join(f" and one of {one}" for one in above)
         raise SpecError(
-            f"the budget buys {max(0.0, epochs):.3g} model-epochs, too few to choose: at least {least} are needed, for two "
-            f"masks of {low} and one of {top} epochs"
+            f"the budget buys {max(0.0, epochs):.3g} model-epochs, too few to choose: at least {least} are needed, for "
+            f"{rungs} epochs"
         )
-    return max(2, int(min(epochs / len(lengths), epochs - top) / low))
+    return max(2, int(min(epochs / len(lengths), epochs - sum(above)) / low))
 
 
 def on_test(trials: Sequence[Trial]) -> Measured:

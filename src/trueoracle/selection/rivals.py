@@ -1,24 +1,24 @@
-"""What a chosen mask is held against: the masks that other rules would have retrained, in full, for the same number of masks.
+"""What a chosen mask is held against: the masks that other rules would have retrained, once each and in full.
 
-Each rule's best on validation images is taken, as its user would; test images then say how it compares.
+Each rule's best on validation images is taken, as its user would; it is then trained as often as the chosen mask was, and
+test images say how they compare.
 """
 
-import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from trueoracle.criteria import l1
 from trueoracle.fleet import train_alone
 from trueoracle.selection.candidates import Candidates
+from trueoracle.selection.foremost import foremost
 from trueoracle.selection.judging import DRAWS
 from trueoracle.selection.ladder import Choice, Key, on_test
 from trueoracle.selection.waves import Waves
-from trueoracle.space import MaskSpace
 from trueoracle.study import Plan
-from trueoracle.words.mask import Mask, SiteMask
 from trueoracle.words.selection import Rival
 from trueoracle.words.trial import Outcome, Trial
 
@@ -34,32 +34,42 @@ class Rivals:
     number: int
 
     def against(self, choice: Choice) -> tuple[Rival, ...]:
-        """Every rule's best mask and the dense network, trained on by the same recipe, beside the chosen mask."""
-        index = choice.chosen.mask[0]
-        cell, number = self.plan.cells[index], min(self.number, self.plan.cells[index].space.count)
-        units = {one.site: l1(self.base, self.plan.sites[one.site]) for one in cell.space.sites}
-        rules = {
-            "lowest pruned train loss": self.candidates[index].lowest[:number],
-            "L1": [rank for rank, _ in zip(best_masks(cell.of_units, units), range(number), strict=False)],
-            "random": cell.space.draw(number, self.plan.seed("rivals", 0)),
-        }
-        masks = {(index, rank) for ranks in rules.values() for rank in ranks}
-        told = self.waves.rivals(sorted({*masks, choice.chosen.mask}), choice.chosen.repeats)
-        trials = _by_mask(told.trials)
-        found = [
-            self._rival(name, [(index, rank) for rank in ranks], trials, choice.chosen.mask)
-            for name, ranks in rules.items()
-        ]
-        return (*found, self._dense(trials[choice.chosen.mask]))
+        """Every rule's best mask and the dense network, trained on by the same recipe, beside the chosen mask.
 
-    def _rival(self, name: str, masks: Sequence[Key], trials: Mapping[Key, list[Trial]], chosen: Key) -> Rival:
-        best = max((key for key in masks if key in trials), key=lambda key: _on_validation(trials[key]))
+        A rule whose masks all diverged is left out.
+        """
+        index, repeats = choice.chosen.mask[0], choice.chosen.repeats
+        masks_of = {name: [(index, rank) for rank in ranks] for name, ranks in self._rules(index).items()}
+        once = _by_mask(self.waves.rivals({key for keys in masks_of.values() for key in keys}, 1).trials)
+        best = {name: found for name, keys in masks_of.items() if (found := _best(keys, once)) is not None}
+        again = _by_mask(self.waves.rivals({*best.values(), choice.chosen.mask}, repeats).trials)
+        chosen = again[choice.chosen.mask]
+        rivals = [
+            self._rival(name, masks_of[name], key, chosen, again.get(key, once[key])) for name, key in best.items()
+        ]
+        return (*rivals, self._dense(chosen))
+
+    def _rules(self, index: int) -> dict[str, Sequence[int]]:
+        """The masks that each rule likes best in this cell, `number` of them or all."""
+        space = self.plan.cells[index].of_units
+        number = min(self.number, space.count)
+        units = {one.site: l1(self.base, self.plan.sites[one.site]) for one in space.sites}
+        return {
+            "lowest pruned train loss": self.candidates[index].lowest[:number],
+            "L1": list(islice(foremost(space, units), number)),
+            "random": space.draw(number, self.plan.seed("rivals", 0)),
+        }
+
+    def _rival(
+        self, rule: str, masks: Sequence[Key], best: Key, chosen: Sequence[Trial], trials: Sequence[Trial]
+    ) -> Rival:
         return Rival(
-            name=name if len(masks) == 1 else f"best of {len(masks)}: {name}",
+            name=rule if len(masks) == 1 else f"best of {len(masks)}: {rule}",
+            mask=best[1],
             masks=len(masks),
-            epochs=sum(len(trial.curve) for key in masks for trial in trials.get(key, ())),
-            test=on_test(trials[best]),
-            beaten=beats(trials[chosen], trials[best]) if best != chosen else 0.5,
+            epochs=len(masks) * self.waves.lengths[-1],
+            test=on_test(trials),
+            beaten=beats(chosen, trials),
         )
 
     def _dense(self, chosen: Sequence[Trial]) -> Rival:
@@ -73,7 +83,7 @@ class Rivals:
             answers=trained.answers,
         )  # fmt: skip
         return Rival(
-            name="dense network, trained on", masks=0, epochs=recipe.epochs, test=on_test([trial]),
+            name="dense network, trained on", mask=None, masks=0, epochs=recipe.epochs, test=on_test([trial]),
             beaten=beats(chosen, [trial]),
         )  # fmt: skip
 
@@ -92,42 +102,17 @@ def beats(one: Sequence[Trial], other: Sequence[Trial]) -> float:
     return float((sums_D > 1e-9).mean() + 0.5 * (np.abs(sums_D) <= 1e-9).mean())
 
 
-def best_masks(space: MaskSpace, importance: Mapping[str, Tensor]) -> Iterator[int]:
-    """Masks by rank, those that keep most importance first.
-
-    Every mask but the best is one step from a mask that keeps no less: a unit it keeps given up for the next better one.
-    So the masks reached from the best, the most important first, come in order (as k-best sums do).
-    """
-    units = [importance[one.site].tolist() for one in space.sites]
-    orders = [sorted(range(len(of_site)), key=of_site.__getitem__, reverse=True) for of_site in units]
-    values = [[of_site[unit] for unit in order] for of_site, order in zip(units, orders, strict=True)]
-    first = tuple(tuple(range(one.units - one.pruned)) for one in space.sites)
-    worth = sum(values[site][place] for site, kept in enumerate(first) for place in kept)
-    heap, seen = [(-worth, first)], {first}
-    while heap:
-        cost, places = heapq.heappop(heap)
-        parts = tuple(
-            SiteMask(site=one.site, units=one.units, kept=tuple(sorted(orders[site][place] for place in places[site])))
-            for site, one in enumerate(space.sites)
-        )
-        yield space.rank(Mask(rank=0, sites=parts))
-        for site, kept in enumerate(places):
-            for place in kept:
-                if place + 1 >= space.sites[site].units or place + 1 in kept:
-                    continue
-                moved = tuple(sorted((*(p for p in kept if p != place), place + 1)))
-                step = (*places[:site], moved, *places[site + 1 :])
-                if step not in seen:
-                    seen.add(step)
-                    heapq.heappush(heap, (cost + values[site][place] - values[site][place + 1], step))
-
-
 def _by_mask(trials: Sequence[Trial]) -> dict[Key, list[Trial]]:
     found: dict[Key, list[Trial]] = {}
     for trial in trials:
         if trial.outcome is Outcome.FINISHED:
             found.setdefault((trial.cell, trial.mask), []).append(trial)
     return found
+
+
+def _best(masks: Sequence[Key], trials: Mapping[Key, Sequence[Trial]]) -> Key | None:
+    """The first of those most accurate on validation images; None where none finished."""
+    return max((key for key in masks if key in trials), key=lambda key: _on_validation(trials[key]), default=None)
 
 
 def _on_validation(trials: Sequence[Trial]) -> float:

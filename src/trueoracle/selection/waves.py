@@ -5,7 +5,7 @@ analysed and exported like any study, and is taken over by later selections of t
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -13,6 +13,7 @@ from torch import nn
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor
 from trueoracle.fleet import Backend
+from trueoracle.nets import Sites
 from trueoracle.selection.candidates import Candidates
 from trueoracle.selection.ladder import Key, Wave
 from trueoracle.selection.rungs import shortened
@@ -32,7 +33,6 @@ class Told:
     study: str
     wave: Wave
     trials: list[Trial]
-    losses: dict[Key, float]
 
 
 class Cut(Exception):
@@ -46,13 +46,14 @@ class Cut(Exception):
 @dataclass(frozen=True, kw_only=True)
 class Waves:
     """Trains waves of one selection. Its `template` is a study of the network, whose cells compete; `lengths` the epochs
-    of the rungs; `base` the dense network, and `net` it as a module where it was given as one.
+    of the rungs; `base` the dense network with its `sites`, and `net` it as a module where it was given as one.
     """
 
     name: str
     template: StudySpec
     lengths: Sequence[int]
     base: BaseRecord
+    sites: Sites
     net: nn.Module | None
     data: Dataset
     store: Store
@@ -69,17 +70,18 @@ class Waves:
         ]
         return self._trained(kept or self._spec(1, 0, cells, 1))
 
-    def opening(self, draws: Sequence[int]) -> StudySpec:
+    def opening(self, draws: Sequence[int]) -> Plan:
         """The lowest rung with nothing but its random masks: it says which they are."""
         cells = [
             replace_masks(cell, (), draw=drawn or None) for cell, drawn in zip(self.template.cells, draws, strict=True)
         ]
-        return self._spec(1, 0, cells, 1)
+        return plan(self._spec(1, 0, cells, 1), self.net, self.sites)
 
-    def rivals(self, masks: Sequence[Key], repeats: int) -> Told:
-        """Masks that compete with the chosen one, retrained in full."""
-        spec = self._spec(None, len(self.lengths) - 1, self._cells(masks), repeats)
-        return self._trained(spec.model_copy(update={"name": f"{self.name}-rivals"}))
+    def rivals(self, masks: Collection[Key], repeats: int) -> Told:
+        """Masks that compete with the chosen one, retrained in full: once, and the best of them as often as it was."""
+        spec = self._spec(None, len(self.lengths) - 1, self._cells(sorted(masks)), repeats)
+        name = f"{self.name}-rivals" if repeats == 1 else f"{self.name}-rivals-again"
+        return self._trained(spec.model_copy(update={"name": name}))
 
     def train(self, number: int, wave: Wave) -> Told:
         """Another wave, counted from 1."""
@@ -112,19 +114,15 @@ class Waves:
     def _told(self, spec: StudySpec, planned: Plan) -> Told:
         """What the store knows of a wave, which may be a part."""
         trials: list[Trial] = []
-        known: dict[Key, float] = {}
         for cell in planned.cells:
             place = self._place(spec.cells[cell.index])
             trials += [replace(trial, cell=place) for trial in self.store.whole_trials(planned.digest, cell.index)]
-            known |= {(place, rank): loss for rank, loss in self.store.masks(planned.digest, cell.index).items()}
         rung = list(self.lengths).index(spec.retrain.epochs)
         masks = tuple((self._place(spec.cells[cell.index]), rank) for cell in planned.cells for rank in cell.ranks)
-        return Told(
-            study=spec.name, wave=Wave(rung=rung, masks=masks, repeats=spec.repeats), trials=trials, losses=known
-        )
+        return Told(study=spec.name, wave=Wave(rung=rung, masks=masks, repeats=spec.repeats), trials=trials)
 
     def _run(self, spec: StudySpec) -> Plan:
-        planned = plan(spec, self.net)
+        planned = plan(spec, self.net, self.sites)
         reuse(planned, self.data, self.store, self.base)
         try:
             conduct(planned, self.data, self.store, self.executor, self.progress, self.backend)

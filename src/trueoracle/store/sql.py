@@ -49,11 +49,13 @@ from trueoracle.store.dialects import (
 from trueoracle.store.migrate import OLDEST, migrate
 from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord, Tally
 from trueoracle.store.schema import base_answers, bases, cells, costs, masks, meta, runs, studies, trials
+from trueoracle.store.selections import keep_selection, kept_selection
 from trueoracle.store.tables import ROWS_AT_ONCE, SEARCHED, WEIGHT, curve_parts, largest_rank, mask_table, trial_parts
 from trueoracle.store.trials import forget_failed, keep_trials
 from trueoracle.store.url import DEFAULT_URL, shown_url
 from trueoracle.store.whole_trials import whole_trials
 from trueoracle.words.errors import StoreAway, StoreError, unknown
+from trueoracle.words.selection import Selected
 from trueoracle.words.trial import Outcome, SplitAnswers, Trial
 
 if TYPE_CHECKING:
@@ -322,6 +324,16 @@ class Store:
         """
         with self._writing() as connection:
             return adopt(connection, (study, cell), source, [_text(rank, digits) for rank in ranks], repeats)
+
+    def keep_selection(self, found: Selected) -> None:
+        """Keep what a selection came to, in place of what was kept under its name."""
+        with self._writing() as connection:
+            keep_selection(connection, found)
+
+    def selection(self, name: str) -> Selected | None:
+        """What the selection of this name came to; None where there is none."""
+        with self._reading() as connection:
+            return kept_selection(connection, name)
 
     def begin_run(self, study: str, threads: int, versions: dict[str, str]) -> int:
         """Note that retraining begins now; the number identifies this run."""

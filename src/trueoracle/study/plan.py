@@ -123,11 +123,11 @@ class Plan:
         return self.spec.repeats * sum(cell.count for cell in self.cells)
 
 
-def plan(spec: StudySpec, net: nn.Module | None = None) -> Plan:
+def plan(spec: StudySpec, net: nn.Module | None = None, sites: Sites | None = None) -> Plan:
     """Check `spec` against the networks and datasets there are; the first rule broken is raised.
 
     With `base_weights` the plan's network already holds them. `net` is the network where it is at hand: it is copied
-    instead of built by its name.
+    instead of built by its name. `sites` are those of the same network where another plan has found them.
     """
     shape = dataset_shape(spec.data)
     _check_recipes(spec, shape)
@@ -148,7 +148,7 @@ def plan(spec: StudySpec, net: nn.Module | None = None) -> Plan:
     for recipe in (spec.train, spec.retrain, spec.early):
         if recipe is not None and recipe.lora is not None:
             check_adapters(nets[0], recipe.lora)
-    sites = find_sites(nets[0], shape) if any(cell.prune for cell in spec.cells) else Sites({})
+    sites = (sites or find_sites(nets[0], shape)) if any(cell.prune for cell in spec.cells) else Sites({})
     cells = [_planned(index, cell, spec, origin, sites, nets[0]) for index, cell in enumerate(spec.cells)]
     of_all = (
         replace(cell, base=base, index=base * len(cells) + cell.index, name=case_name(cell.name, base, len(nets)))

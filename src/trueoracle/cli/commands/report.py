@@ -23,10 +23,17 @@ def report(
     y: Annotated[str, typer.Option(help="The result after retraining.")] = "final_test_accuracy",
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
-    """Write a study's report, one self-contained page."""
+    """Write a study's report, or a selection's, one self-contained page."""
     from trueoracle.store import Store
 
     kept = Store(store)
+    selected = kept.selection(study)
+    if selected is not None:
+        from trueoracle.report import write_selection_report
+
+        write_selection_report(selected, output)
+        show.say(f"report written to {output}")
+        return
     kept.find(study)
     from trueoracle.analysis import Options  # after what may be wrong: it takes a second
     from trueoracle.report import write_report

@@ -13,7 +13,7 @@ def selected(found: Selected) -> None:
     chosen = found.chosen
     state = "best so far" if found.stopped else "chosen"
     say(
-        f"{state}: mask {chosen.mask} of {chosen.cell} ({chosen.origin}), retrained {chosen.repeats} x {chosen.epochs} epochs"
+        f"{state}: mask {chosen.mask} of {chosen.cell} ({chosen.origin}), retrained {chosen.highest.repeats} x {chosen.highest.epochs} epochs"
     )
     for site, units in found.pruned.items():
         say(f"  {site}: without {', '.join(map(str, units))}")
@@ -22,6 +22,8 @@ def selected(found: Selected) -> None:
         f"the best candidate is expected to be better by {found.regret:.2%} (95% {found.regret_low:.2%} to "
         f"{found.regret_high:.2%}); the chosen one is the best with probability {chosen.best:.2f}"
     )
+    if found.limit:
+        say(f"the limit was {found.limit}")
     (whole, left), (macs, macs_left) = found.parameters, found.macs
     say(
         f"parameters {whole:,} to {left:,} ({left / whole:.1%}), operations {macs:,} to {macs_left:,} ({macs_left / macs:.1%})"
@@ -54,8 +56,8 @@ def _candidates(found: Selected) -> Table:
         table.add_row(
             f"{one.cell} {one.mask}" if cells else str(one.mask),
             one.origin,
-            f"{one.repeats} x {one.epochs}",
-            f"{one.validation_accuracy:.2%}",
+            f"{one.highest.repeats} x {one.highest.epochs}",
+            f"{one.highest.validation_accuracy:.2%}",
             f"{one.worth:.2%} ± {one.deviation:.2%}",
             f"{one.best:.2f}",
             f"{one.test_accuracy:.2%}",
