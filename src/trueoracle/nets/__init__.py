@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
-    from trueoracle.nets.blockwise import GROUPS, Amplified, WeightMask, shuffled, smallest, weight_groups, without
+    from trueoracle.nets.blockwise import GROUPS, Amplified, GoneWeights, shuffled, smallest, weight_groups, without
     from trueoracle.nets.cost import Cost, cost, unit_costs
     from trueoracle.nets.diffusion import check_size, denoiser
     from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
@@ -35,6 +35,7 @@ __all__ = [
     "Cost",
     "Cut",
     "Evaluation",
+    "GoneWeights",
     "ImageClassifier",
     "Input",
     "Kind",
@@ -43,7 +44,6 @@ __all__ = [
     "Role",
     "Site",
     "Sites",
-    "WeightMask",
     "build",
     "channel_weights",
     "channels_last",

@@ -24,7 +24,7 @@ GROUPS = {"down": "down_blocks.", "mid": "mid_block.", "up": "up_blocks."}
 Groups = dict[str, list[str]]
 """For each group, the names of the layers whose weights may go, in the order of the network's modules."""
 
-WeightMask = dict[str, Tensor]
+GoneWeights = dict[str, Tensor]
 """Of each layer by name, which of its weights go (bool, of the weight's shape)."""
 
 
@@ -47,12 +47,12 @@ def weight_groups(net: nn.Module, select: Sequence[str] = ()) -> Groups:
     return groups
 
 
-def smallest(net: nn.Module, ratios: Mapping[str, float], select: Sequence[str] = ()) -> WeightMask:
+def smallest(net: nn.Module, ratios: Mapping[str, float], select: Sequence[str] = ()) -> GoneWeights:
     """The floor(ratio x weights) of each group that are smallest by magnitude; of equal weights the first.
 
     `ModelError` for an unknown or empty group, or a ratio outside of [0, 1).
     """
-    mask: WeightMask = {}
+    mask: GoneWeights = {}
     for group, names in _asked_groups(net, ratios, select).items():
         weights = [_weight(net, name) for name in names]
         size_W = torch.cat([weight.abs().flatten() for weight in weights])
@@ -63,7 +63,7 @@ def smallest(net: nn.Module, ratios: Mapping[str, float], select: Sequence[str] 
     return mask
 
 
-def shuffled(mask: WeightMask, seed: int) -> WeightMask:
+def shuffled(mask: GoneWeights, seed: int) -> GoneWeights:
     """As many weights of every layer as `mask` takes, but drawn by `seed`: only which weights of a layer go differs."""
     chance = torch.Generator().manual_seed(seed)
     return {
@@ -72,7 +72,7 @@ def shuffled(mask: WeightMask, seed: int) -> WeightMask:
     }
 
 
-def without(net: nn.Module, mask: WeightMask) -> nn.Module:
+def without(net: nn.Module, mask: GoneWeights) -> nn.Module:
     """A copy of `net` with these weights at zero."""
     pruned = twin(net)
     for name, gone in mask.items():
