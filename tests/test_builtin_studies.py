@@ -50,8 +50,8 @@ def run_interrupted_once(name: str, folder: Path, tmp_path: Path, monkeypatch: p
 
     put_trials = Store.put_trials
 
-    def interrupted(store: Store, *fleet: object) -> None:
-        put_trials(store, *fleet)  # type: ignore[arg-type]
+    def interrupted(store: Store, *fleet: object, **claim: object) -> None:
+        put_trials(store, *fleet, **claim)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

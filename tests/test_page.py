@@ -163,6 +163,6 @@ def test_a_page_that_cannot_be_written_is_said_before_the_work(finished: Study, 
     with pytest.raises(ReportError, match="the folder `.*nowhere` does not exist: make it, or name another"):
         finished.report(tmp_path / "nowhere" / "report.html")
     (tmp_path / "taken").mkdir()
-    with pytest.raises(ReportError, match="`.*taken` cannot be written: Is a directory"):
+    with pytest.raises(ReportError, match="`.*taken` is a folder: name a file"):
         finished.report(tmp_path / "taken")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]

@@ -312,10 +312,8 @@ def test_landscapes_are_those_named_and_must_be_some(made_up: tuple[str, StudyRe
         ("a.txt", b"x", "is a .parquet or .csv file"),
     ):
         (tmp_path / name).write_bytes(content)
-        with serving(made_up[0], landscapes=[tmp_path / name]) as address:
-            status, _, words = ask(address, "/landscapes/0")
-            assert (status, sentence in words) == (404, True)
-            assert ask(address, "/landscapes/1")[0] == 404
+        with pytest.raises(TableError, match=re.escape(sentence)):
+            listen(made_up[0], port=0, landscapes=[tmp_path / name])
 
 
 def test_files_of_trials_come_as_those_kinds_that_there_are(address: str, made_up: tuple[str, StudyRecord]) -> None:

@@ -261,7 +261,7 @@ def test_what_is_filtered_is_taken_home_and_so_are_the_report_and_figures(
     small: str, finished: Study, open_page: Page
 ) -> None:
     at = f"{small}studies/{finished.plan.digest[:12]}"
-    trials = finished.trials()
+    trials = finished.trials().assign(searched=False)
     wanted = trials[
         (trials["cell"] == "conv1-0.5") & (trials["pruned_train_loss"] >= trials["pruned_train_loss"].median())
     ]

