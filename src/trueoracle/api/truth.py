@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trueoracle.api.environment import default_data_dir
 from trueoracle.api.tables import check_table_path, write_table
-from trueoracle.store import Store, store_exists
+from trueoracle.store import Store, shown_url, store_exists
 from trueoracle.truth import TruthTable, restore, score
 from trueoracle.truth.columns import KEY
 from trueoracle.words.errors import StoreError, TableError, unknown
@@ -61,7 +61,7 @@ def restore_study(table: TruthTable, study: str, url: str, cells: Collection[str
         if cell not in table.cells(study):
             raise TableError(unknown("cell", cell, table.cells(study)))
     if store_exists(url) and any(one.digest == digest for one in Store(url).studies()):
-        raise StoreError(f"`{study}` stands in the store {url} already: nothing was changed")
+        raise StoreError(f"`{study}` stands in the store {shown_url(url)} already: nothing was changed")
     restore(table, study, Store(url, create=True), progress, cells=cells)
 
 
