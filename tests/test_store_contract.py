@@ -217,7 +217,7 @@ def test_a_row_that_is_not_as_it_was_written_is_refused(url: str, change: str, a
 
 
 def test_flipped_bits_are_refused_or_harmless_and_never_other_numbers(tmp_path: Path) -> None:
-    """Forty bits at a time, anywhere in the file: what is read is what was written, or less, or nothing at all."""
+    """One bit or forty at a time, anywhere in the file: what is read is what was written, or less, or nothing at all."""
     path = tmp_path / "whole.db"
     store = Store(f"sqlite:///{path}", create=True)
     digest = made_up_study(store, 40).digest
@@ -228,7 +228,8 @@ def test_flipped_bits_are_refused_or_harmless_and_never_other_numbers(tmp_path: 
     outcomes = {"refused": 0, "harmless": 0}
     for attempt in range(60):
         damaged = bytearray(content)
-        for place, bit in zip(rng.integers(0, len(content), 40), rng.integers(0, 8, 40), strict=True):
+        bits = (1, 40)[attempt % 2]
+        for place, bit in zip(rng.integers(0, len(content), bits), rng.integers(0, 8, bits), strict=True):
             damaged[place] ^= 1 << bit
         other = tmp_path / f"{attempt}.db"
         other.write_bytes(damaged)
@@ -240,7 +241,7 @@ def test_flipped_bits_are_refused_or_harmless_and_never_other_numbers(tmp_path: 
         rows = found.merge(calm.drop_duplicates(), how="left", indicator=True)
         assert (rows["_merge"] == "both").all(), attempt
         outcomes["harmless"] += 1
-    assert outcomes["refused"] > 0, outcomes
+    assert min(outcomes.values()) > 0, outcomes
 
 
 @pytest.mark.parametrize("version", [2, 3, 4])

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from served import ask, serving
+from test_study_search import PRUNE, study
 from trueoracle import Study, TrueOracleError
 from trueoracle.analysis import Absent, Caveat
 from trueoracle.analysis.cells import X
@@ -116,16 +117,6 @@ def test_intervals_hold_the_tau_of_the_space() -> None:
         assert not isinstance(found.kendall_interval, Absent)
         held.append(found.kendall_interval.low <= truth <= found.kendall_interval.high)
     assert 0.90 <= np.mean(held) <= 0.99, np.mean(held)
-
-
-CHANGES = {"train.epochs": 4, "train.milestones": [], "train.schedule": "constant", "retrain.epochs": 2,
-           "retrain.milestones": [], "retrain.schedule": "constant", "repeats": 1}  # fmt: skip
-PRUNE = {"conv2": 0.5, "conv3": 0.5}
-
-
-def study(cells: list[dict[str, object]], folder: Path) -> Study:
-    store = f"sqlite:///{folder / 's.db'}"
-    return Study("quickstart", set={**CHANGES, "cells": cells}, store=store, threads=1, progress=Quiet())
 
 
 @pytest.fixture(scope="module")

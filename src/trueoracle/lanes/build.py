@@ -70,6 +70,7 @@ def _load(module_name: str, path: Path, text: str) -> None:
     module.__file__ = str(path)
     sys.modules[module_name] = module
     try:
+        # this text, made here, and not whatever stands in the file by now
         exec(compile(text, path, "exec"), vars(module))
     except BaseException:
         del sys.modules[module_name]

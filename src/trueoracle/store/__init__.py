@@ -7,6 +7,7 @@ from trueoracle.words.rooms import on_demand
 if TYPE_CHECKING:
     from trueoracle.store.claims import LEASE_SECONDS, Claim, InFlight, Piece
     from trueoracle.store.export import write_answers
+    from trueoracle.store.opening import store_exists
     from trueoracle.store.records import (
         Answers,
         BaseRecord,
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
         StudyRecord,
         Tally,
     )
-    from trueoracle.store.sql import Store, store_exists
+    from trueoracle.store.sql import Store
     from trueoracle.store.tables import SEARCHED, TRIAL_COLUMNS, WEIGHT
     from trueoracle.store.url import DEFAULT_URL, shown_url
 

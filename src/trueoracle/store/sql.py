@@ -7,13 +7,12 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from time import time
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
-from sqlalchemy import Connection, Engine, Row, Select, func, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, Row, Select, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from trueoracle.store import schema
@@ -35,7 +34,6 @@ from trueoracle.store.claims import (
 )
 from trueoracle.store.dialects import (
     check_whole,
-    engine_for,
     insert_new,
     is_away,
     is_read_only,
@@ -43,12 +41,12 @@ from trueoracle.store.dialects import (
     prepare,
     read_only_engine,
     sentence,
-    sqlite_file,
     to_write,
 )
-from trueoracle.store.migrate import OLDEST, migrate
+from trueoracle.store.migrate import migrate
+from trueoracle.store.opening import make_tables, opened, schema_found
 from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord, Tally
-from trueoracle.store.schema import base_answers, bases, cells, costs, masks, meta, runs, studies, trials
+from trueoracle.store.schema import base_answers, bases, cells, costs, masks, runs, studies, trials
 from trueoracle.store.selections import keep_selection, kept_selection
 from trueoracle.store.tables import ROWS_AT_ONCE, SEARCHED, WEIGHT, curve_parts, largest_rank, mask_table, trial_parts
 from trueoracle.store.trials import forget_failed, keep_trials
@@ -67,7 +65,7 @@ class Store:
 
     def __init__(self, url: str = DEFAULT_URL, *, create: bool = False) -> None:
         """Open the store at `url`; with `create`, make it where there is none. `StoreError` if it is not ours."""
-        self._open(url, _engine(url, create), create=create)
+        self._open(url, opened(url, create), create=create)
 
     @classmethod
     def for_reading(cls, url: str, seconds: float) -> "Store":
@@ -75,7 +73,7 @@ class Store:
 
         A reader of an SQLite file keeps writers waiting: `seconds` should be well below their patience.
         """
-        _engine(url, create=False).dispose()  # it says what is wrong with the address
+        opened(url, create=False).dispose()  # it says what is wrong with the address
         store = cls.__new__(cls)
         store._open(url, read_only_engine(url, seconds), create=False)
         store._whole = True  # none of its questions may take as long as looking through a large file does
@@ -87,7 +85,7 @@ class Store:
         self._whole = False
         finalize(self, engine.dispose)  # connections end with the store that they belong to
         with self._reading() as connection:
-            found = _schema_found(connection, url, create)
+            found = schema_found(connection, url, create)
         if found != schema.VERSION:
             self._bring_forward(found, create)
         if create:
@@ -98,9 +96,9 @@ class Store:
         try:
             with self._engine.connect() as connection, to_write(connection).begin():
                 one_maker(connection)
-                now = _schema_found(connection, self.url, create)
+                now = schema_found(connection, self.url, create)
                 if now is None:
-                    _make_tables(connection)
+                    make_tables(connection)
                 elif now < schema.VERSION:
                     migrate(connection, now)
         except DBAPIError as error:
@@ -517,73 +515,6 @@ def _rate(known: Sequence[RunRecord]) -> float | None:
 
 def _text(rank: int, digits: int) -> str:
     return str(rank).zfill(digits)
-
-
-def store_exists(url: str) -> bool:
-    """Whether there is something to open at `url`: an SQLite file that is not empty, a database that has tables."""
-    path = sqlite_file(url)
-    if path is not None:
-        return _begun(path)
-    engine = engine_for(url)
-    try:
-        with engine.connect() as connection:
-            return bool(inspect(connection).get_table_names())
-    except DBAPIError as error:
-        raise StoreError(sentence(error, url)) from error
-    finally:
-        engine.dispose()
-
-
-def _begun(path: Path) -> bool:
-    """Whether the file holds a database: one that was killed before its first transaction left an empty file."""
-    return path.exists() and path.stat().st_size > 0
-
-
-def _engine(url: str, create: bool) -> Engine:
-    path = sqlite_file(url)
-    if path is not None and not path.parent.is_dir():
-        raise StoreError(f"the folder of the store `{path}` does not exist")
-    if path is not None and not create and not _begun(path):
-        raise StoreError(f"there is no store at `{path}`: `trueoracle run` makes one, or name another with --store")
-    return engine_for(url)
-
-
-def _schema_found(connection: Connection, url: str, create: bool) -> int | None:
-    """The schema of the store; None for a database without tables, if one may be made there."""
-    tables = inspect(connection).get_table_names()
-    if not tables and create:
-        return None
-    known = {}
-    if {"meta", "studies", "trials"} <= set(tables):
-        known = {row.key: row.value for row in connection.execute(select(meta))}
-    if known.get("application") != schema.APPLICATION:
-        raise StoreError(
-            f"the database {shown_url(url)} is no trueoracle store: nothing was changed; name another with --store"
-        )
-    if not known.get("schema", "").isdecimal():
-        raise StoreError(
-            f"the store {shown_url(url)} does not say which schema it has: it is damaged, take it from a copy"
-        )
-    found = int(known["schema"])
-    if found > schema.VERSION:
-        raise StoreError(
-            f"the store {shown_url(url)} has schema {found}, newer than this trueoracle's {schema.VERSION}: update trueoracle"
-        )
-    if found < OLDEST:
-        raise StoreError(
-            f"the store {shown_url(url)} has schema {found}, older than this trueoracle's {schema.VERSION}: "
-            "read it with the version that wrote it, or name another with --store"
-        )
-    return found
-
-
-def _make_tables(connection: Connection) -> None:
-    schema.metadata.create_all(connection)
-    facts = [
-        {"key": "application", "value": schema.APPLICATION},
-        {"key": "schema", "value": str(schema.VERSION)},
-    ]
-    connection.execute(insert(meta), facts)
 
 
 def _sites_text(record: CellRecord) -> str:
