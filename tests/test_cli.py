@@ -47,7 +47,7 @@ def test_studies_is_a_table_of_the_built_in_ones() -> None:
 def test_a_study_is_described_with_its_cells_folded() -> None:
     printed = call("studies", "lenet5-mini-mnist", "--store", "sqlite:///nowhere.db")
     assert "conv1 at 0.2 (45 masks), 0.3 (120 masks)" in printed
-    assert "conv1+conv2+conv3 at 0.5 (1,000 masks, drawn)" in printed
+    assert "conv1 + conv2 + conv3 at 0.5 (1,000 masks, drawn)" in printed
     assert "core-time of retraining: not measured yet" in printed
     with pytest.raises(TrueOracleError, match="unknown study `quickstrat`: did you mean `quickstart`"):
         call("studies", "quickstrat")

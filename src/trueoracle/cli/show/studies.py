@@ -36,7 +36,7 @@ def study(spec: "StudySpec", past: "Store | None") -> None:
         say(f"{masks:,} masks{bases}, retrained {spec.repeats} times each: {masks * spec.repeats:,} trials")
     say(f"core-time of retraining: {'not measured yet' if time == '-' else time}")
     say("cells:")
-    for sites, cells in groupby(spec.cells, key=lambda cell: cell.place[0]):
+    for sites, cells in groupby(spec.cells, key=lambda cell: cell.place[0].replace("+", " + ")):
         say(f"  {sites} at {', '.join(_ratio_and_masks(cell, spec) for cell in cells)}")
     if len(spec.cells) > 1:
         say(f"one cell alone: trueoracle run {spec.name}-{spec.cells[0].name}, and so on")
