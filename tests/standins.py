@@ -18,7 +18,7 @@ Picture = dict[str, object]
 
 def data_folder(shared: Path, folder: Path) -> Path:
     """`folder` with every dataset that a built-in study names, made from the real ones in `shared`."""
-    for name in ("mnist", "cifar10"):
+    for name in ("mnist", "cifar10", "kmnist10k"):
         (folder / name).symlink_to(shared / name)
     for name in ("kmnist", "fashion-mnist"):
         (folder / name).symlink_to(shared / "kmnist10k")

@@ -28,7 +28,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a training hands back: the network the recipe keeps, its curve an epoch, and how it ended.
+    """What a training hands back: the network the recipe keeps, its curve, a point each `evaluate_every` epochs, and how it ended.
 
     `answers`, by split, are those of the epoch that counts as final, which need not be the one kept.
     """
@@ -106,7 +106,8 @@ def train_in_lockstep(
             fleet.step(batch_B, (order_seed, epoch, number), stop)
             if checkpoint is not None and checkpoint.due():
                 training.keep(checkpoint, Position(epoch=epoch, batches=number))
-        training.end_epoch(epoch, fleet.evaluate(stop))
+        if (epoch + 1) % recipe.evaluate_every == 0:
+            training.note(fleet.evaluate(stop))
         if training.all_diverged:
             break
         on_epoch(training.alive)
@@ -122,6 +123,7 @@ class _Training:
 
     def __init__(self, fleet: Fleet, recipes: Sequence[Recipe], final: FinalProtocol) -> None:
         self._fleet, self._keeps, self._final = fleet, recipes[0].keep, final
+        self._every = recipes[0].evaluate_every
         self._curves: list[list[Figures]] = [[] for _ in recipes]
         self._answers: dict[int, Mapping[str, SplitAnswers]] = {}
         self._kept: dict[int, nn.Module] = {}
@@ -137,8 +139,8 @@ class _Training:
         """Nothing is left to train."""
         return self.alive == 0
 
-    def end_epoch(self, epoch: int, networks: Sequence[Evaluated]) -> None:
-        """Note where every network is after the epoch."""
+    def note(self, networks: Sequence[Evaluated]) -> None:
+        """Note where every network is now, the next point of its curve."""
         for index, now in enumerate(networks):
             if index in self._diverged:
                 continue
@@ -149,9 +151,10 @@ class _Training:
                 self._fleet.freeze(index)
                 continue
             curve.append(now.figures)
-            if counted_epoch(curve, self._final) == epoch:
+            now_last = len(curve) - 1
+            if counted_epoch(curve, self._final) == now_last:
                 self._answers[index] = now.answers
-            if self._keeps != "last" and counted_epoch(curve, FinalProtocol(self._keeps)) == epoch:
+            if self._keeps != "last" and counted_epoch(curve, FinalProtocol(self._keeps)) == now_last:
                 self._kept[index] = self._fleet.member(index)
 
     def trained(self) -> list[Trained]:
@@ -184,5 +187,8 @@ class _Training:
             self._kept[index] = self._fleet.member(index)
             self._kept[index].load_state_dict(state)
         for epoch in range(found.position.epoch):
-            on_epoch(sum(len(curve) > epoch for curve in self._curves))
+            on_epoch(sum(self._lived_through(index, epoch) for index in range(len(self._curves))))
         return found.position
+
+    def _lived_through(self, index: int, epoch: int) -> bool:
+        return index not in self._diverged or epoch < self._every * len(self._curves[index])

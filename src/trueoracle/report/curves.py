@@ -14,6 +14,7 @@ WIDTH, HEIGHT = 330, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 322, 34, 250
 
 Values = NDArray[np.float64]
+Epochs = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,31 +33,30 @@ def curves(cell: CellFindings) -> tuple[Panel, Panel]:
     """
     found = cell.curves
     return (
-        _panel(cell, found.train_loss_nE1, found.oracle_train_loss_RE1, "train loss (nats)", first=0, log=True),
-        _panel(cell, found.test_accuracy_nE, found.oracle_test_accuracy_RE, "test accuracy", first=1),
+        _panel(cell, found.train_loss_nE1, found.oracle_train_loss_RE1, "train loss (nats)", found.epochs_E1, log=True),
+        _panel(cell, found.test_accuracy_nE, found.oracle_test_accuracy_RE, "test accuracy", found.epochs_E1[1:]),
     )
 
 
-def describe(cell: CellFindings, what: str, values_nE: Values, oracle_RE: Values, first: int) -> str:
+def describe(cell: CellFindings, what: str, values_nE: Values, oracle_RE: Values, epochs_E: Epochs) -> str:
     """A picture in words."""
     before, after = np.median(values_nE[:, [0, -1]], axis=0)
-    masks, columns = values_nE.shape
-    begin = "after the first epoch" if first else "before retraining"
+    begin = f"after epoch {epochs_E[0]}" if epochs_E[0] else "before retraining"
     return (
-        f"Learning curves of {masks:,} masks of {cell.record.name} over {columns - 1 + first} epochs: the median {what} "
+        f"Learning curves of {len(values_nE):,} masks of {cell.record.name} over {epochs_E[-1]} epochs: the median {what} "
         f"goes from {before:.4g} {begin} to {after:.4g} after the last; the oracle mask ends at {oracle_RE[:, -1].mean():.4g}."
     )
 
 
 def _panel(
-    cell: CellFindings, values_nE: Values, oracle_RE: Values, title: str, *, first: int, log: bool = False
+    cell: CellFindings, values_nE: Values, oracle_RE: Values, title: str, epochs_E: Epochs, *, log: bool = False
 ) -> Panel:
-    """A picture whose first column is that of epoch `first`."""
-    epochs = np.arange(first, first + values_nE.shape[1], dtype=float)
+    """A picture of a value an epoch."""
     low5, low25, median, high75, high95 = np.quantile(values_nE, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
-    across = Scale(low=first, high=max(float(epochs[-1]), first + 1), start=_LEFT, end=_RIGHT, whole=True)
+    first, last = map(float, epochs_E[[0, -1]])
+    across = Scale(low=first, high=max(last, first + 1), start=_LEFT, end=_RIGHT, whole=True)
     up = Scale.around(np.concatenate([low5, high95, oracle_RE.ravel()]), _BOTTOM, _TOP, log=log)
-    x = across(epochs)
+    x = across(epochs_E.astype(float))
     parts = [
         drawing.bottom_axis(across, _BOTTOM, "epoch of retraining", most=5),
         drawing.left_axis(up, _LEFT, title, right=_RIGHT, most=5),
@@ -66,5 +66,5 @@ def _panel(
         *(drawing.curve(x, up(repeat), "oracle-curve") for repeat in oracle_RE),
         Markup('<path class="chosen-curve" d=""/>'),
     ]
-    words = describe(cell, title.removesuffix(" (nats)"), values_nE, oracle_RE, first)
+    words = describe(cell, title.removesuffix(" (nats)"), values_nE, oracle_RE, epochs_E)
     return Panel(svg=drawing.picture(WIDTH, HEIGHT, words, parts, kind="curves"), across=across, up=up)

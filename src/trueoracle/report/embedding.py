@@ -68,8 +68,8 @@ def _curves(cell: CellFindings, most: int, loss: Panel, accuracy: Panel) -> list
     if 7 * (found.train_loss_nE1.size + found.test_accuracy_nE.size) > most:
         return None
     return [
-        {"first": 0, "across": _frame(loss.across), "up": _frame(loss.up), "values": _rows(found.train_loss_nE1)},
-        {"first": 1, "across": _frame(accuracy.across), "up": _frame(accuracy.up), "values": _rows(found.test_accuracy_nE)},
+        {"epochs": found.epochs_E1.tolist(), "across": _frame(loss.across), "up": _frame(loss.up), "values": _rows(found.train_loss_nE1)},
+        {"epochs": found.epochs_E1[1:].tolist(), "across": _frame(accuracy.across), "up": _frame(accuracy.up), "values": _rows(found.test_accuracy_nE)},
     ]  # fmt: skip
 
 

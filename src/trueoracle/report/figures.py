@@ -161,8 +161,8 @@ def draw_curves(cell: CellFindings) -> Figure:
     """Learning curves, both columns wide: bands of 50% and 90% of the masks, their median, the oracle mask's repeats."""
     figure, (left, right) = figure_of(BOTH, 2.2, 2)
     found = cell.curves
-    _draw_bands(left, found.train_loss_nE1, found.oracle_train_loss_RE1, first=0)
-    _draw_bands(right, found.test_accuracy_nE, found.oracle_test_accuracy_RE, first=1)
+    _draw_bands(left, found.train_loss_nE1, found.oracle_train_loss_RE1, found.epochs_E1)
+    _draw_bands(right, found.test_accuracy_nE, found.oracle_test_accuracy_RE, found.epochs_E1[1:])
     left.set_yscale("log")
     left.set_ylabel("train loss (nats)")
     right.set_ylabel("test accuracy")
@@ -194,8 +194,9 @@ def draw_null(cell: CellFindings) -> Figure:
     return figure
 
 
-def _draw_bands(axes: Axes, values_nE: NDArray[np.float64], oracle_RE: NDArray[np.float64], first: int) -> None:
-    epochs = np.arange(first, first + values_nE.shape[1])
+def _draw_bands(
+    axes: Axes, values_nE: NDArray[np.float64], oracle_RE: NDArray[np.float64], epochs: NDArray[np.int64]
+) -> None:
     low5, low25, median, high75, high95 = np.quantile(values_nE, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
     axes.fill_between(epochs, low5, high95, color=BLUE, alpha=0.15, linewidth=0, label="90% of the masks")
     axes.fill_between(epochs, low25, high75, color=BLUE, alpha=0.3, linewidth=0, label="50%")

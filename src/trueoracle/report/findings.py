@@ -30,9 +30,10 @@ class Curves:
     """The learning curves of a cell's masks, each the mean over the mask's finished repeats.
 
     The train loss begins with that of the pruned network before retraining, so it has E + 1 entries; the test accuracy
-    has one after each of E epochs. `oracle_..._R...` are the oracle mask's repeats one by one.
+    has one after each of the E epochs that were evaluated. `epochs_E1` are these epochs, 0 before them. `oracle_..._R...` are the oracle mask's repeats one by one.
     """
 
+    epochs_E1: NDArray[np.int64]
     train_loss_nE1: Values
     test_accuracy_nE: Values
     oracle_train_loss_RE1: Values
@@ -245,6 +246,7 @@ def _curves(table: pd.DataFrame, finished: pd.DataFrame, oracle: int) -> Curves:
     of_oracle = kept[kept["mask"] == oracle].pivot(index="repeat", columns="epoch")
     oracle_loss = of_oracle["train_loss"].to_numpy(float)
     return Curves(
+        epochs_E1=np.concatenate([[0], means.index.unique("epoch")]),
         train_loss_nE1=np.column_stack([before, means["train_loss"].unstack()]),
         test_accuracy_nE=means["test_accuracy"].unstack().to_numpy(float),
         oracle_train_loss_RE1=np.column_stack([np.full(len(oracle_loss), before[oracle]), oracle_loss]),

@@ -48,7 +48,7 @@ class Purse:
     def pay(self, trials: Iterable[Trial]) -> None:
         """Trials count in full whoever paid for them: a selection gone on with decides as an undisturbed one."""
         for trial in trials:
-            self.epochs += len(trial.curve)
+            self.epochs += trial.epochs
             self.seconds += trial.seconds / self.threads
 
     @property

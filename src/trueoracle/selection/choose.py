@@ -255,7 +255,7 @@ def _pace(planned: Plan, base: nn.Module, epochs: int, place: Workplace) -> floa
     """Seconds of this machine a model-epoch, of a fleet that is trained for one and forgotten."""
     cell = planned.cells[0]
     recipe = shortened(planned.spec.retrain, epochs).model_copy(
-        update={"epochs": 1, "schedule": "constant", "milestones": (), "warmup_epochs": 0}
+        update={"epochs": 1, "evaluate_every": 1, "schedule": "constant", "milestones": (), "warmup_epochs": 0}
     )
     assignment = assignment_for(cell, recipe, planned, [base], place.data, place.backend)
     net = prune(base, cell.example, planned.sites, planned.spec.removal)

@@ -5,6 +5,8 @@ then still at its high rate, and its networks are not yet what they will be. So 
 whole schedule pressed into its epochs, and a mask that rises is retrained anew.
 """
 
+from math import gcd
+
 from trueoracle.words.spec import Recipe
 
 _STEP = 3  # each rung is about so many times as long as the one below
@@ -25,6 +27,7 @@ def shortened(recipe: Recipe, epochs: int) -> Recipe:
     milestones = sorted({place for one in recipe.milestones if 0 < (place := round(one * share)) < epochs})
     changes = {
         "epochs": epochs,
+        "evaluate_every": gcd(epochs, recipe.evaluate_every),
         "milestones": tuple(milestones),
         "schedule": "constant" if recipe.schedule == "step" and not milestones else recipe.schedule,
         "warmup_epochs": min(int(recipe.warmup_epochs * share), epochs - 1),

@@ -35,11 +35,7 @@ def keep_trials(
          **(asdict(trial.final) if trial.final else _NO_FIGURES), "run": run, "at": now, "number": number}
         for number, (key, trial) in enumerate(both, last + 1)
     ]  # fmt: skip
-    points = [
-        {**key, "epoch": epoch, **asdict(figures)}
-        for key, trial in both
-        for epoch, figures in enumerate(trial.curve, start=1)
-    ]
+    points = [{**key, "epoch": epoch, **asdict(figures)} for key, trial in both for epoch, figures in trial.points]
     given = [
         {**key, "split": split, **asdict(of_split)} for key, trial in both for split, of_split in trial.answers.items()
     ]

@@ -13,9 +13,9 @@ _Key = tuple[str, int]
 
 def whole_trials(connection: Connection, study: str, cell: int) -> list[Trial]:
     """The trials of a cell, by mask and repeat."""
-    curve_of: dict[_Key, list[Figures]] = defaultdict(list)
+    curve_of: dict[_Key, dict[int, Figures]] = defaultdict(dict)
     for row in verified(curves, connection.execute(_of(curves, study, cell).order_by(curves.c.epoch))):
-        curve_of[row.rank, row.repeat].append(_figures(row))
+        curve_of[row.rank, row.repeat][row.epoch] = _figures(row)
     answers_of: dict[_Key, dict[str, SplitAnswers]] = defaultdict(dict)
     for row in verified(answers, connection.execute(_of(answers, study, cell))):
         answers_of[row.rank, row.repeat][row.split] = SplitAnswers(images=row.images, bits=row.bits, losses=row.losses)
@@ -26,7 +26,8 @@ def whole_trials(connection: Connection, study: str, cell: int) -> list[Trial]:
             repeat=row.repeat,
             seed=row.seed,
             outcome=Outcome[row.outcome],
-            curve=tuple(curve_of[row.rank, row.repeat]),
+            curve=tuple(curve_of[row.rank, row.repeat].values()),
+            every=next(iter(curve_of[row.rank, row.repeat]), 1),
             final=None if row.train_loss is None else _figures(row),
             seconds=row.seconds,
             error=row.error,

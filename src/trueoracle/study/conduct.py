@@ -126,7 +126,7 @@ def _retrain(
             now = sum(one.trials for one in store.runs(plan.digest)) - before  # by all workers
             settle(now - told)
             told = now
-            advance(sum(recipe.epochs - len(trial.curve) for trial in trials))
+            advance(sum(recipe.epochs - trial.epochs for trial in trials))
 
         ours.stage("retraining", lambda: pieces_of(plan, made, store.settled(plan.digest)), work, keep, executor.run)
 

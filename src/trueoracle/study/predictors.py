@@ -49,7 +49,7 @@ def short_trainings(spec: StudySpec, *, validation: bool) -> Iterator[ShortTrain
     """
     if spec.loss_after_steps is not None:
         yield ShortTraining(
-            recipe=spec.retrain.model_copy(update={"steps": spec.loss_after_steps}),
+            recipe=spec.retrain.model_copy(update={"steps": spec.loss_after_steps, "evaluate_every": 1}),
             purpose="order of the first steps",
             repeats=1,
             figures={f"after_{spec.loss_after_steps}_steps_train_loss": lambda trial: trial.curve[-1].train_loss},
@@ -65,8 +65,8 @@ def short_trainings(spec: StudySpec, *, validation: bool) -> Iterator[ShortTrain
 
 
 def _area(trial: Trial) -> float:
-    """The area under the curve of the train loss, an epoch wide a point: nats times epochs."""
-    return math.fsum(point.train_loss for point in trial.curve)
+    """The area under the curve of the train loss, a point as wide as the epochs it ends: nats times epochs."""
+    return trial.every * math.fsum(point.train_loss for point in trial.curve)
 
 
 def _early_on_test(trial: Trial) -> float:

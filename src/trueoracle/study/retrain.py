@@ -95,6 +95,7 @@ class Retraining:
             seconds=seconds,
             error=found if isinstance(found, str) else "",
             answers=answers,
+            every=self.recipe.evaluate_every,
         )
 
     def _seed(self, task: FleetTask) -> int:

@@ -119,9 +119,9 @@ class _Parts:
             )
 
     def trials(self, key: _Key, cell: CellRecord) -> Iterator[Trial]:
-        curves: dict[_Key, list[Figures]] = {}
+        curves: dict[_Key, dict[int, Figures]] = {}
         for row in _rows(self._curves.get(key)):
-            curves.setdefault((row["mask"], row["repeat"]), []).append(_figures(row, ""))
+            curves.setdefault((row["mask"], row["repeat"]), {})[row["epoch"]] = _figures(row, "")
         answers: dict[_Key, dict[str, SplitAnswers]] = {}
         for row in _rows(self._answers.get(key)):
             answers.setdefault((row["mask"], row["repeat"]), {})[row["split"]] = SplitAnswers.of(row["right"])
@@ -134,7 +134,8 @@ class _Parts:
                 repeat=row["repeat"],
                 seed=row["seed"],
                 outcome=outcome,
-                curve=tuple(curves.get(own, ())),
+                curve=tuple(curves.get(own, {}).values()),
+                every=next(iter(curves.get(own, ())), 1),
                 final=_figures(row, "final_") if outcome is Outcome.FINISHED else None,
                 seconds=row["seconds"],
                 answers=answers.get(own, {}),

@@ -66,7 +66,7 @@ def _add_cell(
         of_trial = {**key, "mask": trial.mask, "repeat": trial.repeat}
         rows["trials"].append({**of_trial, "seed": trial.seed, "outcome": trial.outcome.value,
                                **_final(trial.final), "seconds": trial.seconds})  # fmt: skip
-        rows["curves"] += [{**of_trial, "epoch": n, **_figures(one)} for n, one in enumerate(trial.curve, start=1)]
+        rows["curves"] += [{**of_trial, "epoch": epoch, **_figures(one)} for epoch, one in trial.points]
         rows["answers"] += [{**of_trial, "split": split, "right": one.right} for split, one in trial.answers.items()]
     if masks is None:
         return []

@@ -80,7 +80,8 @@ class Recipe(_Facts):
     `milestones` on (epochs count from 0); with `cosine` it falls from `lr` to 0 along half a cosine, a step
     an epoch. In the first `warmup_epochs` it rises linearly instead, and the cosine begins after them.
     `keep` says which epoch's weights come out of the training. `steps` ends it earlier, after so
-    many steps of the optimiser; the curve then ends there. `precision` is that of products while training; weights,
+    many steps of the optimiser; the curve then ends there. Every split is evaluated after each `evaluate_every`-th epoch:
+    the curve has no others, and so no other is a best one, or is noticed to have diverged. `precision` is that of products while training; weights,
     losses and every evaluation are float32 at all times.
 
     `label_smoothing` gives this share of every target to all classes alike. `mixup` and `cutmix` mix each batch with
@@ -108,6 +109,7 @@ class Recipe(_Facts):
     lora: LowRank | None = None
     keep: Literal["last", "best_on_test", "best_on_validation"] = "last"
     steps: Positive | None = None
+    evaluate_every: Positive = 1
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
@@ -122,6 +124,10 @@ class Recipe(_Facts):
             raise ValueError("`nesterov` needs a `momentum` above 0")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"`warmup_epochs` must lie below `epochs`, {self.epochs}, but got {self.warmup_epochs}")
+        if self.epochs % self.evaluate_every:
+            raise ValueError(f"`evaluate_every` must divide `epochs`, {self.epochs}, but got {self.evaluate_every}")
+        if self.evaluate_every > 1 and self.steps is not None:
+            raise ValueError("`evaluate_every` is for whole epochs, but `steps` end the training within one: give one")
         return self
 
     def epochs_begun(self, images: int) -> int:

@@ -1,9 +1,10 @@
 """A trial: one mask retrained once. Its learning curve, its final figures, its outcome."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,7 @@ class SplitAnswers:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One mask, one repeat, retrained: `curve` holds the figures after each epoch it lived through.
+    """One mask, one repeat, retrained: `curve` holds the figures after each `every`-th epoch it lived through.
 
     `answers` are those after the epoch that counts (see `counted_epoch`), by split: `test` and, where there is one,
     `validation`; none where the trial did not finish.
@@ -135,10 +136,21 @@ class Trial:
     seconds: float
     error: str = ""
     answers: Mapping[str, SplitAnswers] = field(default_factory=dict)
+    every: int = 1
+
+    @property
+    def points(self) -> Iterator[tuple[int, Figures]]:
+        """The curve with its epochs, counted from 1."""
+        return zip(count(self.every, self.every), self.curve, strict=False)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it is known to have lived through."""
+        return self.every * len(self.curve)
 
 
 def counted_epoch(curve: Sequence[Figures], protocol: FinalProtocol) -> int:
-    """Index of the epoch whose network counts: the first best one on a split, else the last (of `mean_last_5` too)."""
+    """Index of the point of the curve whose network counts: the first best one on a split, else the last (of `mean_last_5` too)."""
     match protocol:
         case FinalProtocol.LAST | FinalProtocol.MEAN_LAST_5:
             return len(curve) - 1

@@ -73,8 +73,8 @@ function explore(article) {
     output.textContent = words.split("\n")[0];
     showTip(words);
     (data.curves || []).forEach((panel, which) => {
-      const points = panel.values[index].map((value, epoch) =>
-        `${place(panel.across, panel.first + epoch).toFixed(1)} ${place(panel.up, value).toFixed(1)}`);
+      const points = panel.values[index].map((value, at) =>
+        `${place(panel.across, panel.epochs[at]).toFixed(1)} ${place(panel.up, value).toFixed(1)}`);
       paths[which].setAttribute("d", "M" + points.join("L"));
     });
   }
