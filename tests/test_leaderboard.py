@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from made_up import graded_study
 from trueoracle import Study
 from trueoracle import leaderboard as ranked
 from trueoracle.analysis import Absent, Interval, Leaderboard, analyze_study, compare
-from trueoracle.analysis.leaderboard import different
+from trueoracle.analysis.blocks import blocks_of
+from trueoracle.analysis.cells import Y
+from trueoracle.analysis.leaderboard import different, leaderboard
 from trueoracle.cli.app import main
 from trueoracle.report import write_ranking, write_report
 from trueoracle.store import Store
@@ -111,8 +114,23 @@ def test_of_two_recipes_the_rank_is_over_both_and_told_of_each(url: str, capsys:
     monkeypatch.setenv("COLUMNS", "160")
     _call(monkeypatch, "criteria", "graded", "again", "--x", "knows", "--x", "random", "--store", url)
     said = capsys.readouterr().out
-    assert "mean rank in each study" in said
+    assert "95% over studies" in said
+    assert "in again" in said
     assert "the orders of graded and again: Kendall's tau 1.00" in said
+
+
+def test_the_rank_has_an_interval_over_cells_and_over_studies(url: str) -> None:
+    found = blocks_of(Store(url), ["graded", "again"], ["knows", "random", "pruned_train_loss"], Y, 5, Quiet())
+    for row in leaderboard(found, Y).rows:
+        means = [over.mean for over in row.by_study.values()]
+        ends = row.rank_over["studies"]
+        assert isinstance(ends, Interval)
+        wanted = stats.t.interval(0.95, 1, np.mean(means), stats.sem(means)) if len(set(means)) > 1 else [means[0]] * 2
+        assert (ends.low, ends.high) == pytest.approx(np.clip(wanted, 1, 3))
+        assert row.rank_over["cells"] == Absent(why="an interval over cells needs at least two that are analysed")
+    # The same blocks, were their cells other ones in the second study.
+    apart = replace(found, found=tuple(replace(block, cell=f"{block.cell} {block.study}") for block in found.found))
+    assert all(row.rank_over["cells"] == row.rank_over["studies"] for row in leaderboard(apart, Y).rows)
 
 
 def test_what_one_study_did_not_measure_is_not_ranked(url: str) -> None:

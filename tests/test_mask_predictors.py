@@ -217,7 +217,10 @@ def scoring(study: Study, **changes: Any) -> Scoring:
 def test_a_stored_study_is_scored_afterwards_once(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     before = study.trials()
     refused = scoring(study).measure()
-    assert refused == {"recalibrated_sampled_loss": "the network has no BatchNorm to recalibrate"}
+    assert refused == {
+        "recalibrated_sampled_loss": "the network has no BatchNorm to recalibrate",
+        "bn_scale": "no BatchNorm with scales follows the units of `conv1`",
+    }
     after = study.trials()
     assert after[list(before)].equals(before)
     for name in set(MASK_PREDICTORS) - set(refused):
@@ -225,12 +228,30 @@ def test_a_stored_study_is_scored_afterwards_once(study: Study, monkeypatch: pyt
         assert after.groupby(["base", "mask"])[f"{name}@64"].nunique().eq(1).all()
     costs = Store(study.store_url).costs(study.plan.digest)
     measured = {name for name in after if name.endswith("@64")}
-    assert {f"{name}@64" for name in set(MASK_PREDICTORS) - set(refused)} <= measured == set(costs)
+    assert {f"{name}@64" for name in set(MASK_PREDICTORS) - set(refused)} <= measured
+    assert set(costs) == measured | {"l1", "l2", "random"}
     assert all(set(of_cells) == {0, 1} and min(of_cells.values()) > 0 for of_cells in costs.values())
     (first, second) = study.analyze(x="logit_shift@64")
     assert (first.n, second.n) == (5, 5)
     monkeypatch.setattr(Dense, "pruned", lambda *_: pytest.fail("measured again"))
     assert scoring(study).measure(["logit_shift", "naswot"]) == {}
+
+
+def test_what_a_score_costs_is_measured_where_the_score_alone_is_known(study: Study) -> None:
+    """As in a study that comes from a table, and of the scores that every study stores."""
+    of, digest, names = scoring(study, images=32), study.plan.digest, ["l1", "wanda", "naswot"]
+    for cell in study.plan.cells:
+        for name in ("wanda@32", "naswot@32"):
+            of.store.add_scores(digest, cell.index, name, dict.fromkeys(cell.ranks, 0.5), cell.digits)
+    before = study.trials()
+    assert of.measure(names) == {}
+    costs = of.store.costs(digest)
+    for name in ("l1", "wanda@32", "naswot@32"):
+        assert costs[name].keys() == {0, 1}
+        assert min(costs[name].values()) > 0
+    assert study.trials().equals(before)
+    assert of.measure(names) == {}
+    assert of.store.costs(digest) == costs
 
 
 def test_what_goes_wrong_is_said(study: Study, tmp_path: Path) -> None:

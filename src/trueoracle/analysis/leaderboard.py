@@ -71,7 +71,8 @@ class Row:
 
     `agreement` is the mean tau, positive where the predictor is right, `relative` its share of the noise ceiling. `regret` is in the
     result's unit. `by_study` is the mean rank in the cells of each study, which differ by recipe, data or network; empty where
-    there is one study. `hit` is the share of the k masks it likes best that are among the k best. `seconds` are core-seconds that one mask
+    there is one study. `rank_over` holds two more 95% intervals of the mean rank: one value each of "cells" or "studies", so for others of
+    their kind on these networks; absent where there is one. `hit` is the share of the k masks it likes best that are among the k best. `seconds` are core-seconds that one mask
     takes, on average over the cells where that was measured.
     """
 
@@ -79,6 +80,7 @@ class Row:
     x: str
     better: Better
     mean_rank: Over
+    rank_over: Mapping[str, Interval | Absent]
     by_study: Mapping[str, Over]
     agreement: Over
     relative: Over | Absent
@@ -238,6 +240,9 @@ def _flat(row: Row) -> dict[str, float]:
         found[f"{name}_high"] = np.nan if isinstance(ends, Absent) else ends.high
     for study, over in row.by_study.items():
         found[f"mean_rank in {study}"] = over.mean
+    for what, ends in row.rank_over.items():
+        found[f"mean_rank_low over {what}"] = np.nan if isinstance(ends, Absent) else ends.low
+        found[f"mean_rank_high over {what}"] = np.nan if isinstance(ends, Absent) else ends.high
     found["seconds"] = np.nan if isinstance(row.seconds, Absent) else row.seconds
     return found
 
@@ -268,6 +273,10 @@ def leaderboard(blocks: Blocks, y: str, k: int = K) -> Leaderboard:
     ranks, agreements, regrets = table.over(_ranks, 1, len(names)), table.over(_agreements, -1, 1), table.over(_regrets)
     shares, hits = table.relative(), table.hits()
     studies = table.ranks_by_study()
+    over = {
+        "cells": table.ranks_over("cells", lambda block: block.cell),
+        "studies": table.ranks_over("studies", lambda block: block.study),
+    }
     order = sorted(range(len(names)), key=lambda at: (ranks[at].mean, at))
     rows = [
         Row(
@@ -275,6 +284,7 @@ def leaderboard(blocks: Blocks, y: str, k: int = K) -> Leaderboard:
             x=names[at],
             better=blocks.better[names[at]],
             mean_rank=ranks[at],
+            rank_over={what: intervals[at] for what, intervals in over.items()},
             by_study={study: of_study[at] for study, of_study in studies.items()},
             agreement=agreements[at],
             relative=shares if isinstance(shares, Absent) else shares[at],
@@ -343,12 +353,22 @@ class _Table:
     blocks: Sequence[Block]
     names: Sequence[str]
 
-    def per_network(self, what: _Figures, among: Callable[[Block], bool] = lambda _: True) -> Values:
-        """The mean of a figure over the cells of each network: shape (N, K); networks without such a cell are left out."""
-        of_network: dict[str, list[Values]] = {}
+    def per(
+        self, key: Callable[[Block], str], what: _Figures, among: Callable[[Block], bool] = lambda _: True
+    ) -> Values:
+        """The mean of a figure over the blocks that share a key: shape (keys, K); keys without such a block are left out."""
+        of_key: dict[str, list[Values]] = {}
         for block in filter(among, self.blocks):
-            of_network.setdefault(block.network, []).append(what([block.scores[x] for x in self.names]))
-        return np.array([np.mean(values, axis=0) for values in of_network.values()])
+            of_key.setdefault(key(block), []).append(what([block.scores[x] for x in self.names]))
+        return np.array([np.mean(values, axis=0) for values in of_key.values()])
+
+    def per_network(self, what: _Figures, among: Callable[[Block], bool] = lambda _: True) -> Values:
+        """The mean of a figure over the cells of each network: shape (N, K)."""
+        return self.per(lambda block: block.network, what, among)
+
+    def ranks_over(self, what: str, key: Callable[[Block], str]) -> list[Interval | Absent]:
+        """Of each predictor's mean rank, the interval over what shares a key."""
+        return [over_networks(of_x.tolist(), 1, len(self.names), what) for of_x in self.per(key, _ranks).T]
 
     def over(self, what: _Figures, low: float = -np.inf, high: float = np.inf) -> list[Over]:
         return _over(self.per_network(what), low, high)

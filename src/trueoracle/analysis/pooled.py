@@ -59,10 +59,12 @@ def _pooled(group: str, cases: Sequence[CellAnalysis]) -> PooledCell:
     )
 
 
-def over_networks(values: Sequence[float], low: float = -math.inf, high: float = math.inf) -> Interval | Absent:
-    """Student's interval of the mean of one value a base network, cut at `low` and `high`."""
+def over_networks(
+    values: Sequence[float], low: float = -math.inf, high: float = math.inf, of: str = "base networks"
+) -> Interval | Absent:
+    """Student's interval of the mean of one value a base network, or whatever else they are `of`, cut at `low` and `high`."""
     if len(values) < 2:
-        return Absent(why="an interval over base networks needs at least two that are analysed")
+        return Absent(why=f"an interval over {of} needs at least two that are analysed")
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     mean = math.fsum(values) / len(values)
     return Interval(low=max(low, mean - half), high=min(high, mean + half), level=LEVEL)

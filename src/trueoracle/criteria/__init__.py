@@ -4,8 +4,7 @@ Three kinds. A *unit criterion* gives one importance a unit, higher for a unit t
 at weights alone and are functions of the network and a site (`CRITERIA`; others add theirs through the entry-point group
 `trueoracle.criteria`), None or `CannotJudge` for a site that they cannot judge; those in `units/` look at what is gathered for all of
 them at once (`collect`). A *mask predictor* gives one number a mask, of the pruned network (`masks/`). A *criterion of
-weights* gives one importance a single weight (`weights/`).
-them at once (`collect`). What Torch-Pruning's own classes say stands beside them in `shipped`. A *mask predictor* gives one number a mask, of the pruned network (`masks/`).
+weights* gives one importance a single weight (`weights/`). What Torch-Pruning's own classes say stands in `shipped`.
 """
 
 from collections.abc import Callable, Mapping
@@ -64,6 +63,7 @@ __all__ = [
     "judged_of",
     "mask_predictors",
     "needs_of",
+    "plain_criteria",
     "score",
     "shipped_criteria",
     "thrown_away",
@@ -137,8 +137,12 @@ def _said(criterion: Criterion, net: nn.Module, site: Site) -> Tensor:
 
 def every_unit_criterion() -> dict[str, UnitCriterion]:
     """All criteria that there are by name, in alphabetical order: `CRITERIA`, those of other packages, and `units/`."""
-    plain = {name: _as_unit_criterion(criterion) for name, criterion in with_plugins("criteria", CRITERIA).items()}
-    return dict(sorted({**plain, **unit_criteria()}.items()))
+    return dict(sorted({**plain_criteria(), **unit_criteria()}.items()))
+
+
+def plain_criteria() -> dict[str, UnitCriterion]:
+    """Those whose scores every study stores: `CRITERIA`, and those of other packages."""
+    return {name: _as_unit_criterion(criterion) for name, criterion in with_plugins("criteria", CRITERIA).items()}
 
 
 def judged(

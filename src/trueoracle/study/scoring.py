@@ -6,6 +6,7 @@ retraining made of the masks.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from time import thread_time
 
 import torch
@@ -22,6 +23,7 @@ from trueoracle.criteria import (
     gathering_seconds,
     judged_of,
     mask_predictors,
+    plain_criteria,
     score,
     shipped_criteria,
     thrown_away,
@@ -48,7 +50,7 @@ _KEPT_AT_ONCE = 32  # masks between two writes: so many are lost by a kill
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """Measures criteria and predictors of the masks of one stored study, those that the store does not have yet.
+    """Measures criteria and predictors of the masks of one stored study, and what they cost, as far as the store does not have it yet.
 
     `images` train examples are looked at, or all where there are fewer; of each base network the same for every mask.
     """
@@ -67,7 +69,7 @@ class Scoring:
         """
         torch.set_num_threads(1)
         of_masks, of_weights = mask_predictors(), weight_criteria()
-        of_units = {**unit_criteria(), **shipped_criteria(names)}
+        of_units = {**plain_criteria(), **unit_criteria(), **shipped_criteria(names)}
         known = {**of_masks, **of_units, **of_weights}
         asked = [*known] if names is None else [*names]
         for name in asked:
@@ -125,7 +127,7 @@ class Scoring:
         they share, is kept as its cost: a mask's part of it.
         """
         of_units = [cell for cell in self.plan.cells_of(base) if isinstance(cell.space, MaskSpace)]
-        left = {cell: self._left(cell, asked) for cell in of_units}
+        left = {cell: self._open(cell, asked) for cell in of_units}
         cells = {cell: ranks for cell, ranks in left.items() if ranks}
         names = {name for ranks in cells.values() for name in ranks}
         if not names:
@@ -133,7 +135,7 @@ class Scoring:
         criteria = {name: one for name, one in asked.items() if name in names}
         pruned = [choice.site for cell in cells for choice in cell.of_units.sites]
         sites = {name: self.plan.sites[name] for name in dict.fromkeys(pruned)}
-        masks = sum(len(cell.ranks) for cell in cells)
+        masks = sum(cell.count for cell in cells)
         refused: dict[str, str] = {}
         with self.progress.task(f"criteria, base network {base}", sum(map(len, cells.values())), "scores") as advance:
             collected = gathered(dense.net, sites, dense.examples, criteria)
@@ -162,8 +164,8 @@ class Scoring:
     ) -> None:
         """What these masks throw away, and what it costs to say so of one."""
         values = {rank: score(cell.of_units.unrank(rank), importance) for rank in ranks}
-        self.store.put_cost(self.plan.digest, cell.index, column(name, self.images), seconds)
-        self.store.add_scores(self.plan.digest, cell.index, column(name, self.images), values, cell.digits)
+        self.store.put_cost(self.plan.digest, cell.index, self._column(name), seconds)
+        self.store.add_scores(self.plan.digest, cell.index, self._column(name), values, cell.digits)
 
     def _by_weights(self, cell: PlannedCell, dense: Dense, asked: Mapping[str, WeightCriterion]) -> dict[str, str]:
         """Score the masks of a cell of weights by the importance that they throw away; returns the refusals."""
@@ -178,24 +180,42 @@ class Scoring:
                     refused[name] = str(why)
                 else:
                     values = {rank: thrown_away(cell.of_weights.unrank(rank), of_weights) for rank in ranks}
-                    self.store.add_scores(self.plan.digest, cell.index, column(name, self.images), values, cell.digits)
+                    self.store.add_scores(self.plan.digest, cell.index, self._column(name), values, cell.digits)
                 advance(1)
         return refused
 
     def _left(self, cell: PlannedCell, asked: Iterable[str]) -> dict[str, list[int]]:
         """The ranks that have no score yet, by criterion; none where all have."""
-        ranks = {name: self.store.unscored(self.plan.digest, cell.index, column(name, self.images)) for name in asked}
+        ranks = {name: self.store.unscored(self.plan.digest, cell.index, self._column(name)) for name in asked}
         return {name: unscored for name, unscored in ranks.items() if unscored}
+
+    def _open(self, cell: PlannedCell, asked: Iterable[str]) -> dict[str, list[int]]:
+        """As `_left`, and those whose cost is not known, with no ranks."""
+        left, costs = self._left(cell, asked), self.store.costs(self.plan.digest)
+        uncosted = {name: [] for name in asked if cell.index not in costs.get(self._column(name), {})}
+        return uncosted | left
+
+    @cached_property
+    def _plain(self) -> frozenset[str]:
+        return frozenset(plain_criteria())
+
+    def _column(self, name: str) -> str:
+        """What the score is called; those that every study stores look at no images."""
+        return name if name in self._plain else column(name, self.images)
 
     def _cell(self, cell: PlannedCell, dense: Dense, asked: Mapping[str, MaskPredictor]) -> dict[str, str]:
         """Score the cell's masks; returns the refusals, which are a network's and so the same for all of them."""
-        missing: dict[int, list[str]] = {}
-        for name in asked:
-            for rank in self.store.unscored(self.plan.digest, cell.index, column(name, self.images)):
-                missing.setdefault(rank, []).append(name)
-        if not missing:
+        wanting = self._open(cell, asked)
+        if not wanting:
             return {}
-        refused = self._first(cell, dense, cell.space.unrank(min(missing)), asked)
+        missing: dict[int, list[str]] = {}
+        for name, ranks in wanting.items():
+            for rank in ranks:
+                missing.setdefault(rank, []).append(name)
+        first = cell.space.unrank(min(missing)) if missing else cell.example
+        refused = self._first(cell, dense, first, {name: asked[name] for name in wanting})
+        if not missing:
+            return refused
         work = _Work(
             dense=dense, asked={name: one for name, one in asked.items() if name not in refused}, missing=missing
         )
@@ -227,13 +247,13 @@ class Scoring:
                 continue
             began = thread_time()
             predictor.measure(dense.pruned(mask))
-            self.store.put_cost(self.plan.digest, cell.index, column(name, self.images), thread_time() - began)
+            self.store.put_cost(self.plan.digest, cell.index, self._column(name), thread_time() - began)
         return refused
 
     def _keep(self, cell: PlannedCell, found: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         for name in dict.fromkeys(name for _, values in found for name in values):
             of_name = {rank: values[name] for rank, values in found if name in values}
-            self.store.add_scores(self.plan.digest, cell.index, column(name, self.images), of_name, cell.digits)
+            self.store.add_scores(self.plan.digest, cell.index, self._column(name), of_name, cell.digits)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,15 +3,14 @@
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from trueoracle.analysis import Absent, Leaderboard
-from trueoracle.analysis.leaderboard import Over
+from trueoracle.analysis import Absent, Interval, Leaderboard
 from trueoracle.cli.show.lines import print_table, say
 
 
 def leaderboard(board: Leaderboard) -> None:
     """The table, the groups that do not differ, what was left out, and why."""
     print_table(_table(board))
-    _studies(board)
+    _ranks(board)
     names = [row.x for row in board.rows]
     for first, last in board.groups:
         say(f"not told apart: {', '.join(names[first : last + 1])}")
@@ -49,33 +48,38 @@ def _table(board: Leaderboard) -> Table:
     for row in board.rows:
         found.add_row(
             row.x,
-            f"{row.mean_rank.mean:.2f}\n{_interval(row.mean_rank, '.1f')}",
-            f"{row.agreement.mean:.2f}\n{_interval(row.agreement, '.2f')}",
+            f"{row.mean_rank.mean:.2f}\n{_interval(row.mean_rank.interval, '.1f')}",
+            f"{row.agreement.mean:.2f}\n{_interval(row.agreement.interval, '.2f')}",
             "-" if isinstance(row.relative, Absent) else f"{row.relative.mean:.0%}",
-            f"{row.regret.mean:.4f}\n{_interval(row.regret, '.3f')}",
+            f"{row.regret.mean:.4f}\n{_interval(row.regret.interval, '.3f')}",
             "-" if isinstance(row.hit, Absent) else f"{row.hit.mean:.0%}",
             "-" if isinstance(row.seconds, Absent) else f"{row.seconds:.2g}",
         )
     return found
 
 
-def _studies(board: Leaderboard) -> None:
-    """Of several studies the mean rank in each, with its interval over base networks, and how alike their orders are."""
-    if len(board.studies) == 1:
+def _ranks(board: Leaderboard) -> None:
+    """How the mean rank varies: over cells, and of several studies over these and in each, with how alike their orders are."""
+    several = [what for what, ends in board.rows[0].rank_over.items() if not isinstance(ends, Absent)]
+    if not several:
         return
-    found = Table(title="mean rank in each study", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    found = Table(title="mean rank", caption="95% over cells, studies: Student's, for others of the kind on these base networks; of a study: over base networks",
+                  caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fmt: skip
     found.add_column("predictor", overflow="fold", min_width=14)
-    for study in board.studies:
-        found.add_column(study, justify="right", overflow="fold")
+    for what in several:
+        found.add_column(f"95% over {what}", justify="right", overflow="fold")
+    for study in board.rows[0].by_study:
+        found.add_column(f"in {study}", justify="right", overflow="fold")
     for row in board.rows:
         found.add_row(
-            row.x, *(f"{row.by_study[s].mean:.2f}\n{_interval(row.by_study[s], '.1f')}" for s in board.studies)
+            row.x,
+            *(_interval(row.rank_over[what], ".1f") for what in several),
+            *(f"{of.mean:.2f}\n{_interval(of.interval, '.1f')}" for of in row.by_study.values()),
         )
     print_table(found)
     for (one, other), tau in board.alike.items():
         say(f"the orders of {one} and {other}: Kendall's tau {tau:.2f}")
 
 
-def _interval(over: Over, form: str) -> str:
-    bounds = over.interval
+def _interval(bounds: Interval | Absent, form: str) -> str:
     return "-" if isinstance(bounds, Absent) else f"{bounds.low:{form}}, {bounds.high:{form}}"
