@@ -473,14 +473,15 @@ class Server:
 
 
 def restart_server(server: Server, soak: Soak) -> int:
-    """Killed and started again under two workers, who wait for it."""
+    """Killed and started again under three workers, one of which is killed, too; the others wait for it."""
     own, soak.url = soak.url, server.database()
     try:
-        pids = [soak.fork(soak.finish) for _ in range(2)]
-        time.sleep(soak.moment(2))
+        one, *others = [soak.fork(soak.finish) for _ in range(3)]
+        soak.killed(one)
+        time.sleep(soak.moment())
         server.kill()
         server.start()
-        return soak.wait(*pids) or soak.checked()
+        return soak.wait(*others) or soak.checked()
     finally:
         soak.url = own
 
@@ -503,7 +504,7 @@ KINDS: dict[str, tuple[Callable[[Soak], int], float]] = {
     "the device out of memory": (exhaust_device, 2),
 }
 """What is injected, and how often beside the others."""
-SERVER = "PostgreSQL killed and started again under two workers", 0.5
+SERVER = "PostgreSQL killed and started again, and one of three workers killed", 0.5
 
 
 def injected(
@@ -519,12 +520,15 @@ def injected(
     found["seconds"] = round(time.monotonic() - begin, 1)
     if code == WRONG:
         return {**found, **json.loads((soak.folder / "wrong").read_text())}
+    if code == REFUSED:
+        found["said"] = (soak.folder / "refused").read_text()
     return {**found, {SAME: "recovered", REFUSED: "refused"}.get(code, "crashed"): 1}
 
 
 def counted(lines: Sequence[Mapping[str, object]]) -> dict[str, Counter[str]]:
     """The columns of the table, by fault and over all."""
-    counts = {name: Counter[str]() for name in (*KINDS, SERVER[0], "**all**")}
+    names = [*KINDS, SERVER[0], *sorted({str(line["fault"]) for line in lines} - {*KINDS, SERVER[0]}), "**all**"]
+    counts = {name: Counter[str]() for name in names}
     for line in lines:
         numbers = {column: int(str(line.get(column, 0))) for column in COLUMNS}
         for name in (str(line["fault"]), "**all**"):
