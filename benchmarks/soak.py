@@ -557,6 +557,7 @@ def main() -> None:
     asked.add_argument("--postgresql", action="store_true", help="also kill a PostgreSQL server of its own")
     asked.add_argument("--log", type=Path, help="a file of injections, a line each, that this adds to")
     given = asked.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from without"))  # as Ctrl-C: nothing is left behind
     end = time.monotonic() + 60 * given.minutes
     log = given.log.resolve() if given.log else None
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log and log.exists() else []
