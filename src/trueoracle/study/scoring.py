@@ -192,7 +192,9 @@ class Scoring:
     def _open(self, cell: PlannedCell, asked: Iterable[str]) -> dict[str, list[int]]:
         """As `_left`, and those whose cost is not known, with no ranks."""
         left, costs = self._left(cell, asked), self.store.costs(self.plan.digest)
-        uncosted = {name: [] for name in asked if cell.index not in costs.get(self._column(name), {})}
+        uncosted: dict[str, list[int]] = {
+            name: [] for name in asked if cell.index not in costs.get(self._column(name), {})
+        }
         return uncosted | left
 
     @cached_property
