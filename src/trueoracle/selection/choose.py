@@ -288,7 +288,7 @@ def _pace(planned: Plan, base: nn.Module, epochs: int, place: Workplace) -> floa
     net = prune(base, cell.example, planned.sites, planned.spec.removal)
     for _ in range(2):  # the first compiles
         begin = monotonic()
-        train_fleet([net] * assignment.networks, place.data, recipe, 0, backend=assignment)
+        train_fleet([net] * assignment.networks, place.data, recipe, 0, backend=assignment, teacher=base)
     return (monotonic() - begin) / assignment.networks / place.executor.workers
 
 
