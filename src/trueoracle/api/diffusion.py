@@ -117,7 +117,7 @@ def pictures(
     `amplify` k above 1 what is drawn by is k x pruned + (1 - k) x dense.
     """
     check_device(device)
-    from trueoracle.nets import Amplified, sample, smallest, without
+    from trueoracle.nets import Amplified, mask_weights, sample, smallest
 
     if prune and pruned is not None:
         raise SpecError("`prune` and `pruned` are two ways to prune: give one")
@@ -127,7 +127,7 @@ def pictures(
     if pruned is not None:
         asked = denoising_network(model, pruned, data)
     elif prune:
-        asked = without(net, smallest(net, prune, select))
+        asked = mask_weights(net, smallest(net, prune, select))
     elif amplify != 1:
         raise SpecError(f"`amplify` {amplify:g} needs a pruned network: give `prune` or `pruned`")
     else:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
-    from trueoracle.nets.blockwise import GROUPS, Amplified, GoneWeights, shuffled, smallest, weight_groups, without
+    from trueoracle.nets.blockwise import GROUPS, Amplified, shuffled, smallest, weight_groups
     from trueoracle.nets.cost import Cost, cost, unit_costs
     from trueoracle.nets.diffusion import check_size, denoiser
     from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
@@ -35,7 +35,6 @@ __all__ = [
     "Cost",
     "Cut",
     "Evaluation",
-    "GoneWeights",
     "ImageClassifier",
     "Input",
     "Kind",
@@ -85,7 +84,6 @@ __all__ = [
     "weight_groups",
     "weight_shapes",
     "weights_from_bytes",
-    "without",
 ]
 
 on_demand(__name__)

@@ -12,7 +12,16 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from trueoracle.nets import GROUPS, Amplified, channels_last, evaluate, smallest, state_bytes, weight_groups, without
+from trueoracle.nets import (
+    GROUPS,
+    Amplified,
+    channels_last,
+    evaluate,
+    mask_weights,
+    smallest,
+    state_bytes,
+    weight_groups,
+)
 from trueoracle.search import Ask, Found, Hunt, Judged, Memory, ratio_space, ratios_of, search
 from trueoracle.words.errors import SpecError
 from trueoracle.words.examples import Examples
@@ -33,7 +42,7 @@ class RatioJudge:
 
     def pruned(self, ratios: Mapping[str, float]) -> nn.Module:
         """What is judged."""
-        pruned = without(self.net, smallest(self.net, ratios, self.select))
+        pruned = mask_weights(self.net, smallest(self.net, ratios, self.select))
         return pruned if self.k == 1 else Amplified(self.net, pruned, self.k)
 
     def __call__(self, ask: Ask) -> Judged:
