@@ -20,14 +20,14 @@ from trueoracle.selection.candidates import in_turns
 from trueoracle.selection.foremost import foremost
 from trueoracle.selection.judging import worth
 from trueoracle.selection.ladder import Ladder, Wave, first_masks
-from trueoracle.selection.limits import Limit, Limits, limit_of, ratio_of
+from trueoracle.selection.limits import Limit, Limits, limit_of
 from trueoracle.selection.rungs import rung_epochs, shortened
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.words.errors import SpecError
 from trueoracle.words.progress import Quiet
 from trueoracle.words.selection import Selected
 from trueoracle.words.shape import InputShape
-from trueoracle.words.spec import Recipe, pruned_count
+from trueoracle.words.spec import Recipe, pruned_count, ratio_of
 from trueoracle.words.trial import Figures, Outcome, SplitAnswers, Trial
 
 
