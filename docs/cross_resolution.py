@@ -37,12 +37,11 @@ from trueoracle.nets import (
     mask_weights,
     sample,
     shuffled,
-    smallest,
     state_bytes,
     weight_groups,
 )
-from trueoracle.search import Budget, Hunt, ratios_of
-from trueoracle.study.ratios import SPACE, RatioJudge, search_ratios
+from trueoracle.search import Budget, Hunt
+from trueoracle.study.ratios import RatioJudge, search_ratios
 from trueoracle.words.mask import WeightMask
 from trueoracle.words.progress import Bars
 from trueoracle.words.shape import InputShape, NoiseShape
@@ -158,10 +157,10 @@ class Experiment:
 
     def mask(self, net: nn.Module, number: int, size: int, method: str = "cr-diff") -> WeightMask:
         """The best that a search of ratios finds for this size."""
-        judge = RatioJudge(net=net, images=self.split(size, test=False))
+        judge = RatioJudge(net=net, images=self.split(size, test=False), groups=weight_groups(net))
         hunt = Hunt(method=method, budget=Budget(evaluations=self.asked.evaluations), seed=number)
         found = search_ratios(judge, hunt, Bars(), self.folder / f"{method}-{number}-{size}.jsonl")
-        return smallest(net, ratios_of(SPACE, found.best))
+        return judge.mask(found.best)
 
     def nets(self, number: int, size: int) -> Iterator[tuple[str, nn.Module, dict[str, float]]]:
         """What is compared: its name, the network, and the ratios that went, by group."""

@@ -57,7 +57,7 @@ def test_groups_are_those_of_cr_diff() -> None:
 
 def test_smallest_of_a_group_go_by_one_threshold_over_its_layers() -> None:
     net = Toy()
-    mask = smallest(net, {"down": 0.4, "mid": 0.5, "up": 0.25})
+    mask = smallest(net, {"down": 0.4, "mid": 0.5, "up": 0.25}, weight_groups(net))
     gone = {name: part.reshape(-1).nonzero()[0].tolist() for name, part in mask.gone_by_layer.items()}
     assert gone == {
         "down_blocks.0.attn1": [0, 2], "down_blocks.0.ff": [0, 1], "down_blocks.1.attn1": [], "down_blocks.1.ff": [],
@@ -72,7 +72,7 @@ def test_smallest_of_a_group_go_by_one_threshold_over_its_layers() -> None:
 
 def test_shuffled_takes_as_many_of_each_layer() -> None:
     net = build("unet2d-condition-mini", SMALL)
-    mask = smallest(net, {"down": 0.3, "up": 0.7})
+    mask = smallest(net, {"down": 0.3, "up": 0.7}, weight_groups(net))
     drawn, again, other = (shuffled(mask, seed) for seed in (1, 1, 2))
     assert drawn.kept_by_layer == mask.kept_by_layer
     assert drawn == again
@@ -84,7 +84,7 @@ def test_shuffled_takes_as_many_of_each_layer() -> None:
 def test_pruned_network_is_dense_weights_times_mask() -> None:
     """The slow twin: every weight multiplied by one or zero in the forward pass, in float64."""
     net = build("unet2d-condition-mini", SMALL, seed=1).double()
-    mask = smallest(net, {"down": 0.3, "mid": 0.5, "up": 0.7})
+    mask = smallest(net, {"down": 0.3, "mid": 0.5, "up": 0.7}, weight_groups(net))
     pruned = mask_weights(net, mask)
     images, levels = (
         torch.randn(2, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),
@@ -127,9 +127,9 @@ def test_networks_without_such_groups() -> None:
     with pytest.raises(ModelError, match="DiTTransformer2DModel has no layers in the group `down`"):
         weight_groups(build("dit-mini", SMALL))
     with pytest.raises(ModelError, match="unknown group of blocks `middle`"):
-        smallest(Toy(), {"middle": 0.5})
+        smallest(Toy(), {"middle": 0.5}, weight_groups(Toy()))
     with pytest.raises(ModelError, match=r"must lie in \[0, 1\), but got -0.1"):
-        smallest(Toy(), {"mid": -0.1})
+        smallest(Toy(), {"mid": -0.1}, weight_groups(Toy()))
 
 
 def bowl(ask: Ask) -> Judged:
@@ -197,7 +197,7 @@ def test_ratios_of_a_network_are_found_and_gone_on_with(tmp_path: Path, weights:
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:4]
     net = build("unet2d-condition-mini", SMALL, seed=1)
     for rank, loss in zip(one.found.ranks[:2], one.found.loss_M, strict=False):
-        pruned = mask_weights(net, smallest(net, ratios_of(SPACE, rank)))
+        pruned = mask_weights(net, smallest(net, ratios_of(SPACE, rank), weight_groups(net)))
         assert evaluate(pruned, images.take(order)).loss == pytest.approx(float(loss), rel=1e-5)
     assert one.dense_loss == pytest.approx(evaluate(net, images.take(order)).loss, rel=1e-5)
     first, *kept = keep.read_text().splitlines()

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
-    from trueoracle.nets.blockwise import GROUPS, Amplified, shuffled, smallest, weight_groups
+    from trueoracle.nets.blockwise import GROUPS, Amplified, Groups, shuffled, smallest, weight_groups
     from trueoracle.nets.cost import Cost, cost, unit_costs
-    from trueoracle.nets.diffusion import check_size, denoiser
+    from trueoracle.nets.diffusion import Denoiser, check_size, denoiser
     from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
     from trueoracle.nets.even import even_config
     from trueoracle.nets.finding import copied, find_sites
@@ -34,7 +34,9 @@ __all__ = [
     "Amplified",
     "Cost",
     "Cut",
+    "Denoiser",
     "Evaluation",
+    "Groups",
     "ImageClassifier",
     "Input",
     "Kind",

@@ -46,23 +46,23 @@ def weight_groups(net: nn.Module, select: Sequence[str] = ()) -> Groups:
     return groups
 
 
-def smallest(net: nn.Module, ratios: Mapping[str, float], select: Sequence[str] = ()) -> WeightMask:
+def smallest(net: nn.Module, ratios: Mapping[str, float], groups: Groups) -> WeightMask:
     """The floor(ratio x weights) of each group that are smallest by magnitude; of equal weights the first.
 
-    `ModelError` for an unknown or empty group, or a ratio outside of [0, 1).
+    `ModelError` for an unknown group, or a ratio outside of [0, 1).
     """
     shapes = weight_shapes(net)
-    groups, bits = [], []
-    for group, names in _asked_groups(net, ratios, select).items():
+    parts, bits = [], []
+    for group, names in _asked_groups(groups, ratios).items():
         layers = [net.get_submodule(name) for name in names]
         size_W = torch.cat([in_order(layer, layer.get_parameter("weight").detach().abs()) for layer in layers])
         gone_W = torch.zeros(len(size_W), dtype=torch.bool)
         gone_W[size_W.argsort(stable=True)[: pruned_count(len(size_W), ratios[group])].cpu()] = True
         kept = len(size_W) - int(gone_W.sum())
         of_layers = tuple((name, shapes[name]) for name in names)
-        groups.append(WeightGroup(site=group, layers=of_layers, row=len(size_W), kept=kept))
+        parts.append(WeightGroup(site=group, layers=of_layers, row=len(size_W), kept=kept))
         bits.append(np.packbits(gone_W.numpy()).tobytes())
-    return WeightMask(groups=tuple(groups), bits=tuple(bits), criterion="magnitude")
+    return WeightMask(groups=tuple(parts), bits=tuple(bits), criterion="magnitude")
 
 
 def shuffled(mask: WeightMask, seed: int) -> WeightMask:
@@ -96,8 +96,7 @@ class Amplified(nn.Module):
         return self.k * pruned_BCHW + (1 - self.k) * dense_BCHW
 
 
-def _asked_groups(net: nn.Module, ratios: Mapping[str, float], select: Sequence[str]) -> Groups:
-    groups = weight_groups(net, select)
+def _asked_groups(groups: Groups, ratios: Mapping[str, float]) -> Groups:
     for group, ratio in ratios.items():
         if group not in groups:
             raise ModelError(unknown("group of blocks", group, groups))
