@@ -119,7 +119,7 @@ def _judge(
 def _rank(
     studies: list[str],
     x: list[str] | None,
-    y: str,
+    y: str | None,
     k: int,
     output: Path | None,
     figure: Path | None,
