@@ -113,11 +113,10 @@ def test_base_is_trained_on_the_same_images_at_its_own_size(run: Study) -> None:
     assert base_data(other, own) is own
 
 
-def test_it_is_analysed_by_its_loss_unasked(run: Study, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_it_is_analysed_by_its_loss_unasked(run: Study, tmp_path: Path) -> None:
     assert Store(run.store_url).find("short").name == "short"
     assert [cell.y for cell in run.analyze()] == ["final_test_loss"]
-    assert call("analyze", "short", "--store", run.store_url, "--json") == 0
-    assert '"y": "final_test_loss"' in capsys.readouterr().out
+    assert '"y": "final_test_loss"' in call("analyze", "short", "--store", run.store_url, "--json")
     run.report(tmp_path / "report.html")
     assert "final test loss" in (tmp_path / "report.html").read_text()
 
