@@ -148,7 +148,7 @@ class Soak:
         """The store as a finished run leaves it, and with half of its trials."""
         whole = self.file.read_bytes()
         with closing(sqlite3.connect(self.file)) as connection:
-            for table in ("trials", "curves", "answers"):
+            for table in ("trials", "learning_curves", "answers"):
                 connection.execute(f"DELETE FROM {table} WHERE repeat = 1")
             connection.commit()
         Store(self.url).studies()
