@@ -206,6 +206,8 @@ def harder(table: TruthTable, studies: Sequence[str], cell: str) -> None:
             continue
         masks = whole_cells(masks_of(table, study), table, study)
         parts = by_network(masks, cell)
+        if not parts:
+            continue
         board = {b.network.split()[0]: b.ceiling for b in board_of(table, study).blocks if b.cell == cell}
         known = [top for top in board.values() if not isinstance(top, Absent)]
         dense = table.frame(study, "networks")["test_accuracy"]
@@ -334,8 +336,13 @@ def main() -> None:
     if "digits-joint" in held:
         print("\n## Drawn and found")
         drawn_and_found(whole_cells(masks_of(table, "digits-joint"), table, "digits-joint"))
-    print("\n## Wider and deeper, half of conv1")
+    for study in ("mnist5k", "kmnist5k"):
+        if study in held:
+            print(f"\n## {study}: the same question with more images")
+            cell_by_cell(whole_cells(masks_of(table, study), table, study), board_of(table, study))
+    print("\n## Other data, wider and deeper, half of conv1")
     harder(table, ("digits", "digits-w20", "digits-w40", "digits-d6", "digits-d8"), "conv1-0.5")
+    harder(table, ("mnist5k", "mnist5k-w40", "mnist5k-d8", "kmnist5k"), "conv1-0.5")
     if given.figure is not None:
         draw(found, released, given.figure)
 

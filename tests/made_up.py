@@ -1,14 +1,17 @@
 """Studies that nobody ran: as many masks and trials as a test needs, in a moment."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.store import BaseRecord, CellRecord, MaskRecord, Store, StudyRecord
+from trueoracle.words.selection import Candidate, Measured, Rival, Rung, Seen, Selected
 from trueoracle.words.spec import CellSpec, Recipe, StudySpec
 from trueoracle.words.trial import Figures, FinalProtocol, Outcome, SplitAnswers, Trial
 
@@ -150,3 +153,28 @@ def _answered(cell: int, rank: int, repeat: int, right: Mapping[str, NDArray[np.
                       validation_accuracy=accuracy.get("validation"), **loss)  # fmt: skip
     return Trial(cell=cell, mask=rank, repeat=repeat, seed=0, outcome=Outcome.FINISHED, curve=(figures,), final=figures, seconds=0.1,
                  answers={split: SplitAnswers.of(right_I) for split, right_I in right.items()})  # fmt: skip
+
+
+def made_up_selection(seen: Sequence[Sequence[float]], **changes: Any) -> Selected:
+    """A made-up selection: of each candidate, its accuracies from rung to rung; the first is chosen."""
+    lengths = (2, 6, 20)
+    of = [tuple(Seen(epochs=e, repeats=1, validation_accuracy=a) for e, a in zip(lengths, one)) for one in seen]  # noqa: B905
+    candidates = tuple(
+        Candidate(
+            cell="conv1-0.5", mask=10**20 + at, origin="best by group_norm", seen=one, worth=0.9, deviation=0.001, best=0.5, test_accuracy=0.9
+        )
+        for at, one in enumerate(of)
+    )  # fmt: skip
+    measured = Measured(value=0.93, low=0.91, high=0.95, images=360)
+    rungs = (
+        Rung(epochs=e, masks=len(seen), trainings=len(seen), correlation=0.5) for e in lengths[: max(map(len, seen))]
+    )
+    rival = Rival(name="best of 12: lowest pruned train loss", mask=3, masks=12, epochs=96, test=measured, beaten=0.5)
+    facts: dict[str, Any] = {
+        "name": "made-up", "study": "made-up", "model": "lenet5-mini", "data": "digits", "limit": "", "chosen": candidates[0],
+        "pruned": {"conv1": (0, 2)}, "test": measured, "regret": 0.001, "regret_low": 0.0, "regret_high": 0.01,
+        "candidates": candidates, "rungs": tuple(rungs), "rivals": (rival, replace(rival, mask=None)), "budget": "200 model-epochs",
+        "spent": 200.0, "seconds": 12.0, "reason": "the budget was spent", "stopped": False, "parameters": (10, 8), "macs": (100, 50),
+        "studies": ("made-up-1",),
+    }  # fmt: skip
+    return Selected(**{**facts, **changes})

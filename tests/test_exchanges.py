@@ -1,5 +1,6 @@
 """Swap descent under a fixed cost: units move between sites, and never is more left than may be."""
 
+import json
 from itertools import combinations, product
 from pathlib import Path
 from random import Random
@@ -7,6 +8,7 @@ from random import Random
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -15,6 +17,7 @@ from trueoracle.nets import build, cost, find_sites, remove
 from trueoracle.search import Ask, Budget, Ceiling, Found, Hunt, Judged, Memory, search
 from trueoracle.search.exchanges import Exchanges
 from trueoracle.space import MaskSpace, SiteChoice, Subsets
+from trueoracle.study import changed, load_spec, plan
 from trueoracle.words.errors import SpecError
 from trueoracle.words.mask import Mask, SiteMask
 from trueoracle.words.shape import InputShape
@@ -148,6 +151,12 @@ def test_on_a_network_no_mask_leaves_more_than_the_ratios(fix: str, tmp_path: Pa
     assert len(rows) == 40
     assert max(row["cost"] for row in rows) <= most
     assert len({row["pruned"] for row in rows}) == 40
+    words = result.output.replace("\n", "").partition("as a cell of a study: ")[2]
+    facts = {"cells": [yaml.safe_load(words)], "seeds_of": "here"}
+    (cell,) = plan(changed(load_spec("quickstart").facts(), facts, "quickstart")).cells
+    (mask,) = cell.masks_of(cell.ranks)
+    lowest = min(rows, key=lambda row: row["pruned_train_loss"])
+    assert mask.pruned == {s: tuple(units) for s, units in json.loads(lowest["pruned"]).items() if units}
 
 
 @pytest.mark.parametrize(

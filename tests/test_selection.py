@@ -1,16 +1,15 @@
 """Choosing a mask: budgets, rungs, judging, the ladder, and one selection from end to end."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from itertools import combinations, islice, product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from playwright.sync_api import Browser
 
+from made_up import made_up_selection
 from seen import check_names, check_width, contrasts
 from trueoracle import api
 from trueoracle.cli.options import ways_to_prune
@@ -21,14 +20,14 @@ from trueoracle.selection.candidates import in_turns
 from trueoracle.selection.foremost import foremost
 from trueoracle.selection.judging import worth
 from trueoracle.selection.ladder import Ladder, Wave, first_masks
-from trueoracle.selection.limits import Limit, Limits, limit_of, ratio_of
+from trueoracle.selection.limits import Limit, Limits, limit_of
 from trueoracle.selection.rungs import rung_epochs, shortened
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.words.errors import SpecError
 from trueoracle.words.progress import Quiet
-from trueoracle.words.selection import Candidate, Measured, Rival, Rung, Seen, Selected
+from trueoracle.words.selection import Selected
 from trueoracle.words.shape import InputShape
-from trueoracle.words.spec import Recipe, pruned_count
+from trueoracle.words.spec import Recipe, pruned_count, ratio_of
 from trueoracle.words.trial import Figures, Outcome, SplitAnswers, Trial
 
 
@@ -129,36 +128,11 @@ def test_sources_name_masks_in_turns() -> None:
     ]  # fmt: skip
 
 
-def selected(seen: Sequence[Sequence[float]], **changes: Any) -> Selected:
-    """A made-up selection: of each candidate, its accuracies from rung to rung; the first is chosen."""
-    lengths = (2, 6, 20)
-    of = [tuple(Seen(epochs=e, repeats=1, validation_accuracy=a) for e, a in zip(lengths, one)) for one in seen]  # noqa: B905
-    candidates = tuple(
-        Candidate(
-            cell="conv1-0.5", mask=10**20 + at, origin="best by group_norm", seen=one, worth=0.9, deviation=0.001, best=0.5, test_accuracy=0.9
-        )
-        for at, one in enumerate(of)
-    )  # fmt: skip
-    measured = Measured(value=0.93, low=0.91, high=0.95, images=360)
-    rungs = (
-        Rung(epochs=e, masks=len(seen), trainings=len(seen), correlation=0.5) for e in lengths[: max(map(len, seen))]
-    )
-    rival = Rival(name="best of 12: lowest pruned train loss", mask=3, masks=12, epochs=96, test=measured, beaten=0.5)
-    facts: dict[str, Any] = {
-        "name": "made-up", "study": "made-up", "model": "lenet5-mini", "data": "digits", "limit": "", "chosen": candidates[0],
-        "pruned": {"conv1": (0, 2)}, "test": measured, "regret": 0.001, "regret_low": 0.0, "regret_high": 0.01,
-        "candidates": candidates, "rungs": tuple(rungs), "rivals": (rival, replace(rival, mask=None)), "budget": "200 model-epochs",
-        "spent": 200.0, "seconds": 12.0, "reason": "the budget was spent", "stopped": False, "parameters": (10, 8), "macs": (100, 50),
-        "studies": ("made-up-1",),
-    }  # fmt: skip
-    return Selected(**{**facts, **changes})
-
-
 @pytest.mark.parametrize(
     "found",
     [
-        selected([(0.8, 0.85, 0.93), (0.82, 0.84), *[(0.5 + at / 100,) for at in range(30)]]),
-        selected([(0.5,)], rivals=(), study="", stopped=True),
+        made_up_selection([(0.8, 0.85, 0.93), (0.82, 0.84), *[(0.5 + at / 100,) for at in range(30)]]),
+        made_up_selection([(0.5,)], rivals=(), study="", stopped=True),
     ],
 )
 def test_the_page_of_a_selection(found: Selected, tmp_path: Path, browser: Browser) -> None:

@@ -11,9 +11,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from conftest import TINY
-from made_up import made_up_study, more_trials
+from made_up import made_up_selection, made_up_study, more_trials
 from seen import check_names, check_width, contrasts
-from served import serving
+from served import ask, serving
 from trueoracle import Study, analysis
 from trueoracle.analysis.best import best_mask
 from trueoracle.report.findings import find
@@ -129,6 +129,50 @@ def test_the_keyboard_alone_leads_to_a_mask_and_back(small: str, open_page: Page
     expect(open_page.locator("h1")).to_contain_text(f"Mask {mask} of ")
     open_page.go_back()
     expect(open_page.locator("h1")).to_have_text("Trials of quickstart")
+
+
+def test_a_selection_is_seen_to_climb(tmp_path: Path, open_page: Page) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    store = Store(url, create=True)
+    with serving(url) as address:
+        open_page.goto(address)
+        expect(open_page.locator("#live")).to_have_text("live")
+        assert open_page.locator("#selections").count() == 0
+        begun = {"stopped": True, "study": "", "rivals": (), "reason": "it is not finished"}
+        store.keep_selection(made_up_selection([(0.8,), (0.7,)], **begun))
+        expect(open_page.locator("#selections tbody tr")).to_contain_text("the best so far: it is not finished")
+        tab_to(open_page, lambda text: text == "made-up")
+        open_page.keyboard.press("Enter")
+        expect(open_page.locator("h1")).to_have_text("made-up")
+        expect(open_page.locator("#rungs tbody tr")).to_have_count(1)
+        expect(open_page.locator("#live")).to_have_text("live")
+        open_page.evaluate("window.loaded = 1")
+        store.keep_selection(made_up_selection([(0.8, 0.85), (0.7,)], **begun))
+        expect(open_page.locator("#rungs tbody tr")).to_have_count(2)
+        expect(open_page.locator("#rungs .chosen-curve")).to_have_count(1)
+        store.keep_selection(made_up_selection([(0.8, 0.85, 0.9), (0.7,)]))
+        expect(open_page.locator("#verdict-title")).to_have_text("The chosen mask")
+        expect(open_page.locator("#against")).to_have_count(1)
+        assert open_page.evaluate("window.loaded") == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_selections_page_can_be_read_by_all(tmp_path: Path, open_page: Page, scheme: str) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    store = Store(url, create=True)
+    store.keep_selection(made_up_selection([(0.8, 0.85, 0.93), (0.82, 0.84), (0.5,)], name="mine <b>"))
+    open_page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    with serving(url) as address:
+        for path in ("", "selections/mine%20%3Cb%3E"):
+            open_page.set_viewport_size({"width": 1280, "height": 900})
+            open_page.goto(f"{address}{path}")
+            check_names(open_page)
+            assert min(contrasts(open_page, ("h1", "color"), ("main", "color"), ("a", "color"))) >= 4.5
+            for width in (360, 400):
+                check_width(open_page, width)
+        assert open_page.locator("h1").inner_text() == "mine <b>"
+        status, _, page = ask(address, "/selections/none")
+        assert (status, "no selection `none` has trained anything in this store yet" in page) == (404, True)
 
 
 def tab_to(page: Page, wanted: Callable[[str], bool]) -> None:

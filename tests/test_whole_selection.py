@@ -61,10 +61,27 @@ def test_a_selection_killed_and_interrupted_ends_as_a_calm_one(tmp_path: Path) -
     with pytest.raises(Killed):
         run("rough", Stopping(whole // 2))
     assert stores["rough"].studies()
+    so_far = stores["rough"].selection("mine")
+    assert so_far is not None
+    assert (so_far.stopped, so_far.study, so_far.reason) == (True, "", "it is not finished")
     assert run("rough", Stopping()) == expected
+    assert replace(stores["rough"].selections()[0], seconds=0.0) == expected
     for study in {one.name for one in stores["calm"].studies()}:
         tables = [store.trial_table(store.find(study).digest).drop(columns=["seconds"]) for store in stores.values()]
         pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_the_store_keeps_the_best_so_far_after_every_wave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Selected] = []
+    monkeypatch.setattr(Store, "keep_selection", lambda _, found: kept.append(found))
+    last = api.select(
+        study="quickstart", scale="tiny", budget="20-epochs", name="mine", store=f"sqlite:///{tmp_path / 's.db'}",
+        threads=1, progress=Quiet(),
+    ).selected  # fmt: skip
+    assert kept[-1] == last
+    assert [one.stopped for one in kept] == [True] * len(last.studies) + [False]
+    assert [len(one.studies) for one in kept[:-1]] == [*range(1, len(last.studies) + 1)]
+    assert len(kept[0].rungs) == 1 < len(last.rungs)
 
 
 def test_a_selection_is_stored_reported_and_exported_from(tmp_path: Path) -> None:

@@ -151,7 +151,6 @@ def select(
     kept = Store(store, create=True)
     place = Workplace(data=loaded, store=kept, executor=Threads(workers), progress=shown, backend=how)
     selected = choose(request, place)
-    kept.keep_selection(selected)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
     return Selection(selected=selected, store=store, data_dir=folder, device=device, net=net)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -29,12 +30,19 @@ def write_selection_report(found: Selected, path: Path) -> None:
 
 def selection_page(found: Selected) -> str:
     """The page as text."""
+    return environment().get_template("selection.html").render(css=Markup(own("page.css")), **selection_context(found))
+
+
+def selection_context(found: Selected) -> dict[str, Any]:
+    """What the template `selection_parts.html`, all of the page but its head, speaks of."""
     lines = [_Line("the chosen mask", found.test), *(_Line(rival.name, rival.test) for rival in found.rivals)]
-    several = len({one.cell for one in found.candidates}) > 1
-    return environment().get_template("selection.html").render(
-        found=found, shown=found.candidates[:CANDIDATES], several=several, css=Markup(own("page.css")),
-        rungs=rungs(found), against=_against(lines) if found.rivals else "",
-    )  # fmt: skip
+    return {
+        "found": found,
+        "shown": found.candidates[:CANDIDATES],
+        "several": len({one.cell for one in found.candidates}) > 1,
+        "rungs": rungs(found),
+        "against": _against(lines) if found.rivals else "",
+    }
 
 
 @dataclass(frozen=True)

@@ -62,24 +62,73 @@ class Workplace:
 
 
 @dataclass(kw_only=True)
-class _Log:
-    """What was trained so far, for the report."""
+class _Course:
+    """The course of a selection: what was trained so far, and what it comes to."""
 
+    request: Request
+    plan: Plan
+    candidates: Sequence[Candidates]
+    ladder: Ladder
+    purse: Purse
     studies: list[str] = field(default_factory=list)
     trained: dict[int, set[tuple[Key, int]]] = field(default_factory=dict)
 
-    def note(self, told: Told) -> None:
+    def learn(self, told: Told) -> None:
         """Another wave; what two waves have in common counts once."""
+        self.ladder.tell(told.wave, told.trials)
         self.studies.append(told.study)
         known = self.trained.setdefault(told.wave.rung, set())
         known |= {((trial.cell, trial.mask), trial.repeat) for trial in told.trials}
 
-    def rungs(self, lengths: Sequence[int], choice: Choice) -> Iterator[Rung]:
+    def selected(
+        self, choice: Choice, unfinished: str = "", study: str = "", rivals: tuple[Rival, ...] = ()
+    ) -> Selected:
+        """What it comes to by this choice; `unfinished` says why it is only the best so far, where it is."""
+        cell, rank = choice.chosen.mask
+        template = self.request.template
+        return Selected(
+            name=self.request.name,
+            study=study,
+            model=template.model,
+            data=template.data,
+            limit=self.request.limit,
+            chosen=self._candidate(choice.chosen),
+            pruned=self.plan.cells[cell].of_units.unrank(rank).pruned,
+            test=self.ladder.on_test(choice.chosen),
+            regret=choice.regret,
+            regret_low=choice.regret_low,
+            regret_high=choice.regret_high,
+            candidates=tuple(map(self._candidate, choice.standings)),
+            rungs=tuple(self._rungs(choice)),
+            rivals=rivals,
+            budget=str(self.request.budget),
+            spent=self.purse.epochs,
+            seconds=self.purse.seconds,
+            reason=unfinished or choice.reason,
+            stopped=bool(unfinished),
+            **_costs(self.plan, choice),
+            studies=tuple(self.studies),
+        )
+
+    def _candidate(self, one: Standing) -> Candidate:
+        cell, rank = one.mask
+        return Candidate(
+            cell=self.plan.cells[cell].name,
+            mask=rank,
+            origin=self.candidates[cell].origins.get(rank, "random"),
+            seen=one.seen,
+            worth=one.worth,
+            deviation=one.deviation,
+            best=one.best,
+            test_accuracy=one.test_accuracy,
+        )
+
+    def _rungs(self, choice: Choice) -> Iterator[Rung]:
         """The rungs that were reached, the lowest first."""
         for rung, known in sorted(self.trained.items()):
             forecast = choice.forecasts[rung] if rung < len(choice.forecasts) else None
             yield Rung(
-                epochs=lengths[rung],
+                epochs=self.ladder.lengths[rung],
                 masks=len({mask for mask, _ in known}),
                 trainings=len(known),
                 correlation=forecast.correlation if forecast else None,
@@ -111,14 +160,16 @@ def check_request(request: Request, data: Dataset) -> None:
 
 
 def choose(request: Request, place: Workplace) -> Selected:
-    """Choose a mask; what was found before is taken over.
+    """Choose a mask; what was found before is taken over. The store keeps the best so far after every wave, and the choice.
 
     Interrupted, it gives the best so far, or raises `Paused` where no mask was retrained yet.
     """
     try:
-        return _chosen(request, place)
+        found = _chosen(request, place)
     except KeyboardInterrupt:
         raise Paused from None
+    place.store.keep_selection(found)
+    return found
 
 
 def _chosen(request: Request, place: Workplace) -> Selected:
@@ -141,19 +192,22 @@ def _chosen(request: Request, place: Workplace) -> Selected:
     )  # fmt: skip
     candidates = _candidates(planned, base, waves, purse, place)
     ladder = Ladder(lengths, purse, planned.seed("selection", 0))
-    log, stopped = _Log(), False
-    study = ""
-    rivals: tuple[Rival, ...] = ()
+    course = _Course(request=request, plan=planned, candidates=candidates, ladder=ladder, purse=purse)
+    stopped = False
     try:
-        _climb(waves, candidates, ladder, log)
+        for told in _waves(waves, candidates, ladder):
+            course.learn(told)
+            if not ladder.empty:
+                place.store.keep_selection(course.selected(ladder.choice(), "it is not finished"))
     except Cut as cut:
         stopped = True
-        _learn(cut.told, ladder, log)
+        course.learn(cut.told)
     except KeyboardInterrupt:  # between two waves
         stopped = True
     if stopped and ladder.empty:
         raise Paused
-    choice = ladder.choice()
+    choice, study = ladder.choice(), ""
+    rivals: tuple[Rival, ...] = ()
     if choice.chosen.rung == len(lengths) - 1 and not stopped:
         try:
             study = waves.final(choice.chosen.mask, choice.chosen.repeats)
@@ -163,41 +217,14 @@ def _chosen(request: Request, place: Workplace) -> Selected:
                 rivals = found.against(choice)
         except (Cut, KeyboardInterrupt):
             stopped = True
-    return Selected(
-        name=request.name,
-        study=study,
-        model=template.model,
-        data=template.data,
-        limit=request.limit,
-        chosen=_candidate(choice.chosen, planned, candidates),
-        pruned=planned.cells[choice.chosen.mask[0]].of_units.unrank(choice.chosen.mask[1]).pruned,
-        test=ladder.on_test(choice.chosen),
-        regret=choice.regret,
-        regret_low=choice.regret_low,
-        regret_high=choice.regret_high,
-        candidates=tuple(_candidate(one, planned, candidates) for one in choice.standings),
-        rungs=tuple(log.rungs(lengths, choice)),
-        rivals=rivals,
-        budget=str(request.budget),
-        spent=purse.epochs,
-        seconds=purse.seconds,
-        reason="it was interrupted" if stopped else choice.reason,
-        stopped=stopped,
-        **_costs(planned, choice),
-        studies=tuple(log.studies),
-    )
+    return course.selected(choice, "it was interrupted" if stopped else "", study, rivals)
 
 
-def _climb(waves: Waves, candidates: Sequence[Candidates], ladder: Ladder, log: _Log) -> None:
-    """Train wave after wave, each decided on by what became of those before."""
-    _learn(waves.first(candidates), ladder, log)
+def _waves(waves: Waves, candidates: Sequence[Candidates], ladder: Ladder) -> Iterator[Told]:
+    """Wave after wave, each decided on by what became of those before: the ladder must be told before the next is asked for."""
+    yield waves.first(candidates)
     for number, wave in enumerate(ladder.waves(), start=2):
-        _learn(waves.train(number, wave), ladder, log)
-
-
-def _learn(told: Told, ladder: Ladder, log: _Log) -> None:
-    ladder.tell(told.wave, told.trials)
-    log.note(told)
+        yield waves.train(number, wave)
 
 
 def _loaded(planned: Plan, record: BaseRecord, data: Dataset) -> nn.Module:
@@ -263,20 +290,6 @@ def _pace(planned: Plan, base: nn.Module, epochs: int, place: Workplace) -> floa
         begin = monotonic()
         train_fleet([net] * assignment.networks, place.data, recipe, 0, backend=assignment)
     return (monotonic() - begin) / assignment.networks / place.executor.workers
-
-
-def _candidate(one: Standing, planned: Plan, candidates: Sequence[Candidates]) -> Candidate:
-    cell, rank = one.mask
-    return Candidate(
-        cell=planned.cells[cell].name,
-        mask=rank,
-        origin=candidates[cell].origins.get(rank, "random"),
-        seen=one.seen,
-        worth=one.worth,
-        deviation=one.deviation,
-        best=one.best,
-        test_accuracy=one.test_accuracy,
-    )
 
 
 def _costs(planned: Plan, choice: Choice) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from trueoracle.selection.latency import latency
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.words.errors import SpecError
 from trueoracle.words.shape import InputShape, Shape
-from trueoracle.words.spec import pruned_count
+from trueoracle.words.spec import ratio_of
 
 Way = dict[str, float]
 
@@ -165,17 +165,6 @@ class Limits:
         ]
         differ = [counts[0].get(site, 0) - counts[1].get(site, 0) for site in {*counts[0], *counts[1]}]
         return max(differ) <= 0 and min(differ) < 0
-
-
-def ratio_of(pruned: int, units: int) -> float:
-    """The shortest decimal of which floor(units x ratio) is `pruned`."""
-    digits = 1
-    while True:  # at the latest when 10^digits exceeds the units
-        scale = int(10**digits)
-        ratio = -(-pruned * scale // units) / scale
-        if ratio < 1 and pruned_count(units, ratio) == pruned:
-            return ratio
-        digits += 1
 
 
 def _quickest(net: nn.Module, shape: Shape) -> float:

@@ -60,6 +60,7 @@ def application(url: str, access: Access, landscapes: Sequence[Path] = ()) -> Ap
             Route("/studies/{study}/cells/{cell:int}", pages.cell),
             Route("/studies/{study}/cells/{cell:int}/masks/{mask}", pages.mask),
             Route("/compare", pages.compare),
+            Route("/selections/{selection}", pages.selection),
             Route("/landscapes/{number:int}", pages.landscape),
             Route("/events", live),
             Route("/static/{name}", pages.static),

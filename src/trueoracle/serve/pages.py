@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, Response
 
 from trueoracle.analysis import CellAnalysis
 from trueoracle.report.page import environment
+from trueoracle.report.selection_page import selection_context
 from trueoracle.serve.at_work import at_work
 from trueoracle.serve.beside import Analysed, Beside, State, analysed, figures
 from trueoracle.serve.compare import MOST_PICTURES, MOST_STUDIES, compared, overview
@@ -26,6 +27,7 @@ from trueoracle.serve.summary import CellProgress, Summaries, Summary
 from trueoracle.store import Store, StudyRecord, shown_url
 from trueoracle.store.browse import count_trials, page_of_trials
 from trueoracle.words.errors import TrueOracleError
+from trueoracle.words.selection import Selected, selected_text
 from trueoracle.words.trial import Outcome
 
 _STATIC = {
@@ -35,6 +37,9 @@ _STATIC = {
     "icon.svg": ("trueoracle.serve", "static/icon.svg", "image/svg+xml"),
     "serve.js": ("trueoracle.serve", "static/serve.js", "text/javascript"),
 }
+
+
+_SELECTION = "selection "  # no study's name has a space
 
 
 class Pages:
@@ -50,9 +55,12 @@ class Pages:
         self._templates.globals["landscapes"] = landscapes.names
 
     def stamp(self, of: str) -> str:
-        """Another one as soon as a page would look different: that of studies, by commas, or of all where `of` is empty."""
+        """Another one as soon as a page would look different: that of a `selection NAME`, of studies, by commas, or of all where `of` is empty."""
+        if of.startswith(_SELECTION):
+            return _short([selected_text(self._selected(of.removeprefix(_SELECTION)))])
         records = [self._store.find(name) for name in of.split(",")[:MOST_STUDIES]] if of else self._store.studies()
-        return _short(map(self._stamp, records))
+        selections = [] if of else map(selected_text, self._store.selections())
+        return _short([*map(self._stamp, records), *selections])
 
     def _stamp(self, record: StudyRecord) -> str:
         try:
@@ -80,8 +88,9 @@ class Pages:
         found.sort(key=lambda summary: (-(summary.last or 0), summary.record.name))
         shown = [(summary, self._analyst.of(summary)) for summary in found]
         return self._page(
-            "studies.html", stamp=now, studies=shown, unreadable=unreadable, url=shown_url(self._store.url)
-        )
+            "studies.html", stamp=now, studies=shown, unreadable=unreadable, url=shown_url(self._store.url),
+            selections=self._store.selections(),
+        )  # fmt: skip
 
     def study(self, request: Request) -> Response:
         """How far one study is."""
@@ -172,6 +181,12 @@ class Pages:
             overview=overview(lines, several=len(chosen) > 1) if lines else "", most=MOST_PICTURES,
         )  # fmt: skip
 
+    def selection(self, request: Request) -> Response:
+        """A selection while it climbs and after: the report's page of it."""
+        found = self._selected(request.path_params["selection"])
+        stamp, of = _short([selected_text(found)]), f"{_SELECTION}{found.name}"
+        return self._page("selection_page.html", of=of, stamp=stamp, **selection_context(found))
+
     def landscape(self, request: Request) -> Response:
         """A landscape file."""
         number = request.path_params["number"]
@@ -192,6 +207,12 @@ class Pages:
     def problem(self, status: int, sentence: str) -> Response:
         """What is wrong, in one sentence."""
         return self._page("problem.html", status=status, sentence=sentence)
+
+    def _selected(self, name: str) -> Selected:
+        found = self._store.selection(name)
+        if found is None:
+            raise HTTPException(404, f"no selection `{name[:100]}` has trained anything in this store yet")
+        return found
 
     def _summary(self, request: Request) -> Summary:
         return self._summaries.of(self._store.find(request.path_params["study"]))

@@ -47,7 +47,7 @@ from trueoracle.store.migrate import migrate
 from trueoracle.store.opening import make_tables, opened, schema_found
 from trueoracle.store.records import Answers, BaseRecord, CellRecord, MaskRecord, RunRecord, Status, StudyRecord, Tally
 from trueoracle.store.schema import base_answers, bases, cells, costs, masks, runs, studies, trials
-from trueoracle.store.selections import keep_selection, kept_selection
+from trueoracle.store.selections import keep_selection, kept_selection, kept_selections
 from trueoracle.store.tables import ROWS_AT_ONCE, SEARCHED, WEIGHT, curve_parts, largest_rank, mask_table, trial_parts
 from trueoracle.store.trials import forget_failed, keep_trials
 from trueoracle.store.url import DEFAULT_URL, shown_url
@@ -332,6 +332,11 @@ class Store:
         """What the selection of this name came to; None where there is none."""
         with self._reading() as connection:
             return kept_selection(connection, name)
+
+    def selections(self) -> list[Selected]:
+        """What every selection came to, or has come to so far, by name."""
+        with self._reading() as connection:
+            return kept_selections(connection)
 
     def begin_run(self, study: str, threads: int, versions: dict[str, str]) -> int:
         """Note that retraining begins now; the number identifies this run."""

@@ -17,13 +17,14 @@ from trueoracle.executors import Executor
 from trueoracle.nets import Removal, cost, find_sites, remove
 from trueoracle.oracle import Loop, PrunedLosses, accumulate, evaluator, loss_table
 from trueoracle.search import Ask, Ceiling, Found, Hunt, Judged, Memory, check_search, find_search, search
-from trueoracle.space import MaskSpace
+from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.store.landscape import Landscape
 from trueoracle.study.landscape import Question, write_tables
 from trueoracle.words.errors import SpecError, unknown
 from trueoracle.words.examples import Examples
 from trueoracle.words.mask import Mask, SiteMask
 from trueoracle.words.progress import Progress
+from trueoracle.words.spec import ratio_of
 
 _AT_ONCE = 2**14  # masks judged together: so much a kill can lose
 Fixed = Literal["parameters", "macs"]
@@ -168,6 +169,14 @@ def _under_ceiling(found: Found, order: list[int], ceiling: Ceiling) -> pa.Table
     )
 
 
+def cell_of(mask: Mask) -> str:
+    """The mask alone as a cell of a study, in YAML's flow style; sites that lose nothing are left out."""
+    losing = tuple(part for part in mask.sites if part.pruned)
+    space = MaskSpace(tuple(SiteChoice(site=p.site, units=p.units, pruned=len(p.pruned)) for p in losing))
+    ratios = ", ".join(f"{part.site}: {ratio_of(len(part.pruned), part.units):g}" for part in losing)
+    return f"{{prune: {{{ratios}}}, masks: [{space.rank(Mask(rank=0, sites=losing))}]}}"
+
+
 def write_found(
     question: Question,
     wanted: Hunt,
@@ -195,4 +204,5 @@ def write_found(
     write_tables(partial, [table])
     partial.replace(output)
     rmtree(folder)
-    return found.sentence, landscape
+    cell = "" if ceiling is None else f"; as a cell of a study: {cell_of(found.mask(found.best))}"
+    return found.sentence + cell, landscape

@@ -306,6 +306,17 @@ def pruned_count(units: int, ratio: float) -> int:
     return int(units * Fraction(str(ratio)))
 
 
+def ratio_of(pruned: int, units: int) -> float:
+    """The shortest decimal of which floor(units x ratio) is `pruned`."""
+    digits = 1
+    while True:  # at the latest when 10^digits exceeds the units
+        scale = int(10**digits)
+        ratio = -(-pruned * scale // units) / scale
+        if ratio < 1 and pruned_count(units, ratio) == pruned:
+            return ratio
+        digits += 1
+
+
 class StudySpec(_Facts):
     """A whole study: a network on a dataset, how it is trained, pruned and retrained, and how often.
 
