@@ -463,6 +463,7 @@ BAD_INPUTS: tuple[tuple[str, dict[str, str]], ...] = (
             "--executor fast": "unknown executor `fast`",
             "--executor local --workers 0": "`workers` must be at least 1, but got 0",
             "--workers 2": "`workers` go with `executor` local or ray",
+            "--executor ray --ray-address here": "`ray_address` must be auto or HOST:PORT, but got here",
         },
     ),
     (
