@@ -71,6 +71,7 @@ BAD_INPUTS: tuple[tuple[str, dict[str, str]], ...] = (
             "--set": "Option '--set' requires an argument.",
             "--set =3": "`--set` takes path=value, but got `=3`",
             "--set repeats": "`--set` takes path=value, but got `repeats`",
+            "--set trained_on=denoise:mnist@16": "`trained_on` must name the images of `data` with noise, at another size",
             "--set 'repeats=[1'": "`--set repeats`: the value `[1` is no YAML",
             "--set repeats=0": "quickstart: `repeats`",
             "--set repeats=1.5": "quickstart: `repeats`",

@@ -20,6 +20,9 @@ from trueoracle.words.trial import FinalProtocol, Scale
 
 SCHEMA: Literal[1] = 1
 
+NOISE = "denoise:"
+"""What the names of datasets begin with that ask for the noise in images."""
+
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 
 
@@ -328,6 +331,9 @@ class StudySpec(_Facts):
     is taken on so many train images drawn at random and has a standard error; on all of them without it. Of every
     trial is kept which images it answers right; with `keep: losses` the loss of each image too.
 
+    With `trained_on` the base networks are trained on the same images at another size, as `denoise:mnist@16`; everything
+    else is of `data`.
+
     Every seed derives from the study's identity. Studies with the same text in `seeds_of` derive theirs from that text
     instead, to be compared in pairs: where they train the same network by the same recipe they share their base
     networks to the bit, and where their cells are the same, the drawn masks and the orders of the images.
@@ -343,6 +349,7 @@ class StudySpec(_Facts):
     description: str = ""
     model: str
     data: str
+    trained_on: str | None = None
     width_factor: float = Field(default=1.0, gt=0, le=1)
     train_images: Positive | None = None
     test_images: Positive | None = None
@@ -372,6 +379,11 @@ class StudySpec(_Facts):
         return images
 
     @property
+    def result(self) -> str:
+        """What a network is judged by in the end, as a column of the trials: of noise the loss, else the accuracy."""
+        return "final_test_loss" if self.data.startswith(NOISE) else "final_test_accuracy"
+
+    @property
     def chooses_on_validation(self) -> str | None:
         """The first key that says so, None where there is none."""
         recipes = {"train": self.train, "retrain": self.retrain, "early": self.early}
@@ -384,6 +396,8 @@ class StudySpec(_Facts):
     def _whole(self) -> Self:
         if self.train is None and self.base_weights is None and not self.model.startswith("hf:"):
             raise ValueError("`train` is missing: say how the base network is trained, or give `base_weights`")
+        if self.trained_on is not None and (self.base_weights is not None or self.train is None):
+            raise ValueError("`trained_on` is for base networks that are trained: leave it out, or give `train`")
         if (self.base_weights is not None or self.train is None) and self.base_networks > 1:
             given = "`base_weights` hold" if self.base_weights is not None else "a model that is not trained is"
             raise ValueError(f"{given} one base network, but `base_networks` is {self.base_networks}")
