@@ -76,6 +76,15 @@ class LowRank(_Facts):
     targets: tuple[str, ...] = Field(min_length=1)
 
 
+class Distillation(_Facts):
+    """Learning from the dense network beside the classes (arXiv 1503.02531): the loss is (1 - `weight`) times the cross-entropy
+    and `weight` times the divergence of the network's answers from the dense network's, both softened by `temperature`.
+    """
+
+    weight: float = Field(gt=0, le=1)
+    temperature: float = Field(gt=0)
+
+
 class Recipe(_Facts):
     """How a network is trained or retrained: mini-batches of shuffled images, cross-entropy.
 
@@ -90,7 +99,7 @@ class Recipe(_Facts):
     `label_smoothing` gives this share of every target to all classes alike. `mixup` and `cutmix` mix each batch with
     itself in another order, at a share drawn from Beta(a, a) for the number a given; with both, each batch takes one
     of them at random. `gradient_clipping` is the largest norm that the gradient of all weights together may have.
-    `lora` trains few numbers instead of all weights.
+    `lora` trains few numbers instead of all weights. With `distill` the dense network teaches: for `retrain` and `early`.
     """
 
     optimiser: Literal["sgd", "adamw"]
@@ -110,6 +119,7 @@ class Recipe(_Facts):
     mixup: float | None = Field(default=None, gt=0)
     cutmix: float | None = Field(default=None, gt=0)
     lora: LowRank | None = None
+    distill: Distillation | None = None
     keep: Literal["last", "best_on_test", "best_on_validation"] = "last"
     steps: Positive | None = None
     evaluate_every: Positive = 1
@@ -141,7 +151,7 @@ class Recipe(_Facts):
     @property
     def for_images(self) -> tuple[str, ...]:
         """The keys in use that only training on images and classes knows."""
-        keys = ("augmentation", "label_smoothing", "mixup", "cutmix")
+        keys = ("augmentation", "label_smoothing", "mixup", "cutmix", "distill")
         return tuple(key for key in keys if getattr(self, key) != type(self).model_fields[key].default)
 
 
@@ -401,6 +411,10 @@ class StudySpec(_Facts):
         if (self.base_weights is not None or self.train is None) and self.base_networks > 1:
             given = "`base_weights` hold" if self.base_weights is not None else "a model that is not trained is"
             raise ValueError(f"{given} one base network, but `base_networks` is {self.base_networks}")
+        if self.train is not None and self.train.distill is not None:
+            raise ValueError(
+                "`train.distill` would learn from the dense network, which `train` makes: give it in `retrain`"
+            )
         names = [cell.name for cell in self.cells]
         for name in names:
             if names.count(name) > 1:
@@ -476,6 +490,7 @@ def _keys_at(parents: list[int | str]) -> list[str]:
         "early": Recipe,
         "augmentation": Augmentation,
         "lora": LowRank,
+        "distill": Distillation,
         "rand_augment": RandAugment,
         "cells": CellSpec,
         "search": SearchSpec,
