@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from torch import nn
 
@@ -53,7 +54,7 @@ class PlannedCell:
     criteria: tuple[str, ...] = ()
     found: tuple[int, ...] = ()
 
-    @property
+    @cached_property
     def ranks(self) -> Sequence[int]:
         """The masks in play by rank, rising."""
         return range(self.space.count) if self.drawn is None else sorted((*self.drawn, *self.found))
