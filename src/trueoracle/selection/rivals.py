@@ -40,9 +40,9 @@ class Rivals:
         """
         index, repeats = choice.chosen.mask[0], choice.chosen.repeats
         masks_of = {name: [(index, rank) for rank in ranks] for name, ranks in self._rules(index).items()}
-        once = _by_mask(self.waves.rivals({key for keys in masks_of.values() for key in keys}, 1).trials)
+        once = _by_mask(self.waves.rivals({key for keys in masks_of.values() for key in keys}, 1, "rivals").trials)
         best = {name: found for name, keys in masks_of.items() if (found := _best(keys, once)) is not None}
-        again = _by_mask(self.waves.rivals({*best.values(), choice.chosen.mask}, repeats).trials)
+        again = _by_mask(self.waves.rivals({*best.values(), choice.chosen.mask}, repeats, "rivals-again").trials)
         chosen = again[choice.chosen.mask]
         rivals = [
             self._rival(name, masks_of[name], key, chosen, again.get(key, once[key])) for name, key in best.items()

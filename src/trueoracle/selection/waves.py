@@ -77,11 +77,10 @@ class Waves:
         ]
         return plan(self._spec(1, 0, cells, 1), self.net, self.sites)
 
-    def rivals(self, masks: Collection[Key], repeats: int) -> Told:
+    def rivals(self, masks: Collection[Key], repeats: int, name: str) -> Told:
         """Masks that compete with the chosen one, retrained in full: once, and the best of them as often as it was."""
         spec = self._spec(None, len(self.lengths) - 1, self._cells(sorted(masks)), repeats)
-        name = f"{self.name}-rivals" if repeats == 1 else f"{self.name}-rivals-again"
-        return self._trained(spec.model_copy(update={"name": name}))
+        return self._trained(spec.model_copy(update={"name": f"{self.name}-{name}"}))
 
     def train(self, number: int, wave: Wave) -> Told:
         """Another wave, counted from 1."""
