@@ -169,7 +169,7 @@ class Soak:
     def _half(self) -> bytes:
         """The store with half of its trials."""
         with closing(sqlite3.connect(self.file)) as connection:
-            for table in ("trials", "curves", "answers"):
+            for table in ("trials", "learning_curves", "answers"):
                 connection.execute(f"DELETE FROM {table} WHERE repeat = 1")
             connection.commit()
         Store(self.url).studies()

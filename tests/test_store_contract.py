@@ -18,9 +18,11 @@ from databases import url  # noqa: F401 - a fixture
 from made_up import made_up_study
 from test_store import STUDY, trial
 from trueoracle import Study
-from trueoracle.store import Claim, MaskRecord, Piece, Store
+from trueoracle.store import CellRecord, Claim, MaskRecord, Piece, Store
+from trueoracle.store.browse import curves_of_mask
 from trueoracle.words.errors import StoreError
-from trueoracle.words.trial import Outcome
+from trueoracle.words.progress import Quiet
+from trueoracle.words.trial import Figures, Outcome
 
 ASSETS = Path(__file__).parent / "assets"
 PIECES = [Piece(cell=0, start=start, stop=start + 2) for start in range(0, 40, 2)]
@@ -201,7 +203,8 @@ def test_scores_added_by_many_at_once_are_all_kept(store: Store) -> None:
         ("UPDATE trials SET test_accuracy = test_accuracy + 0.0001 WHERE number = 1", "trial_table"),
         ("UPDATE masks SET loss = loss + 0.0001", "trial_table"),
         ("UPDATE masks SET scores = '{\"x\": 1}'", "mask_table"),
-        ("UPDATE curves SET train_loss = train_loss * 1.0001", "curve_table"),
+        ("UPDATE learning_curves SET every = 2", "curve_table"),
+        ("UPDATE learning_curves SET width = 2", "curve_table"),
         ("UPDATE cells SET name = 'another'", "cells"),
         ("UPDATE bases SET test_accuracy = 0.5", "base"),
     ],
@@ -244,7 +247,7 @@ def test_flipped_bits_are_refused_or_harmless_and_never_other_numbers(tmp_path: 
     assert min(outcomes.values()) > 0, outcomes
 
 
-@pytest.mark.parametrize("version", [2, 3, 4])
+@pytest.mark.parametrize("version", [2, 3, 4, 5])
 def test_stores_of_every_earlier_schema_are_brought_forward(tmp_path: Path, version: int) -> None:
     older = Path(shutil.copy(ASSETS / f"store-schema-{version}.sqlite", tmp_path / "old.db"))
     before = sqlite3.connect(older)
@@ -265,6 +268,57 @@ def test_stores_of_every_earlier_schema_are_brought_forward(tmp_path: Path, vers
     for name, table in kept.items():
         pd.testing.assert_frame_equal(pd.read_sql(f"SELECT * FROM {name}", after)[list(table)], table)
     after.close()
+
+
+def test_curves_come_back_as_they_were_whether_validated_or_not_each_epoch_or_every_third(store: Store) -> None:
+    run = store.begin_run(STUDY.digest, 1, {})
+    cell = CellRecord(index=0, base=0, name="c", sites={}, space=90, masks=2, parameters=1, macs=1)
+    store.put_cells(STUDY.digest, [cell])
+    numbers = iter(0.1 * n for n in range(100))
+    names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+    def made(names: tuple[str, ...]) -> Figures:
+        return Figures(**{name: next(numbers) for name in names})
+
+    plain = [made(names) for _ in range(3)]
+    validated = [made((*names, "validation_loss", "validation_accuracy")) for _ in range(2)]
+    trials = [
+        replace(trial(Outcome.FINISHED, 5), curve=tuple(plain), every=3),
+        replace(trial(Outcome.DIVERGED, 7), curve=tuple(validated), final=None),
+        replace(trial(Outcome.DIVERGED, 8), curve=(), final=None),
+    ]
+    store.put_trials(STUDY.digest, trials[:1], 2, run)
+    assert not {"validation_loss", "validation_accuracy"} & {*store.curve_table(STUDY.digest)}
+    store.put_trials(STUDY.digest, trials[1:], 2, run)
+    assert [one.curve for one in store.whole_trials(STUDY.digest, 0)] == [one.curve for one in trials]
+    assert [one.every for one in store.whole_trials(STUDY.digest, 0)] == [3, 1, 1]
+    table = store.curve_table(STUDY.digest)
+    assert table[["mask", "epoch"]].values.tolist() == [[5, 3], [5, 6], [5, 9], [7, 1], [7, 2]]
+    for name in Figures.__slots__:
+        expected = [getattr(one, name) for one in (*plain, *validated)]
+        np.testing.assert_array_equal(table[name].astype(float), np.array(expected, float))
+    assert [point.epoch for point in curves_of_mask(store, STUDY.digest, 0, 5)] == [3, 6, 9]
+
+
+def test_curves_of_an_earlier_schema_stand_among_new_ones(tmp_path: Path) -> None:
+    """Half of the trials of a store of schema 5 are taken away and run anew: their curves are the same, in their places."""
+    older = Path(shutil.copy(ASSETS / "store-schema-5.sqlite", tmp_path / "old.db"))
+    study = Study.stored("quickstart", store=f"sqlite:///{older}", threads=1, progress=Quiet())
+    before, whole = study.curves(), Store(study.store_url).whole_trials(study.plan.digest, 1)
+    connection = sqlite3.connect(older)
+    for table in ("trials", "curves", "answers"):
+        connection.execute(f"DELETE FROM {table} WHERE repeat = 1")
+    connection.commit()
+    connection.close()
+    assert len(study.curves()) == len(before) // 2
+    study.run()
+    pd.testing.assert_frame_equal(study.curves(), before)
+    again = Store(study.store_url).whole_trials(study.plan.digest, 1)
+    assert [(one.mask, one.repeat, one.curve) for one in again] == [(one.mask, one.repeat, one.curve) for one in whole]
+    mask = int(before["mask"].iloc[0])
+    shown = curves_of_mask(Store(study.store_url), study.plan.digest, 0, mask)
+    of_mask = before[(before["mask"] == mask) & (before["cell"] == before["cell"].iloc[0])]
+    assert [point.train_loss for point in shown] == of_mask["train_loss"].tolist()
 
 
 def test_a_newer_store_is_refused_in_words(store: Store) -> None:

@@ -40,9 +40,9 @@ class Rivals:
         """
         index, repeats = choice.chosen.mask[0], choice.chosen.repeats
         masks_of = {name: [(index, rank) for rank in ranks] for name, ranks in self._rules(index).items()}
-        once = _by_mask(self.waves.rivals({key for keys in masks_of.values() for key in keys}, 1).trials)
+        once = _by_mask(self.waves.rivals({key for keys in masks_of.values() for key in keys}, 1, "rivals").trials)
         best = {name: found for name, keys in masks_of.items() if (found := _best(keys, once)) is not None}
-        again = _by_mask(self.waves.rivals({*best.values(), choice.chosen.mask}, repeats).trials)
+        again = _by_mask(self.waves.rivals({*best.values(), choice.chosen.mask}, repeats, "rivals-again").trials)
         chosen = again[choice.chosen.mask]
         rivals = [
             self._rival(name, masks_of[name], key, chosen, again.get(key, once[key])) for name, key in best.items()
@@ -76,7 +76,7 @@ class Rivals:
         waves, recipe = self.waves, self.waves.template.retrain
         trained = train_alone(
             self.base, waves.data, recipe, self.plan.seed("dense order", 0), backend=waves.backend,
-            progress=waves.progress, final=waves.template.final,
+            progress=waves.progress, final=waves.template.final, teacher=self.base,
         )  # fmt: skip
         trial = Trial(
             cell=0, mask=0, repeat=0, seed=0, outcome=trained.outcome, curve=trained.curve, final=None, seconds=0.0,

@@ -71,17 +71,16 @@ class Waves:
         return self._trained(kept or self._spec(1, 0, cells, 1))
 
     def opening(self, draws: Sequence[int]) -> Plan:
-        """The lowest rung with nothing but its random masks: it says which they are."""
+        """The lowest rung with nothing but its random masks: it says which they are. Where there are none, it has one."""
         cells = [
-            replace_masks(cell, (), draw=drawn or None) for cell, drawn in zip(self.template.cells, draws, strict=True)
+            replace_masks(cell, (), draw=max(1, drawn)) for cell, drawn in zip(self.template.cells, draws, strict=True)
         ]
         return plan(self._spec(1, 0, cells, 1), self.net, self.sites)
 
-    def rivals(self, masks: Collection[Key], repeats: int) -> Told:
+    def rivals(self, masks: Collection[Key], repeats: int, name: str) -> Told:
         """Masks that compete with the chosen one, retrained in full: once, and the best of them as often as it was."""
         spec = self._spec(None, len(self.lengths) - 1, self._cells(sorted(masks)), repeats)
-        name = f"{self.name}-rivals" if repeats == 1 else f"{self.name}-rivals-again"
-        return self._trained(spec.model_copy(update={"name": name}))
+        return self._trained(spec.model_copy(update={"name": f"{self.name}-{name}"}))
 
     def train(self, number: int, wave: Wave) -> Told:
         """Another wave, counted from 1."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection, Select, Table, func, insert, select
 
 from trueoracle.store.checksums import stamped, verified
-from trueoracle.store.schema import answers, curves, masks, trials
+from trueoracle.store.schema import answers, curves, masks, points, trials
 from trueoracle.store.tables import SEARCHED, WEIGHT
 from trueoracle.words.trial import Outcome
 
@@ -43,7 +43,7 @@ def adopt(connection: Connection, to: Source, source: Source, ranks: Sequence[st
     numbered = [{**row, **owner, "run": None, "number": number} for number, row in enumerate(new, last + 1)]
     connection.execute(insert(trials), stamped(trials, numbered))
     keys = {(row["rank"], row["repeat"]) for row in new}
-    for table in (curves, answers):
+    for table in (curves, points, answers):
         if rows := [{**row, **owner} for row in _rows_of(connection, table, source, keys)]:
             connection.execute(insert(table), stamped(table, rows))
     return len(new)

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Select, and_, func, literal, select, tuple_
 
+from trueoracle.store.checksums import verified
+from trueoracle.store.curves import points_of
 from trueoracle.store.records import CellRecord
-from trueoracle.store.schema import bases, cells, curves, masks, runs, trials
+from trueoracle.store.schema import bases, cells, curves, masks, points, runs, trials
 from trueoracle.store.sql import Store
 from trueoracle.store.tables import SEARCHED
 from trueoracle.words.trial import Outcome
@@ -139,12 +141,21 @@ class Point(NamedTuple):
 
 def curves_of_mask(store: Store, study: str, cell: int, mask: int) -> list[Point]:
     """The learning curves of all repeats of a mask."""
-    query = select(
-        curves.c.repeat, curves.c.epoch, curves.c.train_loss, curves.c.test_accuracy, curves.c.validation_accuracy
-    ).where(
-        curves.c.study == study, curves.c.cell == cell, curves.c.rank.in_(_texts(store.cells(study), (cell,), mask))
-    )
-    return [Point(*row) for row in store.read(query.order_by(curves.c.repeat, curves.c.epoch))]
+    ranks = _texts(store.cells(study), (cell,), mask)
+    found = [
+        point
+        for table in (curves, points)
+        for point in points_of(
+            verified(
+                table,
+                store.read(select(table).where(table.c.study == study, table.c.cell == cell, table.c.rank.in_(ranks))),
+            )
+        )
+    ]
+    return [
+        Point(p.repeat, p.epoch, p.figures.train_loss, p.figures.test_accuracy, p.figures.validation_accuracy)
+        for p in sorted(found, key=lambda point: (point.repeat, point.epoch))
+    ]
 
 
 def scores_of_mask(store: Store, study: str, cell: int, mask: int) -> dict[str, float]:

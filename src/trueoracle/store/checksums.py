@@ -1,7 +1,8 @@
 """Rows that know what they hold: what a damaged file gives back is refused, and never another number."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -44,16 +45,28 @@ def _checksum_or_none(table: Table, row: Mapping[str, Any]) -> int | None:
 
 def _checksum(table: Table, row: Mapping[str, Any]) -> int:
     """Over every other column, by name: 64 bits."""
-    values = [_same_everywhere(column, row.get(column.name)) for column in table.columns if column.name != _OWN]
+    values = [
+        value if (value := row.get(name)) is None or same is None else same(value) for name, same in _columns(table)
+    ]
     return int.from_bytes(blake2b(json.dumps(values).encode(), digest_size=8).digest(), signed=True)
 
 
-def _same_everywhere(column: Column[Any], value: Any) -> Any:
-    """The value as every database gives it back: SQLite knows no NaN and no -0.0, and may be given 1 for 1.0."""
-    if value is None:
-        return None
+@cache
+def _columns(table: Table) -> list[tuple[str, Callable[[Any], Any] | None]]:
+    """Each column but the checksum, with what makes its values those that every database gives back, where one may not."""
+    return [(column.name, _same_everywhere(column)) for column in table.columns if column.name != _OWN]
+
+
+def _same_everywhere(column: Column[Any]) -> Callable[[Any], Any] | None:
     if isinstance(column.type, Float):
-        return None if value != value else float(value) + 0.0
-    if isinstance(column.type, LargeBinary):
-        return blake2b(value).hexdigest()
-    return value
+        return _same_number
+    return _digest if isinstance(column.type, LargeBinary) else None
+
+
+def _same_number(value: float) -> float | None:
+    """SQLite knows no NaN and no -0.0, and may be given 1 for 1.0."""
+    return None if value != value else float(value) + 0.0
+
+
+def _digest(value: bytes) -> str:
+    return blake2b(value).hexdigest()

@@ -8,10 +8,13 @@ store is not taken. Nobody has to clear up: the claim itself takes over what was
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from secrets import token_hex
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Dialect, Float, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from trueoracle.store.dialects import server_now
+from trueoracle.store.prepared import Prepared
 from trueoracle.store.schema import studies, work
 
 LEASE_SECONDS = 60.0
@@ -73,45 +76,53 @@ def claim(
 
     Rows that another is claiming at this moment are passed over (PostgreSQL), or waited for (SQLite).
     """
-    now = server_now(connection.dialect)
-    free = or_(work.c.token.is_(None), work.c.until <= now, work.c.worker.in_(dead))
-    first = (
-        select(work.c.id)
-        .where(work.c.study == study, work.c.stage == stage, free)
-        .order_by(work.c.place)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .cte("first")
-    )
-    taken = (
-        update(work)
-        .where(work.c.id.in_(select(first.c.id)))
-        .values(token=token_hex(16), until=now + seconds, worker=worker)
-        .returning(work)
-    )
-    row = connection.execute(taken).first()
+    values = {"of_study": study, "of_stage": stage, "to": worker, "new": token_hex(16), "long": seconds}
+    if dead:
+        row = connection.execute(_claiming(connection.dialect, dead), values).first()
+    else:
+        row = _CLAIM.run(connection, **values).first()
     if row is None:
         return None
     piece = Piece(cell=row.cell, repeat=row.repeat, start=row.start, stop=row.stop)
     return Claim(row=row.id, token=row.token, piece=piece)
 
 
+def _claiming(dialect: Dialect, dead: Sequence[str] = ()) -> ReturningUpdate[Any]:
+    now = server_now(dialect)
+    lost = [work.c.worker.in_(dead)] if dead else []
+    first = (
+        select(work.c.id)
+        .where(work.c.study == bindparam("of_study"), work.c.stage == bindparam("of_stage"))
+        .where(or_(work.c.token.is_(None), work.c.until <= now, *lost))
+        .order_by(work.c.place)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .cte("first")
+    )
+    return (
+        update(work)
+        .where(work.c.id.in_(select(first.c.id)))
+        .values(token=bindparam("new"), until=now + bindparam("long", type_=Float), worker=bindparam("to"))
+        .returning(work)
+    )
+
+
 def prolong(connection: Connection, claims: Iterable[Claim], seconds: float) -> None:
     """Hold the pieces for so long from now; those that another has taken over stay theirs."""
     until = server_now(connection.dialect) + seconds
     for one in claims:
-        connection.execute(update(work).where(*_ours(one)).values(until=until))
+        connection.execute(update(work).where(*_OURS).values(until=until), _names(one))
 
 
 def give_back(connection: Connection, claims: Iterable[Claim]) -> None:
     """Let others have the pieces at once."""
     for one in claims:
-        connection.execute(update(work).where(*_ours(one)).values(token=None, until=None, worker=None))
+        connection.execute(update(work).where(*_OURS).values(token=None, until=None, worker=None), _names(one))
 
 
 def settle(connection: Connection, one: Claim) -> bool:
     """Take the piece off the list, in the transaction that stores its results; False where it is no longer ours."""
-    return connection.execute(delete(work).where(*_ours(one))).rowcount == 1
+    return _SETTLE.run(connection, **_names(one)).rowcount == 1
 
 
 def pieces_left(connection: Connection, study: str, stage: str | None = None) -> int:
@@ -128,5 +139,10 @@ def in_flight(connection: Connection, study: str) -> list[InFlight]:
     return [InFlight(stage=stage, worker=worker, seconds_left=seconds) for stage, worker, seconds in rows]
 
 
-def _ours(one: Claim) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return work.c.id == one.row, work.c.token == one.token
+def _names(one: Claim) -> dict[str, Any]:
+    return {"row": one.row, "held": one.token}
+
+
+_OURS = work.c.id == bindparam("row"), work.c.token == bindparam("held")
+_CLAIM = Prepared(_claiming)
+_SETTLE = Prepared(lambda _: delete(work).where(*_OURS))

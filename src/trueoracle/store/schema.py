@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 5
+VERSION = 6
 APPLICATION = "trueoracle"
 
 metadata = MetaData()
@@ -154,6 +154,20 @@ base_answers = Table(
 )
 
 curves = Table(
+    "learning_curves",
+    metadata,
+    Column("study", ForeignKey("studies.digest"), primary_key=True),
+    Column("cell", Integer, primary_key=True),
+    Column("rank", Text, primary_key=True),
+    Column("repeat", Integer, primary_key=True),
+    Column("every", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("figures", LargeBinary, nullable=False),
+    _checksum(),
+)
+"""A curve a trial: after each `every`-th epoch `width` figures, little-endian doubles (see `trueoracle.store.curves`)."""
+
+points = Table(
     "curves",
     metadata,
     Column("study", ForeignKey("studies.digest"), primary_key=True),
@@ -164,6 +178,7 @@ curves = Table(
     *_figures(),
     _checksum(),
 )
+"""Curves that schemas before 6 kept, an epoch a row: read, and written no more."""
 
 runs = Table(
     "runs",

@@ -5,12 +5,15 @@ Every row is held against its checksum. A part has the columns of the whole.
 
 import json
 from collections.abc import Iterator, Sequence
+from heapq import merge
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, Select, Table, exists, func, select
+from sqlalchemy import Connection, Row, Select, Table, exists, func, or_, select
 
 from trueoracle.store.checksums import damaged, verified
-from trueoracle.store.schema import cells, curves, masks, studies, trials
+from trueoracle.store.curves import FIGURES, Point, points_of
+from trueoracle.store.schema import cells, curves, masks, points, studies, trials
 from trueoracle.words.errors import StoreError
 from trueoracle.words.trial import Outcome
 
@@ -30,8 +33,8 @@ WEIGHT = "sampling_weight"
 
 ROWS_AT_ONCE = 50_000
 _FINAL_VALIDATION = ("final_validation_loss", "final_validation_accuracy")
+_each_of = attrgetter(*FIGURES)
 _FIGURES = ("final_train_loss", "final_test_loss", "final_test_accuracy", *_FINAL_VALIDATION)
-_CURVE = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "validation_loss", "validation_accuracy")
 
 
 def trial_parts(connection: Connection, study: str, rows: int = ROWS_AT_ONCE) -> Iterator["pd.DataFrame"]:
@@ -79,27 +82,39 @@ def curve_parts(
     import pandas as pd
 
     of_cells = {row.cell: row for row in _rows(connection, cells, study)}
-    query = _ordered(curves, study)
-    if cell is not None:
-        query = query.where(curves.c.cell == cell)
-    known = select(exists().where(curves.c.study == study, curves.c.validation_loss.is_not(None)))
-    absent = [] if connection.execute(known).scalar_one() else ["validation_loss", "validation_accuracy"]
-    columns = ["base", "cell", "mask", "repeat", "epoch", *_CURVE]
-    for part in _parts(verified(curves, _streamed(connection, query)), rows):
+    absent = [] if _validated(connection, study) else ["validation_loss", "validation_accuracy"]
+    columns = ["base", "cell", "mask", "repeat", "epoch", *FIGURES]
+    for part in _parts(_points(connection, study, cell), rows):
         yield pd.DataFrame(
-            [(of_cells[r.cell].base, of_cells[r.cell].name, int(r.rank), r.repeat, r.epoch, *_curve(r)) for r in part],
+            [
+                (of_cells[p.cell].base, of_cells[p.cell].name, int(p.rank), p.repeat, p.epoch, *_each_of(p.figures))
+                for p in part
+            ],
             columns=columns,
         ).drop(columns=absent)
+
+
+def _points(connection: Connection, study: str, cell: int | None) -> Iterator[Point]:
+    """The points of all curves in order, those that earlier schemas kept among them."""
+    streams = []
+    for table in (curves, points):
+        query = _ordered(table, study)
+        rows = _streamed(connection, query if cell is None else query.where(table.c.cell == cell))
+        streams.append(points_of(verified(table, rows)))
+    return merge(*streams, key=lambda point: point.key)
+
+
+def _validated(connection: Connection, study: str) -> bool:
+    """Whether curves have figures on a validation split."""
+    of_trials = exists().where(curves.c.study == study, curves.c.width == len(FIGURES))
+    of_epochs = exists().where(points.c.study == study, points.c.validation_loss.is_not(None))
+    return bool(connection.execute(select(or_(of_trials, of_epochs))).scalar_one())
 
 
 def largest_rank(connection: Connection, study: str) -> int:
     """Of all masks of the study; -1 where there is none."""
     query = select(func.max(masks.c.rank)).where(masks.c.study == study).group_by(masks.c.cell)
     return max((int(rank) for rank in connection.execute(query).scalars()), default=-1)
-
-
-def _curve(row: Row[Any]) -> tuple[float | None, ...]:
-    return tuple(getattr(row, name) for name in _CURVE)
 
 
 def _masks_and_trials(connection: Connection, study: str) -> Iterator[tuple[Row[Any], Row[Any]]]:

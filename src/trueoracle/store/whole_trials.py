@@ -5,7 +5,8 @@ from collections import defaultdict
 from sqlalchemy import Connection, Row, Select, Table, select
 
 from trueoracle.store.checksums import verified
-from trueoracle.store.schema import answers, curves, trials
+from trueoracle.store.curves import points_of
+from trueoracle.store.schema import answers, curves, points, trials
 from trueoracle.words.trial import Figures, Outcome, SplitAnswers, Trial
 
 _Key = tuple[str, int]
@@ -14,8 +15,11 @@ _Key = tuple[str, int]
 def whole_trials(connection: Connection, study: str, cell: int) -> list[Trial]:
     """The trials of a cell, by mask and repeat."""
     curve_of: dict[_Key, dict[int, Figures]] = defaultdict(dict)
-    for row in verified(curves, connection.execute(_of(curves, study, cell).order_by(curves.c.epoch))):
-        curve_of[row.rank, row.repeat][row.epoch] = _figures(row)
+    for table in (curves, points):
+        for point in points_of(
+            verified(table, connection.execute(_of(table, study, cell).order_by(*table.primary_key)))
+        ):
+            curve_of[point.rank, point.repeat][point.epoch] = point.figures
     answers_of: dict[_Key, dict[str, SplitAnswers]] = defaultdict(dict)
     for row in verified(answers, connection.execute(_of(answers, study, cell))):
         answers_of[row.rank, row.repeat][row.split] = SplitAnswers(images=row.images, bits=row.bits, losses=row.losses)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
+from time import monotonic
 
 import torch
 from torch import nn
@@ -25,6 +26,8 @@ from trueoracle.study.sharing import Sharing, sharing
 from trueoracle.words.folders import checkpoint_folder
 from trueoracle.words.progress import Progress
 from trueoracle.words.trial import Trial
+
+_LOOK_SECONDS = 0.5
 
 
 class Paused(Exception):
@@ -108,27 +111,37 @@ def _retrain(
     settled = cache(lambda: store.settled(plan.digest))  # asked once the pieces are listed: who holds one has it alone
     run = store.begin_run(plan.digest, executor.workers, {**versions(bases[0], made, paths), **_normalised(plan)})
     recipe = plan.spec.retrain
-    before = sum(one.trials for one in store.runs(plan.digest))
-    told = 0
+    before, told, next_look = _stored(store, plan), 0, monotonic()
     with (
         progress.task("retraining", left, "trials") as settle,
         progress.task("retraining", left * recipe.epochs, "model-epochs") as advance,
     ):
         retraining = Retraining(plan=plan, bases=bases, data=data, progress=progress, advance=advance, recipe=recipe)
 
+        def tell() -> None:
+            """What all workers have stored; not after every fleet, of which there may be hundreds a second."""
+            nonlocal told, next_look
+            now = _stored(store, plan) - before
+            settle(now - told)
+            told, next_look = now, monotonic() + _LOOK_SECONDS
+
         def work(piece: Piece, stop: Stop) -> list[Trial]:
             tasks = fleets_of(plan, piece, made[piece.cell], settled())
             return [trial for task in tasks for trial in retraining.run(task, stop)]
 
         def keep(claim: Claim, trials: list[Trial]) -> None:
-            nonlocal told
             store.put_trials(plan.digest, trials, plan.cells[claim.piece.cell].digits, run, claim=claim)
-            now = sum(one.trials for one in store.runs(plan.digest)) - before  # by all workers
-            settle(now - told)
-            told = now
+            if monotonic() >= next_look:
+                tell()
             advance(sum(recipe.epochs - trial.epochs for trial in trials))
 
         ours.stage("retraining", lambda: pieces_of(plan, made, store.settled(plan.digest)), work, keep, executor.run)
+        tell()
+
+
+def _stored(store: Store, plan: Plan) -> int:
+    """How many trials of the study have been stored, by all workers and in all runs."""
+    return sum(one.trials for one in store.runs(plan.digest))
 
 
 def _normalised(plan: Plan) -> dict[str, str]:
