@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow lint clean
+.PHONY: quickstart test test-slow soak lint clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/trueoracle run quickstart
@@ -11,6 +11,11 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+
+# A minute of faults; SOAK may ask for more: make soak SOAK="--minutes 60 --postgresql"
+SOAK ?= --minutes 1 --seed 1
+soak: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/soak.py $(SOAK)
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow

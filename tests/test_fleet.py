@@ -16,7 +16,7 @@ from trueoracle.fleet.chain import NotAChain, find_chain
 from trueoracle.nets import build
 from trueoracle.words.errors import ModelError
 from trueoracle.words.shape import InputShape
-from trueoracle.words.spec import Recipe
+from trueoracle.words.spec import Distillation, Recipe
 from trueoracle.words.trial import Outcome
 
 Make = Callable[[], nn.Module]
@@ -87,6 +87,7 @@ CHAINS: dict[str, tuple[Make, Dataset]] = {
 }
 SGD = Recipe(optimiser="sgd", lr=0.05, momentum=0.9, weight_decay=0.01, batch_size=9, epochs=2)
 ADAMW = Recipe(optimiser="adamw", lr=0.003, weight_decay=0.1, batch_size=9, epochs=2)
+TAUGHT = SGD.model_copy(update={"distill": Distillation(weight=0.7, temperature=2.5)})
 
 
 def nets(make: Make, count: int) -> list[nn.Module]:
@@ -106,11 +107,11 @@ def gradients(net: nn.Module, split: Split) -> Tensor:
 
 
 def together(backend: Backend) -> Way:
-    return lambda members, data, recipe: train_fleet(members, data, recipe, 4, backend=backend)
+    return lambda members, data, recipe: train_fleet(members, data, recipe, 4, backend=backend, teacher=members[-1])
 
 
 def alone(members: list[nn.Module], data: Dataset, recipe: Recipe) -> list[Trained]:
-    return [train_alone(net, data, recipe, 4, backend="lanes") for net in members]
+    return [train_alone(net, data, recipe, 4, backend="lanes", teacher=members[-1]) for net in members]
 
 
 WAYS: dict[str, Way] = {
@@ -159,6 +160,18 @@ def test_twenty_steps_and_their_curve_are_those_of_the_loop(chain: str, way: str
             assert one.test_accuracy == pytest.approx(other.test_accuracy, abs=1.01 / 35)
         assert evaluated(ours.net, data).figures.test_loss == pytest.approx(ours.curve[-1].test_loss, abs=1e-6)
         assert not ours.net.training
+
+
+@pytest.mark.parametrize("way", ["lanes", "samples in lanes", "stacked"])
+def test_a_teacher_teaches_as_in_the_loop(way: str) -> None:
+    """And something else than the classes alone: the last network is the teacher."""
+    make, data = CHAINS["pruned lenet"]
+    members = nets(make, 2)
+    plain = train(members[0], data, SGD, order_seed=4)
+    for net, ours in zip(members, WAYS[way](members, data, TAUGHT), strict=True):
+        loops = train(net, data, TAUGHT, order_seed=4, teacher=members[-1])
+        torch.testing.assert_close(weights(ours.net), weights(loops.net), rtol=0, atol=2e-5)
+        assert not torch.allclose(weights(ours.net), weights(plain.net), rtol=0, atol=1e-2)
 
 
 def test_a_networks_numbers_depend_on_neither_mates_nor_lane_nor_size_nor_threads() -> None:

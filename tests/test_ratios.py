@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trueoracle import api
 from trueoracle.cli.app import main
 from trueoracle.data import load_dataset
-from trueoracle.nets import Amplified, build, evaluate, shuffled, smallest, state_bytes, weight_groups, without
+from trueoracle.nets import Amplified, build, evaluate, mask_weights, shuffled, smallest, state_bytes, weight_groups
 from trueoracle.search import Ask, Budget, Found, Hunt, Judged, Memory, rank_of, ratio_space, ratios_of, search
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.words.errors import ModelError, SpecError, StoreError
@@ -57,14 +57,14 @@ def test_groups_are_those_of_cr_diff() -> None:
 
 def test_smallest_of_a_group_go_by_one_threshold_over_its_layers() -> None:
     net = Toy()
-    mask = smallest(net, {"down": 0.4, "mid": 0.5, "up": 0.25})
-    gone = {name: part.flatten().nonzero()[:, 0].tolist() for name, part in mask.items()}
+    mask = smallest(net, {"down": 0.4, "mid": 0.5, "up": 0.25}, weight_groups(net))
+    gone = {name: part.reshape(-1).nonzero()[0].tolist() for name, part in mask.gone_by_layer.items()}
     assert gone == {
         "down_blocks.0.attn1": [0, 2], "down_blocks.0.ff": [0, 1], "down_blocks.1.attn1": [], "down_blocks.1.ff": [],
         "mid_block.attn1": [0, 1], "mid_block.ff": [], "up_blocks.0.attn1": [0], "up_blocks.0.ff": [],
     }  # fmt: skip
     before = state_bytes(net)
-    pruned = without(net, mask)
+    pruned = mask_weights(net, mask)
     assert pruned.get_submodule("mid_block.attn1").weight.flatten().tolist() == [0, 0]
     assert state_bytes(net) == before
     torch.testing.assert_close(pruned.get_submodule("mid_block.attn2").weight, net.mid_block.attn2.weight)
@@ -72,26 +72,28 @@ def test_smallest_of_a_group_go_by_one_threshold_over_its_layers() -> None:
 
 def test_shuffled_takes_as_many_of_each_layer() -> None:
     net = build("unet2d-condition-mini", SMALL)
-    mask = smallest(net, {"down": 0.3, "up": 0.7})
+    mask = smallest(net, {"down": 0.3, "up": 0.7}, weight_groups(net))
     drawn, again, other = (shuffled(mask, seed) for seed in (1, 1, 2))
-    assert {name: int(part.sum()) for name, part in drawn.items()} == {n: int(part.sum()) for n, part in mask.items()}
-    assert all(torch.equal(drawn[name], again[name]) for name in mask)
-    assert any(not torch.equal(drawn[name], other[name]) for name in mask)
-    assert any(not torch.equal(drawn[name], mask[name]) for name in mask)
+    assert drawn.kept_by_layer == mask.kept_by_layer
+    assert drawn == again
+    assert drawn != other
+    gone, whole = drawn.gone_by_layer, mask.gone_by_layer
+    assert any((gone[name] != whole[name]).any() for name in whole)
 
 
 def test_pruned_network_is_dense_weights_times_mask() -> None:
     """The slow twin: every weight multiplied by one or zero in the forward pass, in float64."""
     net = build("unet2d-condition-mini", SMALL, seed=1).double()
-    mask = smallest(net, {"down": 0.3, "mid": 0.5, "up": 0.7})
-    pruned = without(net, mask)
-    assert net.model is not None
+    mask = smallest(net, {"down": 0.3, "mid": 0.5, "up": 0.7}, weight_groups(net))
+    pruned = mask_weights(net, mask)
     images, levels = (
         torch.randn(2, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),
         torch.tensor([1, 900]),
     )
-    layers = {name: net.model.get_submodule(name) for name in mask}
-    hooks = [layer.register_forward_hook(_masked(mask[name])) for name, layer in layers.items()]
+    hooks = [
+        net.get_submodule(name).register_forward_hook(_masked(torch.from_numpy(gone.copy())))
+        for name, gone in mask.gone_by_layer.items()
+    ]
     with torch.inference_mode():
         wanted = net(images, levels)
     for hook in hooks:
@@ -125,9 +127,9 @@ def test_networks_without_such_groups() -> None:
     with pytest.raises(ModelError, match="DiTTransformer2DModel has no layers in the group `down`"):
         weight_groups(build("dit-mini", SMALL))
     with pytest.raises(ModelError, match="unknown group of blocks `middle`"):
-        smallest(Toy(), {"middle": 0.5})
+        smallest(Toy(), {"middle": 0.5}, weight_groups(Toy()))
     with pytest.raises(ModelError, match=r"must lie in \[0, 1\), but got -0.1"):
-        smallest(Toy(), {"mid": -0.1})
+        smallest(Toy(), {"mid": -0.1}, weight_groups(Toy()))
 
 
 def bowl(ask: Ask) -> Judged:
@@ -195,7 +197,7 @@ def test_ratios_of_a_network_are_found_and_gone_on_with(tmp_path: Path, weights:
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:4]
     net = build("unet2d-condition-mini", SMALL, seed=1)
     for rank, loss in zip(one.found.ranks[:2], one.found.loss_M, strict=False):
-        pruned = without(net, smallest(net, ratios_of(SPACE, rank)))
+        pruned = mask_weights(net, smallest(net, ratios_of(SPACE, rank), weight_groups(net)))
         assert evaluate(pruned, images.take(order)).loss == pytest.approx(float(loss), rel=1e-5)
     assert one.dense_loss == pytest.approx(evaluate(net, images.take(order)).loss, rel=1e-5)
     first, *kept = keep.read_text().splitlines()

@@ -13,7 +13,7 @@ from trueoracle import Study
 from trueoracle.words.errors import SpecError
 from trueoracle.words.progress import Quiet
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warnings of Ray's own
 
 
 @pytest.fixture
@@ -39,7 +39,6 @@ def test_tasks_give_the_table_of_one_process(cluster: Any, tmp_path: Path) -> No
     assert_same(study, calm(facts, tmp_path))
 
 
-@pytest.mark.slow
 def test_three_nodes_of_which_one_is_killed_give_the_table_of_one_process(cluster: Any, tmp_path: Path) -> None:
     facts = written(LONG, tmp_path)
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]

@@ -16,7 +16,7 @@ from trueoracle.cli.options import ways_to_prune
 from trueoracle.nets import build, find_sites
 from trueoracle.report import write_selection_report
 from trueoracle.selection.budget import Budget, Purse, parse_budget
-from trueoracle.selection.candidates import in_turns
+from trueoracle.selection.candidates import agreed
 from trueoracle.selection.foremost import foremost
 from trueoracle.selection.judging import worth
 from trueoracle.selection.ladder import Ladder, Wave, first_masks
@@ -43,7 +43,7 @@ def test_budgets() -> None:
 
 def test_rungs_have_the_whole_schedule() -> None:
     recipe = Recipe(optimiser="sgd", lr=0.1, epochs=20, batch_size=8, schedule="step", milestones=(10, 15))
-    assert rung_epochs(20) == (2, 6, 20)
+    assert [rung_epochs(epochs) for epochs in (27, 20, 8, 2)] == [(3, 9, 27), (6, 20), (8,), (2,)]
     assert shortened(recipe, 6).milestones == (3, 4)
     assert shortened(recipe, 20) is recipe
     assert shortened(recipe.model_copy(update={"milestones": (15,)}), 1).schedule == "constant"
@@ -121,11 +121,15 @@ def test_masks_come_in_order_of_importance() -> None:
     assert totals[0] == max(sum(c) for c in combinations([3.0, 1.0, 4.0, 1.5, 9.0], 3)) + 17.0
 
 
-def test_sources_name_masks_in_turns() -> None:
-    orders = {"a": iter([3, 1, 2]), "b": iter([3]), "c": iter([5, 6])}
-    assert list(in_turns(orders)) == [
-        (3, "best by a"), (3, "best by b"), (5, "best by c"), (1, "number 2 by a"), (6, "number 2 by c"), (2, "number 3 by a"),
-    ]  # fmt: skip
+def test_criteria_agree_by_sums_of_one_scale() -> None:
+    """By hand: the variances of `a` are 1 in both sites, of `b` 4 and 12; so 1.4 and 4 are of one scale."""
+    a = {"x": torch.tensor([1.0, 3.0]), "y": torch.tensor([0.0, 2.0])}
+    b = {"x": torch.tensor([0.0, 4.0]), "y": torch.tensor([0.0, 48**0.5])}
+    found = agreed([a, b])
+    assert found["x"].tolist() == pytest.approx([1 / 2**0.5, 3 / 2**0.5 + 1])
+    assert found["y"].tolist() == pytest.approx([0, 2**0.5 + 3**0.5])
+    same = agreed([a, {"x": torch.ones(2), "y": torch.ones(2)}])  # who tells nothing apart changes no order
+    assert (same["x"][1] - same["x"][0]).item() == pytest.approx(2**0.5)
 
 
 @pytest.mark.parametrize(

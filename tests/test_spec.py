@@ -56,6 +56,7 @@ def test_the_built_in_identities_never_change() -> None:
         "resnet56-cifar10": "e7e99a8f8d8acdb8",
         "resnet56-cifar10-tenth": "d4b12bf0e153a921",
         "tinyllava-vqa": "1b3c5a480a4eaf8c",
+        "unet-mnist-cr-diff": "cbffaf5dd7f0a229",
         "vgg19-cifar100": "e7a988a212c71b51",
         "vit-b16-imagenet": "075528e49c30a675",
     }

@@ -15,13 +15,14 @@ from trueoracle.nets import build
 from trueoracle.words.errors import ModelError
 from trueoracle.words.progress import Quiet
 from trueoracle.words.shape import InputShape
-from trueoracle.words.spec import Recipe
+from trueoracle.words.spec import Distillation, Recipe
 from trueoracle.words.trial import Outcome
 
 SHAPE = InputShape(channels=1, height=32, width=32, classes=10)
 SGD = Recipe(optimiser="sgd", lr=0.05, momentum=0.9, weight_decay=0.01, batch_size=50, epochs=2,
              schedule="step", milestones=(1,))  # fmt: skip
 ADAMW = Recipe(optimiser="adamw", lr=0.002, weight_decay=0.05, batch_size=50, epochs=2, schedule="cosine")
+TAUGHT = SGD.model_copy(update={"distill": Distillation(weight=0.4, temperature=3.0)})
 
 
 class Residual(nn.Module):
@@ -63,12 +64,13 @@ def data() -> Dataset:
     return Dataset(**{**vars(digits), "train": train_split, "test": test_split})
 
 
-@pytest.mark.parametrize("recipe", [SGD, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("recipe", [SGD, ADAMW, TAUGHT], ids=["sgd", "adamw", "taught"])
 @pytest.mark.parametrize("make", [lenet, Residual])
 def test_every_member_trains_as_it_would_alone(make: Callable[[int], nn.Module], recipe: Recipe, data: Dataset) -> None:
-    nets = [make(seed).double() for seed in range(3)]
-    for net, stacked in zip(nets, train_stacked(nets, data, recipe, order_seed=4), strict=True):
-        alone = train(net, data, recipe, order_seed=4)
+    *nets, teacher = (make(seed).double() for seed in range(4))
+    found = train_stacked(nets, data, recipe, order_seed=4, teacher=teacher)
+    for net, stacked in zip(nets, found, strict=True):
+        alone = train(net, data, recipe, order_seed=4, teacher=teacher.eval())
         torch.testing.assert_close(dict(stacked.net.state_dict()), dict(alone.net.state_dict()), rtol=1e-7, atol=1e-9)
         for ours, theirs in zip(stacked.curve, alone.curve, strict=True):
             assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-7)

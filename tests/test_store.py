@@ -10,7 +10,7 @@ from conftest import TINY
 from trueoracle import Study
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.store import CellRecord, MaskRecord, Store, StudyRecord, store_exists
-from trueoracle.words.errors import StoreError
+from trueoracle.words.errors import StoreAway, StoreError
 from trueoracle.words.progress import Quiet
 from trueoracle.words.trial import Figures, Outcome, Trial
 
@@ -103,7 +103,7 @@ def test_a_locked_store_says_so(store: Store, path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("trueoracle.store.dialects.LOCK_SECONDS", 0.1)
     other = sqlite3.connect(path)
     other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(StoreError, match="is locked by another process"):
+    with pytest.raises(StoreAway, match="is locked by another process"):
         Store(store.url).add_study(StudyRecord(digest="f" * 64, name="two", spec="{}"))
     assert Store(store.url).find("one") == STUDY  # who only reads need not wait
     other.rollback()

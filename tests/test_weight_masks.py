@@ -300,7 +300,7 @@ def test_row_by_row_goes_on_from_the_patterns_it_chose() -> None:
     [
         ({"weights": {"fc1": "1:2"}, "search": {"evaluations": 99, "method": "rows"}}, "search `rows` takes 100 evaluations here, every pattern of every row, but `evaluations` is 99"),
         ({"weights": {"fc1": 0.5}, "search": {"evaluations": 99, "method": "rows"}}, "takes more than 10\\^15 evaluations"),
-        ({"weights": {"fc1": "1:2"}, "search": {"evaluations": 100}}, "search `swaps` looks among masks of units; among those of weights there is `rows`"),
+        ({"weights": {"fc1": "1:2"}, "search": {"evaluations": 100}}, "search `swaps` looks among masks of units or for ratios of `pooled` weights; among masks of weights there is `rows`"),
         ({"weights": {"fc1": "1:2"}, "search": {"evaluations": 100, "method": "rows", "keep": 2}}, "finds one mask, but `keep` is 2"),
         ({"prune": {"conv1": 0.5}, "search": {"evaluations": 100, "method": "rows"}}, "unknown search `rows`"),
     ],

@@ -20,6 +20,8 @@ from trueoracle.words.progress import Quiet
 from trueoracle.words.selection import Selected, selected_from
 from trueoracle.words.spec import CellSpec
 
+RUNGS = {"retrain.epochs": 9, "retrain.milestones": [6]}  # enough for two: of 3 and of 9 epochs
+
 
 class Killed(BaseException):
     """As a kill: nothing heeds it."""
@@ -42,13 +44,17 @@ class Stopping:
 
 
 def test_a_selection_killed_and_interrupted_ends_as_a_calm_one(tmp_path: Path) -> None:
-    spec = changed(load_spec("quickstart", scale="tiny").facts(), {"repeats": 1, "seeds_of": "here"}, "quickstart")
+    spec = changed(
+        load_spec("quickstart", scale="tiny").facts(),
+        {"repeats": 1, "seeds_of": "here", **RUNGS},
+        "quickstart",
+    )
     spec = spec.model_copy(update={"cells": (CellSpec(prune={"conv1": 0.5}),)})
     data = api.Study(spec, progress=Quiet()).data()
     stores = {name: Store(f"sqlite:///{tmp_path / name}.db", create=True) for name in ("calm", "rough")}
 
     def run(name: str, executor: Stopping) -> Selected:
-        request = Request(name="mine", template=spec, budget=parse_budget("24-epochs"))
+        request = Request(name="mine", template=spec, budget=parse_budget("60-epochs"))
         place = Workplace(data=data, store=stores[name], executor=executor, progress=Quiet(), backend="auto")
         return replace(choose(request, place), seconds=0.0)
 
@@ -75,8 +81,8 @@ def test_the_store_keeps_the_best_so_far_after_every_wave(tmp_path: Path, monkey
     kept: list[Selected] = []
     monkeypatch.setattr(Store, "keep_selection", lambda _, found: kept.append(found))
     last = api.select(
-        study="quickstart", scale="tiny", budget="20-epochs", name="mine", store=f"sqlite:///{tmp_path / 's.db'}",
-        threads=1, progress=Quiet(),
+        study="quickstart", scale="tiny", set=RUNGS, budget="60-epochs", name="mine",
+        store=f"sqlite:///{tmp_path / 's.db'}", threads=1, progress=Quiet(),
     ).selected  # fmt: skip
     assert kept[-1] == last
     assert [one.stopped for one in kept] == [True] * len(last.studies) + [False]
@@ -87,11 +93,18 @@ def test_the_store_keeps_the_best_so_far_after_every_wave(tmp_path: Path, monkey
 def test_a_selection_is_stored_reported_and_exported_from(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 's.db'}"
     found = api.select(
-        study="quickstart", scale="tiny", budget="20-epochs", name="mine", store=store, threads=1, progress=Quiet()
+        study="quickstart",
+        scale="tiny",
+        set=RUNGS,
+        budget="60-epochs",
+        name="mine",
+        store=store,
+        threads=1,
+        progress=Quiet(),
     )
     first = found.selected
     assert first.study == "mine"
-    assert first.spent <= 20
+    assert first.spent <= 60
     assert {one.name for one in first.rivals} >= {"lowest pruned train loss", "L1", "random"}
     trials = api.Study.stored("mine", store=store).trials()
     assert list(trials["mask"].unique()) == [first.chosen.mask]

@@ -198,6 +198,7 @@ def test_a_killed_worker_is_known_to_be_dead_and_a_living_one_is_not(tmp_path: P
         ({"executor": "cloud"}, "unknown executor `cloud`: known are local, ray, threads"),
         ({"executor": "local", "workers": 0}, "`workers` must be at least 1, but got 0"),
         ({"ray_address": "auto"}, "`ray_address` goes with `executor` ray, but got executor=threads"),
+        ({"executor": "ray", "ray_address": "here"}, "`ray_address` must be auto or HOST:PORT, but got here"),
         ({"workers": 2}, "`workers` go with `executor` local or ray"),
     ],
 )

@@ -1,5 +1,6 @@
 """A stored study cell by cell: every mask with its repeats, trials without figures counted and left out."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -14,6 +15,7 @@ from trueoracle.analysis.result import Absent, CellAnalysis
 from trueoracle.store import SEARCHED, TRIAL_COLUMNS, WEIGHT, CellRecord, Store
 from trueoracle.words.errors import TableError, unknown
 from trueoracle.words.progress import Progress
+from trueoracle.words.spec import parse_spec
 from trueoracle.words.trial import Outcome
 
 X, Y = "pruned_train_loss", "final_test_accuracy"
@@ -23,7 +25,7 @@ def analyze_study(
     store: Store,
     study: str,
     x: str | Sequence[str] = X,
-    y: str = Y,
+    y: str | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
     better: Mapping[str, Better] | None = None,
@@ -32,12 +34,23 @@ def analyze_study(
 
     `x` is a column of the trials or a criterion's score, or several of them: the first is judged, all are ranked. Where
     one `x` is named, every criterion that the study scored its masks by is ranked with it. `better` says of columns which
-    values are better; else their names do, and of a criterion lower is: it says what a mask throws away.
+    values are better; else their names do, and of a criterion lower is: it says what a mask throws away. Without `y` it
+    is what the study's task is judged by.
     """
+    y = y or result_of(store, [study])
     xs = [x] if isinstance(x, str) else list(x)
     if y in xs:
         raise TableError(f"x and y are the same column, `{y}`: name two")
     return analyze_cells(study_masks(store, study, xs, y, better), xs, options, progress)
+
+
+def result_of(store: Store, studies: Sequence[str]) -> str:
+    """What the tasks of these studies are judged by; `TableError` where that is not the same for all."""
+    records = [store.find(study) for study in studies]
+    found = {parse_spec(json.loads(record.spec), record.name).result for record in records}
+    if len(found) > 1:
+        raise TableError(f"the studies are judged by {' and by '.join(sorted(found))}: name one by `--y`")
+    return found.pop() if found else Y
 
 
 def study_masks(

@@ -22,7 +22,7 @@ import pandas as pd
 from scipy import stats
 
 from trueoracle.analysis.blocks import Block, Blocks, LeftOut, Scored, blocks_of
-from trueoracle.analysis.cells import Y
+from trueoracle.analysis.cells import result_of
 from trueoracle.analysis.decision import holm
 from trueoracle.analysis.masks import Values
 from trueoracle.analysis.metric import Better, Metric, metric
@@ -41,7 +41,7 @@ def compare(
     store: Store,
     studies: Sequence[str],
     xs: Sequence[str] | None = None,
-    y: str = Y,
+    y: str | None = None,
     k: int = K,
     progress: Progress | None = None,
     better: Mapping[str, Better] | None = None,
@@ -49,11 +49,12 @@ def compare(
 ) -> "Leaderboard":
     """The leaderboard of predictors `xs`, None for all that are stored, over all finished cells of studies (by name or digest).
 
-    `better` says of columns which values are better; else their names do, and of a criterion lower is. `TableError` for an
-    unknown column, or where nothing can be judged.
+    `better` says of columns which values are better; else their names do, and of a criterion lower is. Without `y` it is what
+    the studies' task is judged by. `TableError` for an unknown column, or where nothing can be judged.
     """
     if k < 1:
         raise TableError(f"`k` must be at least 1, but got {k}")
+    y = y or result_of(store, studies)
     return leaderboard(blocks_of(store, studies, xs, y, k, progress or Quiet(), better, seed), y, k)
 
 

@@ -12,7 +12,7 @@ from trueoracle.analysis.masks import Values
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """`order` sorts the points by x; `x_group` and `y_rank` are in that order (see kernels)."""
+    """`order` sorts the points by x; `x_group` and `y_rank` are in that order (see `tau`)."""
 
     order: NDArray[np.int64]
     x_group: NDArray[np.int64]

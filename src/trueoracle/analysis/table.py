@@ -21,7 +21,7 @@ _TRIAL_COLUMNS = {"cell", "mask", "repeat", "outcome"}
 def analyze_table(
     table: pd.DataFrame,
     x: str | Sequence[str] = X,
-    y: str = Y,
+    y: str | None = None,
     group: str | None = None,
     classes: int | None = None,
     classes_of: Mapping[str, int] | None = None,
@@ -35,7 +35,7 @@ def analyze_table(
     are averaged and unfinished trials left out. With several `x` the first is judged and all are ranked. The number
     of classes is `classes`, or in some groups that of `classes_of`, or a column `classes` says it. `better` says of columns which values are better, where their names do not. Raises `TableError` for what cannot bear statistics.
     """
-    xs = [x] if isinstance(x, str) else list(x)
+    xs, y = [x] if isinstance(x, str) else list(x), y or Y
     if y in xs:
         raise TableError(f"x and y are the same column, `{y}`: name two")
     cells = table_masks(table, xs, y, group, better)

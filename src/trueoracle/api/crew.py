@@ -1,5 +1,6 @@
 """Who does a study's work: this process alone, others that it starts, or tasks of a Ray cluster."""
 
+import re
 from dataclasses import dataclass
 
 from trueoracle.api.environment import gpus, threads_or_all
@@ -25,6 +26,8 @@ class Crew:
             raise SpecError(unknown("executor", executor, EXECUTORS))
         if ray_address is not None and executor != "ray":
             raise SpecError(f"`ray_address` goes with `executor` ray, but got executor={executor}")
+        if ray_address not in (None, "auto") and not re.fullmatch(r".+:\d{1,5}", ray_address):
+            raise SpecError(f"`ray_address` must be auto or HOST:PORT, but got {ray_address}")
         if workers is not None and workers < 1:
             raise SpecError(f"`workers` must be at least 1, but got {workers}")
         if executor == "ray":

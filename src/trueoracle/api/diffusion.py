@@ -74,7 +74,7 @@ def ratios(
     """
     check_device(device)
     from trueoracle.data import load_dataset
-    from trueoracle.nets import evaluate
+    from trueoracle.nets import evaluate, weight_groups
     from trueoracle.search import Budget, Hunt, find_search
     from trueoracle.study.ratios import RatioJudge, search_ratios
     from trueoracle.study.survey import part_of
@@ -87,7 +87,7 @@ def ratios(
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
     progress = progress or Bars()
     chosen = part_of(load_dataset(data, folder, place, progress).train, images, seed)
-    judge = RatioJudge(net=net.to(place), images=chosen, select=tuple(select), k=amplify)
+    judge = RatioJudge(net=net.to(place), images=chosen, groups=weight_groups(net, select), k=amplify)
     judge.pruned({})  # says what is wrong with `amplify` before the work
     hunt = Hunt(method=search, budget=Budget(evaluations=evaluations), seed=seed)
     found = search_ratios(judge, hunt, progress, keep)
@@ -117,7 +117,7 @@ def pictures(
     `amplify` k above 1 what is drawn by is k x pruned + (1 - k) x dense.
     """
     check_device(device)
-    from trueoracle.nets import Amplified, sample, smallest, without
+    from trueoracle.nets import Amplified, mask_weights, sample, smallest, weight_groups
 
     if prune and pruned is not None:
         raise SpecError("`prune` and `pruned` are two ways to prune: give one")
@@ -127,7 +127,7 @@ def pictures(
     if pruned is not None:
         asked = denoising_network(model, pruned, data)
     elif prune:
-        asked = without(net, smallest(net, prune, select))
+        asked = mask_weights(net, smallest(net, prune, weight_groups(net, select)))
     elif amplify != 1:
         raise SpecError(f"`amplify` {amplify:g} needs a pruned network: give `prune` or `pruned`")
     else:

@@ -7,6 +7,7 @@ itself, so nothing comes back, and what a lost task held is done by others when 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from socket import create_connection
 from typing import Any
 
 from trueoracle.api.workers import told_while
@@ -15,6 +16,7 @@ from trueoracle.store.dialects import sqlite_file
 from trueoracle.words.errors import SpecError, StoreError
 from trueoracle.words.progress import Progress, Quiet
 
+_LONGEST_GREETING = 10.0
 _LONGEST_GOODBYE = 30.0
 _LOOK_SECONDS = 0.5
 
@@ -79,14 +81,22 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
         yield
         return
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, ValueError) as problem:
+    except (OSError, ValueError, ray.exceptions.RayError) as problem:
         reason = str(problem).splitlines()[0]
         raise SpecError(f"no Ray cluster answers at `{address}` ({reason}): `ray start --head` begins one") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """`OSError` where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        create_connection((host.strip("[]"), int(port)), timeout=_LONGEST_GREETING).close()
 
 
 def _reachable(ray: Any, store: Store) -> str:

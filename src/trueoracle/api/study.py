@@ -41,7 +41,7 @@ def studies() -> dict[str, StudySpec]:
 def leaderboard(
     names: Sequence[str],
     x: Sequence[str] | None = None,
-    y: str = "final_test_accuracy",
+    y: str | None = None,
     *,
     k: int = 5,
     store: str = DEFAULT_URL,
@@ -260,22 +260,23 @@ class Study:
     def analyze(
         self,
         x: str | Sequence[str] = "pruned_train_loss",
-        y: str = "final_test_accuracy",
+        y: str | None = None,
         options: "Options | None" = None,
     ) -> "list[CellAnalysis]":
-        """The analysis of `x` before with `y` after retraining, one a cell; of several `x` the first is judged."""
+        """The analysis of `x` before with `y` after retraining, one a cell; of several `x` the first is judged.
+
+        Without `y`, here and in what follows, it is what the task is judged by: the accuracy, of noise the loss.
+        """
         options = options or analysis.Options()
         if options.losses is None:
             options = replace(options, losses=self._relabelled())
         return analysis.analyze_study(self._store, self.plan.digest, x, y, options)
 
-    def pooled(self, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> "list[PooledCell]":
+    def pooled(self, x: str = "pruned_train_loss", y: str | None = None) -> "list[PooledCell]":
         """Each cell over all base networks of the study; empty where there is one."""
         return analysis.pool(self.analyze(x, y), self._store.cells(self.plan.digest))
 
-    def criteria(
-        self, x: "Sequence[str] | None" = None, y: str = "final_test_accuracy", *, k: int = 5
-    ) -> "Leaderboard":
+    def criteria(self, x: "Sequence[str] | None" = None, y: str | None = None, *, k: int = 5) -> "Leaderboard":
         """As `leaderboard`, of this study alone."""
         return analysis.compare(self._store, [self.plan.digest], x, y, k)
 
@@ -298,7 +299,7 @@ class Study:
             images=images,
         ).measure(names)
 
-    def report(self, path: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> None:
+    def report(self, path: str | Path, x: str = "pruned_train_loss", y: str | None = None) -> None:
         """Write the report, one HTML file: the predictor `x` judged against `y`, all others ranked."""
         from trueoracle.report import write_report
 
@@ -309,7 +310,7 @@ class Study:
         part: str | None = None,
         cell: str | None = None,
         x: str = "pruned_train_loss",
-        y: str = "final_test_accuracy",
+        y: str | None = None,
     ) -> "Shown":
         """The report in a notebook: all of it, or a `part` (verdict, results, criteria, cells, networks, run, reading) or a `cell`.
 
@@ -321,7 +322,7 @@ class Study:
         found = find(self._store, self.plan.digest, self._progress, x, y, self._options())
         return shown(found, self._progress, part, cell)
 
-    def figures(self, folder: str | Path, x: str = "pruned_train_loss", y: str = "final_test_accuracy") -> list[Path]:
+    def figures(self, folder: str | Path, x: str = "pruned_train_loss", y: str | None = None) -> list[Path]:
         """Write the figures for a manuscript, each as PDF and SVG; the paths written."""
         from trueoracle.report import write_figures
 

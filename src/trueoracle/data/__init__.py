@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from trueoracle.data.datasets import DATASETS, find_dataset
     from trueoracle.data.hub import HubData
     from trueoracle.data.load import load_dataset
-    from trueoracle.data.noised import Noised, noised
+    from trueoracle.data.noised import Noised, images_behind, names_noise, noised
     from trueoracle.data.normalisation import Normalisation
     from trueoracle.data.pictures import Pixels
     from trueoracle.data.question_sets import Drawn, dataset_shape
@@ -38,8 +38,10 @@ __all__ = [
     "dataset_shape",
     "find_dataset",
     "held_out",
+    "images_behind",
     "images_of",
     "load_dataset",
+    "names_noise",
     "noised",
     "subset",
     "torch_seeded",

@@ -27,8 +27,8 @@ from trueoracle.words.errors import DataError
 from trueoracle.words.examples import Examples, Judged
 from trueoracle.words.seeding import derive_seed
 from trueoracle.words.shape import InputShape, NoiseShape
+from trueoracle.words.spec import NOISE
 
-_PREFIX = "denoise:"
 _USUAL_LEVELS = (100, 300, 500, 700, 900)
 _AT_ONCE = 1024  # images resized together
 
@@ -106,7 +106,7 @@ class _Asked:
 
 def names_noise(name: str) -> bool:
     """Whether a dataset of this name asks for the noise in images."""
-    return name.startswith(_PREFIX)
+    return name.startswith(NOISE)
 
 
 def noise_shape(name: str) -> NoiseShape:
@@ -141,6 +141,7 @@ def noised(name: str, data: Dataset) -> Dataset:
         test=splits["test"],
         validation=splits.get("validation"),
         fingerprint=sha256(f"{data.fingerprint} {asked}".encode()).hexdigest(),
+        images=data,
         normalisation=Normalisation(mean=(0.5,) * data.shape.channels, deviation=(0.5,) * data.shape.channels)
         if isinstance(data.shape, InputShape)
         else None,
@@ -172,7 +173,7 @@ def _resized(images_NCHW: Tensor, asked: _Asked, data: Dataset) -> Tensor:
 
 
 def _asked(name: str) -> _Asked:
-    images, at, rest = name.removeprefix(_PREFIX).rpartition("@")
+    images, at, rest = name.removeprefix(NOISE).rpartition("@")
     size, _, levels = rest.partition(":")
     if not at or not images:
         raise DataError(f"`{name}` must say a size, as denoise:mnist@16 or denoise:mnist@16x24 does")

@@ -76,7 +76,8 @@ def images_at_once(device: torch.device, pixels: int) -> int:
 class Dataset:
     """What is trained on, what is reported, and where there is one, a validation split, by which may be chosen.
 
-    `fingerprint` is the SHA-256 of what they were made from: pixels and labels before normalising.
+    `fingerprint` is the SHA-256 of what they were made from: pixels and labels before normalising. Of images with noise,
+    `images` is the whole dataset behind them.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Dataset:
     fingerprint: str
     normalisation: Normalisation | None = None
     validation: Examples | None = None
+    images: "Dataset | None" = None
 
     @property
     def device(self) -> torch.device:

@@ -20,7 +20,7 @@ from trueoracle.words.spec import Recipe
 # What fleets know of a recipe; one that says anything else is for the loop.
 _KNOWN_KEYS = {
     "optimiser", "lr", "epochs", "batch_size", "momentum", "weight_decay", "schedule", "milestones", "factor", "keep",
-    "warmup_epochs", "steps", "evaluate_every", "precision",
+    "warmup_epochs", "steps", "evaluate_every", "precision", "distill",
 }  # fmt: skip
 _KNOWN_OPTIMISERS = ("sgd", "adamw")
 

@@ -8,7 +8,7 @@ Letters: N images (networks in a fleet's own methods), K classes, L lanes, B bat
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from math import prod
+from math import log, prod
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from trueoracle.data import Dataset, Split, images_of
 from trueoracle.fleet.chain import Chain, Product
+from trueoracle.fleet.distillation import answers_on
 from trueoracle.fleet.evaluated import Evaluated
 from trueoracle.fleet.fleet import Place, Stop, Stopped
 from trueoracle.fleet.kernels import Layout, lay_out, padded, source
@@ -28,7 +29,7 @@ from trueoracle.fleet.optimisers import Floats, optimiser
 from trueoracle.lanes import LANES, aligned, build, target
 from trueoracle.nets import Evaluation, channels_last, kept_weights
 from trueoracle.words.progress import Progress
-from trueoracle.words.spec import Recipe
+from trueoracle.words.spec import Distillation, Recipe
 from trueoracle.words.trial import SplitAnswers
 
 # A call of a kernel cannot be stopped, so none does more multiply-adds a lane than this: a third of a second.
@@ -56,10 +57,10 @@ class _Images:
         return len(self.labels)
 
 
-def kernels(chain: Chain, net: nn.Module, *, lone: bool, progress: Progress) -> Kernels:
+def kernels(chain: Chain, net: nn.Module, *, lone: bool, progress: Progress, distills: bool = False) -> Kernels:
     """The kernels for networks of the shape of `net`; compiled once a machine."""
     sizes = {name: parameter.numel() for name, parameter in net.named_parameters()}
-    layout = lay_out(chain, sizes, lone=lone)
+    layout = lay_out(chain, sizes, lone=lone, distills=distills)
     module = build("samples" if lone else "fleet", source(layout, target()), progress)
     sums = sum(_multiply_adds(stage) for stage in chain.stages if isinstance(stage, Product))
     calls = max(LANES, _MULTIPLY_ADDS_A_CALL // (3 * sums) // LANES * LANES)
@@ -73,7 +74,14 @@ def _multiply_adds(stage: Product) -> int:
 class LaneFleet:
     """Up to sixteen networks of one shape, or with kernels for a lone one, one network, as arrays: a `Fleet`."""
 
-    def __init__(self, code: Kernels, nets: Sequence[nn.Module], data: Dataset, recipes: Sequence[Recipe]) -> None:
+    def __init__(
+        self,
+        code: Kernels,
+        nets: Sequence[nn.Module],
+        data: Dataset,
+        recipes: Sequence[Recipe],
+        teacher: nn.Module | None = None,
+    ) -> None:
         self._code = code
         self._at = code.layout
         self._nets = nets
@@ -91,6 +99,8 @@ class LaneFleet:
             None if data.validation is None else _images(images_of(data.validation), background_C, self._at)
         )
         self._background = _blank_image(background_C, self._at)
+        distill = recipes[0].distill
+        self._lesson = () if distill is None or teacher is None else _lesson(teacher, train, distill)
 
     def set_rates(self, lr_N: Sequence[float]) -> None:
         """As `Fleet.set_rates`."""
@@ -109,7 +119,7 @@ class LaneFleet:
             images = self._train
             self._code.module.gradients(
                 images.pixels, images.marks, images.labels, part, self.weights, self.gradients,
-                self._floats, self._integers, self._background, 1.0 / len(order),
+                self._floats, self._integers, self._background, 1.0 / len(order), *self._lesson,
             )  # fmt: skip
         if self._at.lone:
             rows = self.gradients.reshape(-1, LANES)
@@ -187,6 +197,18 @@ class LaneFleet:
             if stop():
                 raise Stopped
             yield order[first : first + self._code.samples_a_call]
+
+
+def _lesson(teacher: nn.Module, train: Split, distill: Distillation) -> tuple[Floats, Floats]:
+    """What kernels read of a teacher: its softened answers to the train images, flat, and three factors.
+
+    Those are of the fault against the classes, of that against the teacher (of the square of the temperature its derivative
+    leaves one), and of a logit's distance to the highest, for powers of 2.
+    """
+    weight, temperature = distill.weight, distill.temperature
+    taught: Floats = F.softmax(answers_on(teacher, train) / temperature, 1).numpy().reshape(-1)
+    factors = np.array([1 - weight, weight * temperature, 1 / (temperature * log(2))], np.float32)
+    return taught, factors
 
 
 def _packed(nets: Sequence[nn.Module]) -> Floats:

@@ -28,26 +28,30 @@ def train(
     stop: Stop = lambda: False,
     on_epoch: Callable[[], None] = lambda: None,
     final: FinalProtocol = FinalProtocol.LAST,
+    teacher: nn.Module | None = None,
 ) -> Trained:
     """Train a copy of `net`; the order of the examples depends on `order_seed` and the epoch alone.
 
     Augmentation, mixing and dropout depend on these and the number of the batch: what else runs changes nothing.
     A network whose loss is no longer finite is `DIVERGED` and keeps the curve up to there. `stop` is asked
-    before every step; where it says yes, `Stopped` is raised. `final` says which epoch's answers are handed back.
+    before every step; where it says yes, `Stopped` is raised. `final` says which epoch's answers are handed back. `teacher`, in eval mode, is whom a recipe
+    that distills learns from.
     """
-    alone = LoopFleet(net, data, recipe, order_seed)
+    alone = LoopFleet(net, data, recipe, order_seed, teacher)
     return train_in_lockstep(alone, data, [recipe], order_seed, stop, lambda _networks: on_epoch(), final)[0]
 
 
 class LoopFleet:
     """One network: a `Fleet` of one. With `lora`, adapters are put beside its layers, drawn by `order_seed`."""
 
-    def __init__(self, net: nn.Module, data: Dataset, recipe: Recipe, order_seed: int) -> None:
+    def __init__(
+        self, net: nn.Module, data: Dataset, recipe: Recipe, order_seed: int, teacher: nn.Module | None = None
+    ) -> None:
         self._data, self._recipe = data, recipe
         self._net = channels_last(deepcopy(net))
         if recipe.lora is not None:
             put_adapters(self._net, recipe.lora, order_seed)
-        self._optimiser, self._on_batch = _optimiser(self._net, recipe), objective(recipe, data)
+        self._optimiser, self._on_batch = _optimiser(self._net, recipe), objective(recipe, data, teacher)
         self._draws = (
             True  # whether the network draws random numbers, as dropout does: until a step has shown otherwise
         )

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trueoracle.data import Augmenter, Dataset, Noised, Split, StoredSplit, images_of
+from trueoracle.fleet.distillation import answers_of, divergence
 from trueoracle.fleet.mixing import mixed
 from trueoracle.words.errors import SpecError
-from trueoracle.words.spec import Augmentation, Recipe
+from trueoracle.words.spec import Augmentation, Distillation, Recipe
 
 
 class TrainLoss(Protocol):
@@ -44,7 +45,10 @@ class Softened:
 
     def train_loss(self, net: nn.Module) -> Tensor:
         """Mean cross-entropy with the soft targets."""
-        logits_BK = net(self.images_BCHW)
+        return self.loss(net(self.images_BCHW))
+
+    def loss(self, logits_BK: Tensor) -> Tensor:
+        """The same of logits."""
         loss = F.cross_entropy(logits_BK, self.labels_B, label_smoothing=self.smoothing)
         if self.share == 1:
             return loss
@@ -52,8 +56,27 @@ class Softened:
         return self.share * loss + (1 - self.share) * other
 
 
-def objective(recipe: Recipe, data: Dataset) -> Objective:
-    """The recipe's objective on the train split; `SpecError` where it changes images and the data holds none."""
+@dataclass(frozen=True, kw_only=True)
+class Distilled:
+    """Images whose targets are partly a teacher's answers to them, as they are after all changes."""
+
+    given: Softened
+    teacher: nn.Module
+    distill: Distillation
+
+    def train_loss(self, net: nn.Module) -> Tensor:
+        """The loss with the targets given, and by its weight the divergence from the teacher."""
+        logits_BK = net(self.given.images_BCHW)
+        taught_BK = answers_of(self.teacher, self.given.images_BCHW)
+        apart = divergence(logits_BK, taught_BK, self.distill.temperature).mean()
+        return self.given.loss(logits_BK).lerp(apart, self.distill.weight)
+
+
+def objective(recipe: Recipe, data: Dataset, teacher: nn.Module | None = None) -> Objective:
+    """The recipe's objective on the train split; `SpecError` where it is for images and the data holds none.
+
+    `teacher`, in eval mode, is asked where the recipe distills.
+    """
     train = data.train
     if isinstance(train, Noised) and not recipe.for_images:
         return lambda batch_B, chance: train.take(batch_B).anew(chance)
@@ -65,16 +88,20 @@ def objective(recipe: Recipe, data: Dataset) -> Objective:
         )
     images_of_batch = _images(recipe.augmentation, data, train)
 
-    def on_batch(batch_B: Tensor, chance: np.random.Generator) -> Softened:
+    def on_batch(batch_B: Tensor, chance: np.random.Generator) -> Softened | Distilled:
         labels_B = train.labels_N[batch_B]
         images_BCHW, others_B, share = mixed(images_of_batch(batch_B, chance), labels_B, recipe, chance)
-        return Softened(
+        given = Softened(
             images_BCHW=images_BCHW,
             labels_B=labels_B,
             others_B=others_B,
             share=share,
             smoothing=recipe.label_smoothing,
         )
+        if recipe.distill is None:
+            return given
+        assert teacher is not None
+        return Distilled(given=given, teacher=teacher, distill=recipe.distill)
 
     return on_batch
 

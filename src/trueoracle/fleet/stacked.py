@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from trueoracle.data import Dataset, Split, images_of
+from trueoracle.fleet.distillation import answers_on, divergence
 from trueoracle.fleet.evaluated import Evaluated
 from trueoracle.fleet.fleet import Place, Stop, Stopped
 from trueoracle.lanes import LANES
@@ -98,12 +99,19 @@ class StackedFleet:
     """
 
     def __init__(
-        self, nets: Sequence[nn.Module], data: Dataset, recipes: Sequence[Recipe], *, capture: bool = True
+        self,
+        nets: Sequence[nn.Module],
+        data: Dataset,
+        recipes: Sequence[Recipe],
+        teacher: nn.Module | None = None,
+        *,
+        capture: bool = True,
     ) -> None:
         self._capture = capture and data.device.type == "cuda"
         self._recipe = recipes[0]
         self._train, self._test = images_of(data.train), images_of(data.test)
         self._validation = None if data.validation is None else images_of(data.validation)
+        self._taught_NK = answers_on(teacher, self._train) if teacher is not None else None
         self._stack = _Stack(nets)
         weights = self._stack.parameters
         moments = 1 if self._recipe.optimiser == "sgd" else 2
@@ -123,8 +131,10 @@ class StackedFleet:
         """As `Fleet.step`."""
         if stop():
             raise Stopped
-        images, labels = self._train.images_NCHW[batch_B], self._train.labels_N[batch_B]
-        self._run("step", self._step, images, labels, self._state)
+        batch = [self._train.images_NCHW[batch_B], self._train.labels_N[batch_B]]
+        if self._taught_NK is not None:
+            batch.append(self._taught_NK[batch_B])
+        self._run("step", self._step, batch, self._state)
 
     def evaluate(self, stop: Stop) -> list[Evaluated]:
         """As `Fleet.evaluate`."""
@@ -155,23 +165,27 @@ class StackedFleet:
         for number, tensor in enumerate(self._state()):
             tensor.copy_(state[str(number)])
 
-    def _step(self, images_BCHW: Tensor, labels_B: Tensor) -> None:
+    def _step(self, images_BCHW: Tensor, labels_B: Tensor, taught_BK: Tensor | None = None) -> None:
         weights = self._stack.parameters
         with tf32(self._recipe.precision == "tf32"):
-            gradients = self._gradients(images_BCHW, labels_B)
+            gradients = self._gradients(images_BCHW, labels_B, taught_BK)
         with torch.no_grad():
             self._steps += 1
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
                 each = (-1, *[1] * (weight.ndim - 1))
                 self._update(name, weight, gradient, self._lr_N.view(each), self._decay_N.view(each))
 
-    def _gradients(self, images_BCHW: Tensor, labels_B: Tensor) -> tuple[Tensor, ...]:
+    def _gradients(self, images_BCHW: Tensor, labels_B: Tensor, taught_BK: Tensor | None) -> tuple[Tensor, ...]:
         """Of each network's mean loss: they share no weight, so the gradient of the sum holds each one's own.
 
         Where a mask holds weights at zero it is 0: momentum and decay then leave them at zero, to the bit.
         """
         with torch.autocast(labels_B.device.type, torch.bfloat16, enabled=self._recipe.precision == "bfloat16"):
-            losses_NB = _cross_entropy(self._stack.logits(images_BCHW, training=True), labels_B)
+            logits_NBK = self._stack.logits(images_BCHW, training=True)
+            losses_NB = _cross_entropy(logits_NBK, labels_B)
+            distill = self._recipe.distill
+            if distill is not None and taught_BK is not None:
+                losses_NB = losses_NB.lerp(divergence(logits_NBK, taught_BK, distill.temperature), distill.weight)
         found = torch.autograd.grad(losses_NB.mean(1).sum(), list(self._stack.parameters.values()))
         kept = self._stack.kept
         return tuple(
@@ -195,9 +209,8 @@ class StackedFleet:
     def _run(
         self,
         what: str,
-        work: Callable[[Tensor, Tensor], None],
-        images: Tensor,
-        labels: Tensor,
+        work: Callable[..., None],
+        batch: Sequence[Tensor],
         state: Callable[[], list[Tensor]],
     ) -> None:
         """Do `work` on a batch, which changes the tensors of `state` alone; on a GPU, as a graph of its size.
@@ -205,11 +218,11 @@ class StackedFleet:
         There are few sizes: whole batches and the last one of a split.
         """
         if not self._capture:
-            return work(images, labels)
-        key = (what, len(labels))
+            return work(*batch)
+        key = (what, len(batch[0]))
         if key not in self._graphs:
-            self._graphs[key] = _Graph(work, images, labels, state())
-        return self._graphs[key].replay(images, labels)
+            self._graphs[key] = _Graph(work, batch, state())
+        return self._graphs[key].replay(batch)
 
     @torch.no_grad()
     def _evaluate(self, split: Split, stop: Stop) -> list[Evaluation]:
@@ -222,7 +235,7 @@ class StackedFleet:
             if stop():
                 raise Stopped
             losses_NB, right_NB = self._judgement(len(labels))
-            self._run("judge", self._judge, images, labels, list)
+            self._run("judge", self._judge, (images, labels), list)
             loss_N += losses_NB.sum(1)
             losses.append(losses_NB.float())  # kept as float16: the copy has half the memory and loses nothing
             right.append(right_NB.clone())
@@ -307,28 +320,26 @@ def _exactly(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...
 class _Graph:
     """A step captured as a CUDA graph for one batch size."""
 
-    def __init__(
-        self, step: Callable[[Tensor, Tensor], None], images: Tensor, labels: Tensor, state: list[Tensor]
-    ) -> None:
-        self._images, self._labels = images.clone(), labels.clone()
+    def __init__(self, step: Callable[..., None], batch: Sequence[Tensor], state: list[Tensor]) -> None:
+        self._batch = [tensor.clone() for tensor in batch]
         before = [tensor.detach().clone() for tensor in state]
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # libraries choose their kernels in these rounds, outside the capture
             for _ in range(3):
-                step(self._images, self._labels)
+                step(*self._batch)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            step(self._images, self._labels)
+            step(*self._batch)
         with torch.no_grad():  # the warming rounds did not count
             for tensor, value in zip(state, before, strict=True):
                 tensor.copy_(value)
 
-    def replay(self, images: Tensor, labels: Tensor) -> None:
+    def replay(self, batch: Sequence[Tensor]) -> None:
         """Run the step on another batch of the same size."""
-        self._images.copy_(images)
-        self._labels.copy_(labels)
+        for own, given in zip(self._batch, batch, strict=True):
+            own.copy_(given)
         self._graph.replay()
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from trueoracle.fleet.fleet import Fleet, Stop, Trained, train_in_lockstep
 from trueoracle.fleet.lanes import LaneFleet, kernels
 from trueoracle.fleet.loop import LoopFleet
 from trueoracle.fleet.stacked import StackedFleet, gpu_to_itself
-from trueoracle.nets import kept_weights, state_bytes
+from trueoracle.nets import channels_last, kept_weights, state_bytes
 from trueoracle.words.known import Backend
 from trueoracle.words.progress import Progress, Quiet
 from trueoracle.words.spec import Recipe
@@ -36,6 +37,7 @@ def train_fleet(
     progress: Progress | None = None,
     final: FinalProtocol = FinalProtocol.LAST,
     checkpoints: Path | None = None,
+    teacher: nn.Module | None = None,
 ) -> list[Trained]:
     """Train copies of networks of one shape on the same batches, and return them in their order.
 
@@ -43,10 +45,11 @@ def train_fleet(
     `lr` and `weight_decay` alone. `on_epoch` gets the number of networks that finished an epoch. `stop` is asked
     about twice a second or more often; where it says yes, `Stopped` is raised. `final` says which epoch's answers are
     handed back. In the folder `checkpoints` long trainings are written down now and then; the same training, begun
-    again after a kill, goes on from there and ends with the same bits.
+    again after a kill, goes on from there and ends with the same bits. `teacher` is the dense network, for recipes that distill.
     """
     recipes = [recipe] * len(nets) if isinstance(recipe, Recipe) else list(recipe)
     _check(nets, recipes)
+    teacher = _asked(teacher, recipes[0])
     assignment = assign(nets[0], data, recipes[0], backend)
     done: list[Trained] = []
     for first in range(0, len(nets), assignment.networks):
@@ -62,6 +65,7 @@ def train_fleet(
             progress,
             final,
             checkpoints,
+            teacher,
             lone=False,
         )
     return done
@@ -79,6 +83,7 @@ def train_alone(
     progress: Progress | None = None,
     final: FinalProtocol = FinalProtocol.LAST,
     checkpoints: Path | None = None,
+    teacher: nn.Module | None = None,
 ) -> Trained:
     """Train a copy of one network; in lanes these hold samples.
 
@@ -87,8 +92,9 @@ def train_alone(
     """
     assignment = assign(net, data, recipe, backend)
     return _train(
-        [net], data, [recipe], order_seed, assignment, stop, on_epoch, progress, final, checkpoints, lone=True
-    )[0]
+        [net], data, [recipe], order_seed, assignment, stop, on_epoch, progress, final, checkpoints,
+        _asked(teacher, recipe), lone=True,
+    )[0]  # fmt: skip
 
 
 def _train(
@@ -102,16 +108,17 @@ def _train(
     progress: Progress | None,
     final: FinalProtocol,
     checkpoints: Path | None,
+    teacher: nn.Module | None,
     *,
     lone: bool,
 ) -> list[Trained]:
     """As many networks as the assignment takes at a time."""
     checkpoint = None
     if checkpoints is not None:
-        identity = _identity(nets, data, recipes, order_seed, assignment, final, lone=lone)
+        identity = _identity(nets, data, recipes, order_seed, assignment, final, teacher, lone=lone)
         checkpoint = Checkpoint(checkpoints, identity, data.device)
     with gpu_to_itself(data) if assignment.backend == "stacked" else nullcontext():
-        fleet = _fleet(nets, data, recipes, order_seed, assignment, progress or Quiet(), lone=lone)
+        fleet = _fleet(nets, data, recipes, order_seed, assignment, progress or Quiet(), teacher, lone=lone)
         return train_in_lockstep(fleet, data, recipes, order_seed, stop, on_epoch, final, checkpoint)
 
 
@@ -122,17 +129,20 @@ def _fleet(
     order_seed: int,
     assignment: Assignment,
     progress: Progress,
+    teacher: nn.Module | None,
     *,
     lone: bool,
 ) -> Fleet:
     match assignment.backend:
         case "loop":
-            return LoopFleet(nets[0], data, recipes[0], order_seed)
+            return LoopFleet(nets[0], data, recipes[0], order_seed, teacher)
         case "lanes":
             assert assignment.chain is not None
-            return LaneFleet(kernels(assignment.chain, nets[0], lone=lone, progress=progress), nets, data, recipes)
+            distills = teacher is not None
+            code = kernels(assignment.chain, nets[0], lone=lone, distills=distills, progress=progress)
+            return LaneFleet(code, nets, data, recipes, teacher)
         case "stacked":
-            return StackedFleet(nets, data, recipes)
+            return StackedFleet(nets, data, recipes, teacher)
 
 
 def _identity(
@@ -142,6 +152,7 @@ def _identity(
     order_seed: int,
     assignment: Assignment,
     final: FinalProtocol,
+    teacher: nn.Module | None,
     *,
     lone: bool,
 ) -> str:
@@ -155,7 +166,18 @@ def _identity(
         "final": final.value,
         "versions": [torch.__version__, version("trueoracle")],
     }
+    if teacher is not None:
+        facts["teacher"] = sha256(state_bytes(teacher)).hexdigest()
     return json.dumps(facts, sort_keys=True)
+
+
+def _asked(teacher: nn.Module | None, recipe: Recipe) -> nn.Module | None:
+    """Whom the recipe learns from, in eval mode; None where it learns from nobody."""
+    if recipe.distill is None:
+        return None
+    if teacher is None:
+        raise ValueError("the recipe has `distill`, so `teacher` must be the dense network")
+    return channels_last(deepcopy(teacher)).eval()
 
 
 def _check(nets: Sequence[nn.Module], recipes: Sequence[Recipe]) -> None:

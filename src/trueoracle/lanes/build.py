@@ -1,5 +1,5 @@
-"""Compiling generated kernels once a machine: their source is a module in the cache folder, and Numba keeps what it
-compiled beside it.
+"""Compiling once a machine, the one way for all compiled code: its source is a module in the cache folder, and Numba keeps
+what it compiled beside it.
 
 The module's name holds a digest of its source, of this room and of the processor that the code is made for, so a
 changed kernel is another module, no old code is ever taken for it, and a folder shared by machines is safe.

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
-    from trueoracle.nets.blockwise import GROUPS, Amplified, GoneWeights, shuffled, smallest, weight_groups, without
+    from trueoracle.nets.blockwise import GROUPS, Amplified, Groups, shuffled, smallest, weight_groups
     from trueoracle.nets.cost import Cost, cost, unit_costs
-    from trueoracle.nets.diffusion import check_size, denoiser
+    from trueoracle.nets.diffusion import Denoiser, check_size, denoiser
     from trueoracle.nets.evaluate import Evaluation, channels_last, evaluate
     from trueoracle.nets.even import even_config
     from trueoracle.nets.finding import copied, find_sites
@@ -34,8 +34,9 @@ __all__ = [
     "Amplified",
     "Cost",
     "Cut",
+    "Denoiser",
     "Evaluation",
-    "GoneWeights",
+    "Groups",
     "ImageClassifier",
     "Input",
     "Kind",
@@ -85,7 +86,6 @@ __all__ = [
     "weight_groups",
     "weight_shapes",
     "weights_from_bytes",
-    "without",
 ]
 
 on_demand(__name__)

@@ -10,12 +10,14 @@ Letters: W weights of a group, B images, C channels, H x W pixels, T noise level
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trueoracle.nets.copying import twin
 from trueoracle.nets.diffusion import Denoiser, schedule_of
+from trueoracle.nets.masked import in_order, weight_shapes
 from trueoracle.words.errors import ModelError, unknown
+from trueoracle.words.mask import WeightGroup, WeightMask
 from trueoracle.words.spec import pruned_count
 
 GROUPS = {"down": "down_blocks.", "mid": "mid_block.", "up": "up_blocks."}
@@ -23,9 +25,6 @@ GROUPS = {"down": "down_blocks.", "mid": "mid_block.", "up": "up_blocks."}
 
 Groups = dict[str, list[str]]
 """For each group, the names of the layers whose weights may go, in the order of the network's modules."""
-
-GoneWeights = dict[str, Tensor]
-"""Of each layer by name, which of its weights go (bool, of the weight's shape)."""
 
 
 def weight_groups(net: nn.Module, select: Sequence[str] = ()) -> Groups:
@@ -35,10 +34,10 @@ def weight_groups(net: nn.Module, select: Sequence[str] = ()) -> Groups:
     their names, never cross-attention (`attn2`). `select` holds globs of names instead, for networks whose layers are
     called otherwise, such as `*attentions*` for `UNet2DModel`. `ModelError` where a group is empty.
     """
-    unet = net.model if isinstance(net, Denoiser) else net
-    layers = [name for name, module in unet.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    unet, prefix = (net.model, "model.") if isinstance(net, Denoiser) else (net, "")
+    layers = list(weight_shapes(unet))
     groups = {
-        group: [name for name in layers if name.startswith(begin) and _selected(name, select)]
+        group: [prefix + name for name in layers if name.startswith(begin) and _selected(name, select)]
         for group, begin in GROUPS.items()
     }
     for group, names in groups.items():
@@ -47,37 +46,35 @@ def weight_groups(net: nn.Module, select: Sequence[str] = ()) -> Groups:
     return groups
 
 
-def smallest(net: nn.Module, ratios: Mapping[str, float], select: Sequence[str] = ()) -> GoneWeights:
+def smallest(net: nn.Module, ratios: Mapping[str, float], groups: Groups) -> WeightMask:
     """The floor(ratio x weights) of each group that are smallest by magnitude; of equal weights the first.
 
-    `ModelError` for an unknown or empty group, or a ratio outside of [0, 1).
+    `ModelError` for an unknown group, or a ratio outside of [0, 1).
     """
-    mask: GoneWeights = {}
-    for group, names in _asked_groups(net, ratios, select).items():
-        weights = [_weight(net, name) for name in names]
-        size_W = torch.cat([weight.abs().flatten() for weight in weights])
-        gone_W = torch.zeros_like(size_W, dtype=torch.bool)
-        gone_W[size_W.argsort(stable=True)[: pruned_count(len(size_W), ratios[group])]] = True
-        parts = torch.split(gone_W, [weight.numel() for weight in weights])
-        mask |= {name: part.view_as(w) for name, part, w in zip(names, parts, weights, strict=True)}
-    return mask
+    shapes = weight_shapes(net)
+    parts, bits = [], []
+    for group, names in _asked_groups(groups, ratios).items():
+        layers = [net.get_submodule(name) for name in names]
+        size_W = torch.cat([in_order(layer, layer.get_parameter("weight").detach().abs()) for layer in layers])
+        gone_W = torch.zeros(len(size_W), dtype=torch.bool)
+        gone_W[size_W.argsort(stable=True)[: pruned_count(len(size_W), ratios[group])].cpu()] = True
+        kept = len(size_W) - int(gone_W.sum())
+        of_layers = tuple((name, shapes[name]) for name in names)
+        parts.append(WeightGroup(site=group, layers=of_layers, row=len(size_W), kept=kept))
+        bits.append(np.packbits(gone_W.numpy()).tobytes())
+    return WeightMask(groups=tuple(parts), bits=tuple(bits), criterion="magnitude")
 
 
-def shuffled(mask: GoneWeights, seed: int) -> GoneWeights:
+def shuffled(mask: WeightMask, seed: int) -> WeightMask:
     """As many weights of every layer as `mask` takes, but drawn by `seed`: only which weights of a layer go differs."""
-    chance = torch.Generator().manual_seed(seed)
-    return {
-        name: gone.flatten()[torch.randperm(gone.numel(), generator=chance).to(gone.device)].view_as(gone)
-        for name, gone in mask.items()
-    }
-
-
-def without(net: nn.Module, mask: GoneWeights) -> nn.Module:
-    """A copy of `net` with these weights at zero."""
-    pruned = twin(net)
-    for name, gone in mask.items():
-        _weight(pruned, name)[gone] = 0
-    return pruned
+    chance = np.random.default_rng(seed)
+    layers = mask.gone_by_layer
+    groups = (
+        WeightGroup(site=name, layers=((name, gone.shape),), row=gone.size, kept=gone.size - int(gone.sum()))
+        for name, gone in layers.items()
+    )
+    bits = (np.packbits(chance.permutation(gone.reshape(-1))).tobytes() for gone in layers.values())
+    return WeightMask(groups=tuple(groups), bits=tuple(bits))
 
 
 class Amplified(nn.Module):
@@ -99,19 +96,13 @@ class Amplified(nn.Module):
         return self.k * pruned_BCHW + (1 - self.k) * dense_BCHW
 
 
-def _asked_groups(net: nn.Module, ratios: Mapping[str, float], select: Sequence[str]) -> Groups:
-    groups = weight_groups(net, select)
+def _asked_groups(groups: Groups, ratios: Mapping[str, float]) -> Groups:
     for group, ratio in ratios.items():
         if group not in groups:
             raise ModelError(unknown("group of blocks", group, groups))
         if not 0 <= ratio < 1:
             raise ModelError(f"the ratio of `{group}` must lie in [0, 1), but got {ratio:g}")
     return {group: names for group, names in groups.items() if group in ratios}
-
-
-def _weight(net: nn.Module, layer: str) -> Tensor:
-    unet = net.model if isinstance(net, Denoiser) else net
-    return unet.get_submodule(layer).get_parameter("weight").data
 
 
 def _selected(name: str, select: Sequence[str]) -> bool:

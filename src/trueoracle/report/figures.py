@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from trueoracle.analysis import Absent, Options
-from trueoracle.analysis.cells import X, Y
+from trueoracle.analysis.cells import X
 from trueoracle.report.findings import CellFindings, Findings, find
 from trueoracle.report.grid import Grid, grids
 from trueoracle.report.nulls import naive_deviation
@@ -58,7 +58,7 @@ def write_figures(
     study: str,
     folder: Path,
     x: str = X,
-    y: str = Y,
+    y: str | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:

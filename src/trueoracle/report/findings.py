@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trueoracle.analysis import Absent, CellAnalysis, CellMasks, Leaderboard, Options, PooledCell, compare, pool
 from trueoracle.analysis.analyze import analyze_cells
-from trueoracle.analysis.cells import X, Y, random_sample, study_masks
+from trueoracle.analysis.cells import X, random_sample, study_masks
 from trueoracle.analysis.regret import better_than
 from trueoracle.store import BaseRecord, CellRecord, RunRecord, Status, Store, StudyRecord
 from trueoracle.words.errors import StoreError, TableError
@@ -134,14 +134,16 @@ class Findings:
 
 
 def find(
-    store: Store, study: str, progress: Progress, x: str = X, y: str = Y, options: Options | None = None
+    store: Store, study: str, progress: Progress, x: str = X, y: str | None = None, options: Options | None = None
 ) -> Findings:
     """Everything about a study (by name or digest) whose predictor `x` is judged against `y`; all others are ranked beside it.
 
+    Without `y` it is what the study's task is judged by.
     `TableError` where there is too little to analyse.
     """
     record = store.find(study)
     spec = parse_spec(json.loads(record.spec), record.name)
+    y = y or spec.result
     records = store.cells(record.digest)
     trials = store.trial_table(record.digest)
     if trials.empty:

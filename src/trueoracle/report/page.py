@@ -13,7 +13,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trueoracle.analysis import Absent, CellAnalysis, Options, Target, Verdict
-from trueoracle.analysis.cells import X, Y
+from trueoracle.analysis.cells import X
 from trueoracle.report import wording
 from trueoracle.report.components import components
 from trueoracle.report.curves import curves
@@ -59,7 +59,7 @@ def write_report(
     study: str,
     path: Path,
     x: str = X,
-    y: str = Y,
+    y: str | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> None:

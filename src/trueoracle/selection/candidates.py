@@ -1,12 +1,10 @@
-"""Where masks to be tried come from: criteria, the searched oracle, and chance.
+"""Where masks to be tried come from: what criteria agree on, and chance. Retraining says which were right."""
 
-No source is trusted: each in turn names the next mask of its own order, and retraining says which were right.
-"""
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from trueoracle.criteria import importances, judged, unit_criteria
@@ -25,16 +23,16 @@ from trueoracle.words.progress import Progress
 from trueoracle.words.scores import IMAGES
 
 EXACT_EVALUATIONS = 3000  # where the oracle's exact path takes the network, they cost next to nothing
-SHARE_OF_DRAWS = 0.2
-# Beside those that every study stores: of each kind of evidence (weights, activations, gradients) what does well in docs/criteria.md.
-CRITERIA = ("activation_mean", "group_norm", "wanda", "taylor_activation")
+SHARE_OF_DRAWS = 0.1
+# What units do, and what the loss says of them: of those tried in docs/select.md, the pair whose foremost masks end best.
+CRITERIA = ("activation_mean", "taylor_activation")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """Masks of one cell to be tried: `drawn` at random, `named` by a source, all by rank.
+    """Masks of one cell to be tried: `drawn` at random, `named` by criteria, all by rank.
 
-    `origins` has of each named rank who named it; `lowest` are the masks that the search evaluated, those of lowest
+    `origins` has of each named rank why; `lowest` are the masks that the search evaluated, those of lowest
     pruned train loss first.
     """
 
@@ -59,28 +57,25 @@ class Sources:
     def candidates(
         self, cell: PlannedCell, wanted: int, draws: frozenset[int], evaluations: int, seed: int
     ) -> Candidates:
-        """So many masks of the cell, `draws` among them; fewer where the sources name no more."""
-        found = self._found(cell.of_units, evaluations, seed)
-        named = {"pruned train loss": iter(found)} | {
-            name: foremost(cell.of_units, units) for name, units in self._importances(cell, seed).items()
-        }
+        """So many masks of the cell, `draws` among them; fewer where it has no more."""
+        criteria = self.importances(cell, seed)
+        by = " and ".join(criteria)
         origins: dict[int, str] = {}
-        for rank, origin in in_turns(named):
+        for place, rank in enumerate(foremost(cell.of_units, agreed([*criteria.values()])), 1):
             if len(origins) >= wanted - len(draws):
                 break
             if rank not in draws:
-                origins.setdefault(rank, origin)
+                origins[rank] = f"best by {by}" if place == 1 else f"number {place} by {by}"
+        found = self._found(cell.of_units, evaluations, seed)
         return Candidates(drawn=len(draws), named=tuple(sorted(origins)), origins=origins, lowest=tuple(found))
 
-    def _importances(self, cell: PlannedCell, seed: int) -> Mapping[str, Mapping[str, Tensor]]:
-        """By criterion; those that cannot judge this network are left out, and so is the one that looks at nothing."""
+    def importances(self, cell: PlannedCell, seed: int) -> Mapping[str, Mapping[str, Tensor]]:
+        """By criterion, of those of `CRITERIA` that can judge this network; by L1 where none can."""
         sites = {choice.site: self.sites[choice.site] for choice in cell.space.sites}
         criteria = {name: one for name, one in unit_criteria().items() if name in CRITERIA}
         looked_at, _ = judged(self.base, sites, part_of(self.images, min(IMAGES, len(self.images)), seed), criteria)
-        at_once = importances(self.base, sites)
-        return {
-            **{name: looked_at[name] for name in CRITERIA if name in looked_at},
-            **{n: u for n, u in at_once.items() if n != "random"},
+        return {name: looked_at[name] for name in CRITERIA if name in looked_at} or {
+            "l1": importances(self.base, sites)["l1"]
         }
 
     def _found(self, space: MaskSpace, evaluations: int, seed: int) -> list[int]:
@@ -104,15 +99,10 @@ class Sources:
         return [int(rank) for rank in np.argsort(loss_M, kind="stable")]
 
 
-def in_turns(orders: Mapping[str, Iterator[int]]) -> Iterator[tuple[int, str]]:
-    """The first mask of every order, then the second of each, and so on; an order that ends drops out."""
-    left = dict(orders)
-    place = 0
-    while left:
-        place += 1
-        for name, order in list(left.items()):
-            rank = next(order, None)
-            if rank is None:
-                del left[name]
-            else:
-                yield rank, f"best by {name}" if place == 1 else f"number {place} by {name}"
+def agreed(criteria: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The sum of the criteria's importances by site, each scaled so that masks differ as much by one as by another."""
+    spreads = [sum(float(units.double().var(correction=0)) for units in of.values()) ** 0.5 or 1.0 for of in criteria]
+    return {
+        site: torch.stack([of[site].double() / spread for of, spread in zip(criteria, spreads, strict=True)]).sum(0)
+        for site in criteria[0]
+    }

@@ -252,16 +252,16 @@ def _candidates(planned: Plan, base: nn.Module, waves: Waves, purse: Purse, plac
         progress=place.progress,
     )
     evaluations = max(16, int(_SHARE_OF_SEARCH * epochs * _EVALUATIONS_AN_EPOCH / len(planned.cells)))
-    drawn = waves.opening(draws).cells
+    opening = waves.opening(draws).cells
     return [
         sources.candidates(
             cell,
-            wanted=len(of_cell.drawn or ()) + len(kept.cells[cell.index].masks) if kept else int(a_cell),
-            draws=frozenset(of_cell.drawn or ()),
+            wanted=number + len(kept.cells[cell.index].masks) if kept else int(a_cell),
+            draws=frozenset(of_cell.drawn or ()) if number else frozenset(),
             evaluations=evaluations,
             seed=planned.seed("search of candidates", 0, cell.index),
         )
-        for cell, of_cell in zip(planned.cells, drawn, strict=True)
+        for cell, of_cell, number in zip(planned.cells, opening, draws, strict=True)
     ]
 
 
@@ -275,7 +275,7 @@ def _begin_with(epochs: float, lengths: Sequence[int], cells: int) -> float:
 
 def _draws(space: int, masks: float) -> int:
     """How many of a cell's masks are drawn at random: all, where there are not more than it may begin with."""
-    return space if space <= masks else max(1, round(SHARE_OF_DRAWS * masks))
+    return space if space <= masks else round(SHARE_OF_DRAWS * masks)
 
 
 def _pace(planned: Plan, base: nn.Module, epochs: int, place: Workplace) -> float:
@@ -288,7 +288,7 @@ def _pace(planned: Plan, base: nn.Module, epochs: int, place: Workplace) -> floa
     net = prune(base, cell.example, planned.sites, planned.spec.removal)
     for _ in range(2):  # the first compiles
         begin = monotonic()
-        train_fleet([net] * assignment.networks, place.data, recipe, 0, backend=assignment)
+        train_fleet([net] * assignment.networks, place.data, recipe, 0, backend=assignment, teacher=base)
     return (monotonic() - begin) / assignment.networks / place.executor.workers
 
 

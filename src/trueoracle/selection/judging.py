@@ -12,11 +12,12 @@ Letters: M masks, I images, F signs.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Numbers = NDArray[np.float64]
 
 DRAWS = 4000
+_LEAST_LOSS = 1e-9  # nats: lower ones are alike
 # What is believed of the correlations before any mask is seen, as if it were seen on so many of them: of validation
 # accuracy, train accuracy and train loss with accuracy on other images, and with each other. How far validation images are
 # to be trusted many images tell; what a sign is worth, only the masks, which are tens: there the belief is that of many.
@@ -69,6 +70,12 @@ def worth(right_MI: Numbers, signs_MF: Numbers, retraining_M: Numbers) -> Worth:
         mean_M=accuracy_M.mean() + own**0.5 * (scaled_MF @ weights_F),
         deviation_M=np.sqrt(own * (1 - told) + retraining_M),
     )
+
+
+def signs(train_accuracy_M: ArrayLike, train_loss_M: ArrayLike) -> Numbers:
+    """What `worth` takes beside the answers, from what training made of the masks on the train images."""
+    loss_M = np.maximum(np.asarray(train_loss_M, dtype=np.float64), _LEAST_LOSS)
+    return np.column_stack([np.asarray(train_accuracy_M, dtype=np.float64), -np.log(loss_M)])
 
 
 def _variances(right_MI: Numbers) -> tuple[float, float]:

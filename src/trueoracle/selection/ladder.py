@@ -14,7 +14,7 @@ from math import ceil
 import numpy as np
 
 from trueoracle.selection.budget import Purse
-from trueoracle.selection.judging import DRAWS, Forecast, Numbers, Worth, forecast, worth
+from trueoracle.selection.judging import DRAWS, Forecast, Numbers, Worth, forecast, signs, worth
 from trueoracle.words.errors import SpecError
 from trueoracle.words.selection import Measured, Seen
 from trueoracle.words.trial import Outcome, Trial
@@ -25,7 +25,6 @@ Key = tuple[int, int]
 SURE = 0.95
 MOST_REPEATS = 5
 _CONTENDERS = 3  # so many at most are trained again at a time
-_LEAST_LOSS = 1e-9  # nats: lower ones are alike
 _WORTHLESS = 0.2  # repeats stop where retraining is a smaller part than this of what is unknown
 
 
@@ -226,9 +225,8 @@ class Ladder:
         finals = [[trial.final for trial in one if trial.final] for one in of]
         train_M = [np.mean([final.train_accuracy for final in one]) for one in finals]
         loss_M = [np.mean([final.train_loss for final in one]) for one in finals]
-        signs_MF = np.column_stack([train_M, -np.log(np.maximum(loss_M, _LEAST_LOSS))])
         repeats_M = np.array([len(one) for one in of])
-        return worth(right_MI, signs_MF, self._of_repeats(rung, masks) / repeats_M)
+        return worth(right_MI, signs(train_M, loss_M), self._of_repeats(rung, masks) / repeats_M)
 
     def _of_repeats(self, rung: int, masks: Sequence[Key]) -> float:
         """The variance of the accuracy of one mask over repeats, pooled over those that have some; else 0."""

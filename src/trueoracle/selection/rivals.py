@@ -76,7 +76,7 @@ class Rivals:
         waves, recipe = self.waves, self.waves.template.retrain
         trained = train_alone(
             self.base, waves.data, recipe, self.plan.seed("dense order", 0), backend=waves.backend,
-            progress=waves.progress, final=waves.template.final,
+            progress=waves.progress, final=waves.template.final, teacher=self.base,
         )  # fmt: skip
         trial = Trial(
             cell=0, mask=0, repeat=0, seed=0, outcome=trained.outcome, curve=trained.curve, final=None, seconds=0.0,

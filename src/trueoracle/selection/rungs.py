@@ -2,7 +2,8 @@
 
 A training of few epochs is no beginning of a longer one where the learning rate follows a schedule: the long one is
 then still at its high rate, and its networks are not yet what they will be. So a rung is a recipe of its own, with the
-whole schedule pressed into its epochs, and a mask that rises is retrained anew.
+whole schedule pressed into its epochs, and a mask that rises is retrained anew. A rung of an epoch or two costs more than it
+tells: a recipe of few epochs has one rung, itself.
 """
 
 from math import gcd
@@ -10,13 +11,14 @@ from math import gcd
 from trueoracle.words.spec import Recipe
 
 _STEP = 3  # each rung is about so many times as long as the one below
-_LOWEST = 9  # the lowest has this part of the epochs, or one
+_LOWEST = 9  # the lowest has this part of the epochs
+_LEAST = 3  # no rung but the last is shorter
 
 
 def rung_epochs(epochs: int) -> tuple[int, ...]:
-    """The lengths of the rungs, rising, the last of all `epochs`: 20 gives 2, 6 and 20; 8 gives 1, 2 and 8."""
-    lengths = {max(1, epochs // _LOWEST), max(1, epochs // _STEP), epochs}
-    return tuple(sorted(lengths))
+    """The lengths of the rungs, rising, the last of all `epochs`: 27 gives 3, 9 and 27; 20 gives 6 and 20; 8 itself."""
+    short = {epochs // _LOWEST, epochs // _STEP}
+    return tuple(sorted({length for length in short if length >= _LEAST} | {epochs}))
 
 
 def shortened(recipe: Recipe, epochs: int) -> Recipe:

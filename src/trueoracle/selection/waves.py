@@ -71,9 +71,9 @@ class Waves:
         return self._trained(kept or self._spec(1, 0, cells, 1))
 
     def opening(self, draws: Sequence[int]) -> Plan:
-        """The lowest rung with nothing but its random masks: it says which they are."""
+        """The lowest rung with nothing but its random masks: it says which they are. Where there are none, it has one."""
         cells = [
-            replace_masks(cell, (), draw=drawn or None) for cell, drawn in zip(self.template.cells, draws, strict=True)
+            replace_masks(cell, (), draw=max(1, drawn)) for cell, drawn in zip(self.template.cells, draws, strict=True)
         ]
         return plan(self._spec(1, 0, cells, 1), self.net, self.sites)
 

@@ -172,9 +172,9 @@ def sentence(error: DBAPIError, url: str) -> str:
 
 
 def is_away(error: DBAPIError) -> bool:
-    """Whether a server shuts down, starts, or does not answer: what is asked again later may be answered."""
+    """Whether a server shuts down, starts or does not answer, or a file is locked: asked later, it may answer."""
     if isinstance(error.orig, sqlite3.Error):
-        return False
+        return "locked" in str(error.orig)
     shutting_down_or_starting = getattr(error.orig, "sqlstate", None) in ("57P01", "57P02", "57P03")
     never_answered = isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) is None
     return error.connection_invalidated or shutting_down_or_starting or never_answered

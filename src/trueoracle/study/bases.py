@@ -10,7 +10,7 @@ from trueoracle.executors import Stop
 from trueoracle.fleet import Backend, evaluated, train_alone
 from trueoracle.nets import classes_of, cost, state_bytes, weights_from_bytes
 from trueoracle.store import BaseRecord, Claim, Piece, Store
-from trueoracle.study.plan import Plan
+from trueoracle.study.plan import Plan, base_data
 from trueoracle.study.retrain import kept_answers
 from trueoracle.study.sharing import Sharing
 from trueoracle.words.errors import StoreError
@@ -68,7 +68,7 @@ def make_base(plan: Plan, number: int, data: Dataset, backend: Backend, progress
         with progress.task(f"training {which}", recipe.epochs, "epochs") as advance:
             seed = plan.seed("base order", number)
             trained = train_alone(
-                net, data, recipe, seed, on_epoch=advance, backend=backend, progress=progress,
+                net, base_data(plan, data), recipe, seed, on_epoch=advance, backend=backend, progress=progress,
                 checkpoints=checkpoint_folder(),
             )  # fmt: skip
         net = trained.net

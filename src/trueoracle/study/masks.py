@@ -10,10 +10,16 @@ from torch import nn
 from trueoracle.data import Dataset
 from trueoracle.executors import Executor, Stop
 from trueoracle.oracle import Evaluator, PrunedLosses, evaluator
-from trueoracle.search import Budget, Hunt
+from trueoracle.search import ROWS, Budget, Hunt
 from trueoracle.space import WeightSpace
 from trueoracle.store import WEIGHT, Claim, Piece, Store
-from trueoracle.study.chosen_weights import criterion_masks, masks_to_choose, searched_mask, stored_masks
+from trueoracle.study.chosen_weights import (
+    criterion_masks,
+    mask_of_rows,
+    masks_of_ratios,
+    masks_to_choose,
+    stored_masks,
+)
 from trueoracle.study.mask_records import Judge, mask_records, mask_scores
 from trueoracle.study.plan import Plan, PlannedCell
 from trueoracle.study.searching import hunt_beside, question_of
@@ -195,8 +201,10 @@ class Masks:
         """Ask the criteria of a cell of weights, and search; all chosen masks are stored together."""
         base, path, images = self.bases[cell.base], self._path(cell.index), self._images(cell)
         masks = criterion_masks(self.plan, cell, base, self.data)
-        if cell.search is not None:
-            masks.append(searched_mask(cell, path, images, self.executor, self.progress))
+        if cell.search is not None and cell.search.method == ROWS:
+            masks.append(mask_of_rows(cell, path, images, self.executor, self.progress))
+        elif cell.search is not None:
+            masks += masks_of_ratios(self.plan, cell, base, self.data, self.progress)
         names, population = cell.of_weights.learn(masks), len(self.data.train)
         what = f"{cell.name}, chosen"
         found = survey(path, sorted(names), images, self.executor, self.progress, what=what, population=population)

@@ -6,9 +6,11 @@ from functools import cached_property
 
 from torch import nn
 
-from trueoracle.data import Dataset, Drawn, dataset_shape, held_out, subset
+from trueoracle.data import Dataset, Drawn, dataset_shape, held_out, images_behind, names_noise, noised, subset
 from trueoracle.fleet import check_adapters, objective
 from trueoracle.nets import (
+    GROUPS,
+    Denoiser,
     Sites,
     build,
     check_forward,
@@ -17,9 +19,10 @@ from trueoracle.nets import (
     has_batchnorm,
     layers_called,
     load_weights,
+    weight_groups,
     weight_shapes,
 )
-from trueoracle.search import ROWS, Budget, Hunt, check_rows, check_search
+from trueoracle.search import ROWS, Budget, Hunt, check_rows, check_search, ratio_space
 from trueoracle.space import AnySpace, MaskSpace, SiteChoice, WeightSpace, at_pattern, at_ratio
 from trueoracle.words.errors import SpecError, TrueOracleError, unknown
 from trueoracle.words.known import DATASETS
@@ -144,6 +147,7 @@ def plan(spec: StudySpec, net: nn.Module | None = None, sites: Sites | None = No
     )
     if spec.base_weights is not None:
         load_weights(nets[0], spec.base_weights)
+    _check_trained_on(spec, nets[0])
     if spec.recalibration_images is not None and not has_batchnorm(nets[0]):
         raise SpecError(f"`{spec.model}` has no BatchNorm to recalibrate: leave `recalibration_images` out")
     for recipe in (spec.train, spec.retrain, spec.early):
@@ -174,6 +178,25 @@ def _check_recipes(spec: StudySpec, shape: Shape) -> None:
             raise SpecError(
                 f"`{key}.{recipe.for_images[0]}` is for images to be classified, but `{spec.data}` is for {shape}"
             )
+
+
+def _check_trained_on(spec: StudySpec, net: nn.Module) -> None:
+    name = spec.trained_on
+    if name is None:
+        return
+    if not (names_noise(name) and names_noise(spec.data) and images_behind(name) == images_behind(spec.data)):
+        raise SpecError(
+            f"`trained_on` must name the images of `data` with noise, at another size, but got `{name}` for `{spec.data}`"
+        )
+    check_forward(net, dataset_shape(name), spec.model)
+
+
+def base_data(plan: Plan, data: Dataset) -> Dataset:
+    """What the base networks are trained on: the study's `data`, or the same images at the size of `trained_on`."""
+    if plan.spec.trained_on is None:
+        return data
+    assert data.images is not None
+    return study_data(plan, noised(plan.spec.trained_on, data.images))
 
 
 def _check_validation(spec: StudySpec, *, there: bool) -> None:
@@ -226,7 +249,7 @@ def weight_space(cell: CellSpec, net: nn.Module) -> WeightSpace:
     shapes, chosen_by = weight_shapes(net), dict[str, str]()
     groups: list[WeightGroup] = []
     for name, share in cell.weights.items():
-        layers = layers_called(name, shapes)
+        layers = _layers_called(name, shapes, net)
         for layer in layers:
             if layer in chosen_by:
                 raise SpecError(f"the weights of `{layer}` are chosen twice: by `{chosen_by[layer]}` and by `{name}`")
@@ -237,6 +260,13 @@ def weight_space(cell: CellSpec, net: nn.Module) -> WeightSpace:
             for site, part in each.items()
         ]
     return WeightSpace(tuple(groups))
+
+
+def _layers_called(name: str, shapes: dict[str, tuple[int, ...]], net: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of a UNet for noise, `down`, `mid` and `up` stand for what CR-Diff prunes of these blocks."""
+    if name in GROUPS and isinstance(net, Denoiser):
+        return {layer: shapes[layer] for layer in weight_groups(net)[name]}
+    return layers_called(name, shapes)
 
 
 def _seed(origin: str, purpose: str, base: int, index: int = 0) -> int:
@@ -276,7 +306,7 @@ def _planned_weights(index: int, cell: CellSpec, spec: StudySpec, origin: str, n
             raise SpecError(unknown("criterion of weights", name, WEIGHT_CRITERIA))
     space = weight_space(cell, net)
     if cell.search is not None:
-        _check_rows(cell.search, space)
+        _check_weight_search(cell.search, space, pooled=cell.pooled)
     if cell.draw is not None:
         drawn = space.draw(cell.draw, derive_seed(origin, "draw", index))
     else:
@@ -286,10 +316,16 @@ def _planned_weights(index: int, cell: CellSpec, spec: StudySpec, origin: str, n
     )
 
 
-def _check_rows(wanted: SearchSpec, space: WeightSpace) -> None:
+def _check_weight_search(wanted: SearchSpec, space: WeightSpace, *, pooled: bool) -> None:
+    """`rows` looks among the masks of the space, the others for other ratios of its pooled groups."""
+    if wanted.method != ROWS and pooled:
+        groups = ratio_space([group.site for group in space.sites])
+        check_search(groups, Hunt(method=wanted.method, budget=Budget(evaluations=wanted.evaluations)))
+        return
     if wanted.method != ROWS:
         raise SpecError(
-            f"search `{wanted.method}` looks among masks of units; among those of weights there is `{ROWS}`"
+            f"search `{wanted.method}` looks among masks of units or for ratios of `pooled` weights; among masks of weights "
+            f"there is `{ROWS}`"
         )
     if wanted.keep > 1:
         raise SpecError(f"search `{ROWS}` finds one mask, but `keep` is {wanted.keep}")

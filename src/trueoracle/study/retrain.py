@@ -78,6 +78,7 @@ class Retraining:
             progress=self.progress,
             final=self.plan.spec.final,
             checkpoints=checkpoint_folder(),
+            teacher=self.bases[task.cell.base],
         )
 
     def _trial(self, task: FleetTask, mask: AnyMask, found: Trained | str, seconds: float) -> Trial:
@@ -161,7 +162,9 @@ def retrained(
     best = (FinalProtocol.BEST_ON_TEST, FinalProtocol.BEST_ON_VALIDATION)
     keep = plan.spec.final.value if plan.spec.final in best else "last"
     recipe = plan.spec.retrain.model_copy(update={"keep": keep})
-    (trained,) = train_fleet([net], data, recipe, seed, on_epoch=advance, backend=backend, progress=progress)
+    (trained,) = train_fleet(
+        [net], data, recipe, seed, on_epoch=advance, backend=backend, progress=progress, teacher=base
+    )
     if trained.outcome is not Outcome.FINISHED:
         raise StoreError(
             f"mask {mask.rank} of cell `{cell.name}` has no network: its retraining {trained.outcome.value}"

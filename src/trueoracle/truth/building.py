@@ -82,7 +82,7 @@ def _study(
         spec=facts,
         trials=rows["trials"],
         planned=spec.repeats * sum(cell.masks for cell in store.cells(digest)),
-        core_seconds=float(trials["seconds"].sum()),
+        seconds=float(trials["seconds"].sum()),
         runs=tuple(
             RunFacts(started=run.started, last=run.last, trials=run.trials, threads=run.threads, versions=run.versions)
             for run in store.runs(digest)

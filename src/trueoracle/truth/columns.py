@@ -59,7 +59,12 @@ _COSTS = (
     Column(name="parameters", type=pa.int64(), says="weights of the network", unit="numbers"),
     Column(name="macs", type=pa.int64(), says="multiply-accumulate operations for one image", unit="operations"),
 )
-_SECONDS = Column(name="seconds", type=pa.float64(), says="core time of the training", unit="core-seconds")
+_SECONDS = Column(
+    name="seconds",
+    type=pa.float64(),
+    says="time of one thread for the training, by the clock: a network's share of its fleet's, longer where the machine was busy",
+    unit="seconds",
+)
 
 FILES: dict[str, tuple[Column, ...]] = {
     "networks": (

@@ -40,7 +40,7 @@ class RunFacts(_Facts):
 class StudyFacts(_Facts):
     """One study: its specification, how much of it is run, by what, and its files by name.
 
-    `trials` of `planned` are there. `core_seconds` are those of retraining alone. `commit` names the code that ran it and `hardware` the
+    `trials` of `planned` are there. `seconds` are those of retraining alone, of threads, by the clock. `commit` names the code that ran it and `hardware` the
     machine, as far as whoever made the table said so.
     """
 
@@ -48,7 +48,7 @@ class StudyFacts(_Facts):
     spec: dict[str, Any]
     trials: int
     planned: int
-    core_seconds: float
+    seconds: float
     runs: tuple[RunFacts, ...]
     commit: str
     hardware: str

@@ -20,6 +20,9 @@ from trueoracle.words.trial import FinalProtocol, Scale
 
 SCHEMA: Literal[1] = 1
 
+NOISE = "denoise:"
+"""What the names of datasets begin with that ask for the noise in images."""
+
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 
 
@@ -73,6 +76,15 @@ class LowRank(_Facts):
     targets: tuple[str, ...] = Field(min_length=1)
 
 
+class Distillation(_Facts):
+    """Learning from the dense network beside the classes (arXiv 1503.02531): the loss is (1 - `weight`) times the cross-entropy
+    and `weight` times the divergence of the network's answers from the dense network's, both softened by `temperature`.
+    """
+
+    weight: float = Field(gt=0, le=1)
+    temperature: float = Field(gt=0)
+
+
 class Recipe(_Facts):
     """How a network is trained or retrained: mini-batches of shuffled images, cross-entropy.
 
@@ -87,7 +99,7 @@ class Recipe(_Facts):
     `label_smoothing` gives this share of every target to all classes alike. `mixup` and `cutmix` mix each batch with
     itself in another order, at a share drawn from Beta(a, a) for the number a given; with both, each batch takes one
     of them at random. `gradient_clipping` is the largest norm that the gradient of all weights together may have.
-    `lora` trains few numbers instead of all weights.
+    `lora` trains few numbers instead of all weights. With `distill` the dense network teaches: for `retrain` and `early`.
     """
 
     optimiser: Literal["sgd", "adamw"]
@@ -107,6 +119,7 @@ class Recipe(_Facts):
     mixup: float | None = Field(default=None, gt=0)
     cutmix: float | None = Field(default=None, gt=0)
     lora: LowRank | None = None
+    distill: Distillation | None = None
     keep: Literal["last", "best_on_test", "best_on_validation"] = "last"
     steps: Positive | None = None
     evaluate_every: Positive = 1
@@ -138,7 +151,7 @@ class Recipe(_Facts):
     @property
     def for_images(self) -> tuple[str, ...]:
         """The keys in use that only training on images and classes knows."""
-        keys = ("augmentation", "label_smoothing", "mixup", "cutmix")
+        keys = ("augmentation", "label_smoothing", "mixup", "cutmix", "distill")
         return tuple(key for key in keys if getattr(self, key) != type(self).model_fields[key].default)
 
 
@@ -328,6 +341,9 @@ class StudySpec(_Facts):
     is taken on so many train images drawn at random and has a standard error; on all of them without it. Of every
     trial is kept which images it answers right; with `keep: losses` the loss of each image too.
 
+    With `trained_on` the base networks are trained on the same images at another size, as `denoise:mnist@16`; everything
+    else is of `data`.
+
     Every seed derives from the study's identity. Studies with the same text in `seeds_of` derive theirs from that text
     instead, to be compared in pairs: where they train the same network by the same recipe they share their base
     networks to the bit, and where their cells are the same, the drawn masks and the orders of the images.
@@ -343,6 +359,7 @@ class StudySpec(_Facts):
     description: str = ""
     model: str
     data: str
+    trained_on: str | None = None
     width_factor: float = Field(default=1.0, gt=0, le=1)
     train_images: Positive | None = None
     test_images: Positive | None = None
@@ -372,6 +389,11 @@ class StudySpec(_Facts):
         return images
 
     @property
+    def result(self) -> str:
+        """What a network is judged by in the end, as a column of the trials: of noise the loss, else the accuracy."""
+        return "final_test_loss" if self.data.startswith(NOISE) else "final_test_accuracy"
+
+    @property
     def chooses_on_validation(self) -> str | None:
         """The first key that says so, None where there is none."""
         recipes = {"train": self.train, "retrain": self.retrain, "early": self.early}
@@ -384,9 +406,15 @@ class StudySpec(_Facts):
     def _whole(self) -> Self:
         if self.train is None and self.base_weights is None and not self.model.startswith("hf:"):
             raise ValueError("`train` is missing: say how the base network is trained, or give `base_weights`")
+        if self.trained_on is not None and (self.base_weights is not None or self.train is None):
+            raise ValueError("`trained_on` is for base networks that are trained: leave it out, or give `train`")
         if (self.base_weights is not None or self.train is None) and self.base_networks > 1:
             given = "`base_weights` hold" if self.base_weights is not None else "a model that is not trained is"
             raise ValueError(f"{given} one base network, but `base_networks` is {self.base_networks}")
+        if self.train is not None and self.train.distill is not None:
+            raise ValueError(
+                "`train.distill` would learn from the dense network, which `train` makes: give it in `retrain`"
+            )
         names = [cell.name for cell in self.cells]
         for name in names:
             if names.count(name) > 1:
@@ -462,6 +490,7 @@ def _keys_at(parents: list[int | str]) -> list[str]:
         "early": Recipe,
         "augmentation": Augmentation,
         "lora": LowRank,
+        "distill": Distillation,
         "rand_augment": RandAugment,
         "cells": CellSpec,
         "search": SearchSpec,

@@ -23,7 +23,9 @@ def analyze(
             help="A predictor, known before retraining; again to rank several, the first is judged. [default: pruned_train_loss]"
         ),
     ] = None,
-    y: Annotated[str, typer.Option(help="The result after it.")] = "final_test_accuracy",
+    y: Annotated[
+        str | None, typer.Option(help="The result after it. [default: final_test_accuracy, of noise final_test_loss]")
+    ] = None,
     group: Annotated[str | None, typer.Option(help="Column of a table: one line for each of its values.")] = None,
     classes: Annotated[
         list[str] | None,

@@ -40,7 +40,10 @@ def criteria(
     x: Annotated[
         list[str] | None, typer.Option(help="A predictor; again for others. [default: all that are stored]")
     ] = None,
-    y: Annotated[str, typer.Option(help="The result after retraining.")] = "final_test_accuracy",
+    y: Annotated[
+        str | None,
+        typer.Option(help="The result after retraining. [default: final_test_accuracy, of noise final_test_loss]"),
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="How many of the best masks a predictor should name.")] = 5,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="A .csv, .parquet or .json file to write.")
@@ -116,7 +119,7 @@ def _judge(
 def _rank(
     studies: list[str],
     x: list[str] | None,
-    y: str,
+    y: str | None,
     k: int,
     output: Path | None,
     figure: Path | None,

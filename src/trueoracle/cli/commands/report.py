@@ -20,7 +20,10 @@ def report(
     study: StudyName,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
     x: Annotated[str, typer.Option(help="The predictor that is judged; all others are ranked.")] = "pruned_train_loss",
-    y: Annotated[str, typer.Option(help="The result after retraining.")] = "final_test_accuracy",
+    y: Annotated[
+        str | None,
+        typer.Option(help="The result after retraining. [default: final_test_accuracy, of noise final_test_loss]"),
+    ] = None,
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
     """Write a study's report, or a selection's, one self-contained page."""
@@ -46,7 +49,10 @@ def figures(
     study: StudyName,
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write into.")] = Path("figures"),
     x: Annotated[str, typer.Option(help="The predictor.")] = "pruned_train_loss",
-    y: Annotated[str, typer.Option(help="The result after retraining.")] = "final_test_accuracy",
+    y: Annotated[
+        str | None,
+        typer.Option(help="The result after retraining. [default: final_test_accuracy, of noise final_test_loss]"),
+    ] = None,
     store: StoreUrl = DEFAULT_URL,
 ) -> None:
     """Write a study's figures for a manuscript, as PDF and SVG."""

@@ -18,12 +18,12 @@ _Y = "final_test_accuracy"
 def table_list(table: "TruthTable") -> None:
     """A line a study."""
     say(f"version {table.manifest.version}, licence {table.manifest.licence}, {table.folder}")
-    rows = [("study", "network", "data", "base networks", "cells", "trials", "of", "core-time", "size")]
+    rows = [("study", "network", "data", "base networks", "cells", "trials", "of", "trained for", "size")]
     for name, facts in table.manifest.studies.items():
         spec = facts.spec
         size = sum(file.bytes for file in facts.files.values())
         rows.append((name, str(spec["model"]), str(spec["data"]), str(len(table.frame(name, "networks"))),
-                     str(len(table.cells(name))), f"{facts.trials:,}", f"{facts.planned:,}", f"{facts.core_seconds / 60:.0f} minutes",
+                     str(len(table.cells(name))), f"{facts.trials:,}", f"{facts.planned:,}", f"{facts.seconds / 60:.0f} minutes",
                      f"{size / 1e6:.1f} MB"))  # fmt: skip
     columns(rows, right=(3, 4, 5, 6, 7, 8))
 
@@ -38,7 +38,7 @@ def table_study(table: "TruthTable", name: str) -> None:
         return
     say(f"{study}: {' '.join(str(facts.spec.get('description', '')).split())}")
     say(
-        f"{facts.trials:,} of {facts.planned:,} trials, {facts.core_seconds / 60:.0f} core-minutes of retraining; digest {facts.digest[:12]}"
+        f"{facts.trials:,} of {facts.planned:,} trials, {facts.seconds / 60:.0f} thread-minutes of retraining; digest {facts.digest[:12]}"
     )
     say(f"code: {facts.commit or 'not said'}; machine: {facts.hardware or 'not said'}")
     say(f"files: {', '.join(f'{file} ({own.rows:,} rows)' for file, own in facts.files.items())}")

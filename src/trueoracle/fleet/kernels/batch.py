@@ -28,7 +28,7 @@ def source(layout: Layout, target: Target) -> str:
     """The module's text for the registers of `target`."""
     sheet = Sheet(layout=layout, target=target)
     functions = [text for n, stage in enumerate(sheet.stages) for text in _stage(sheet, n, stage)]
-    functions += [_loss(sheet), _read(sheet), _both(sheet), _train(sheet), _logits(sheet)]
+    functions += [_loss(sheet), _read(sheet), *_heard(sheet), _both(sheet), _train(sheet), _logits(sheet)]
     tiles = [f"{name} = {call}" for call, name in sheet.tiles.items()]
     return "\n".join([_IMPORTS, *tiles, "", *functions])
 
@@ -56,9 +56,26 @@ def _stage(sheet: Sheet, n: int, stage: Stage) -> Iterator[str]:
 
 
 def _loss(sheet: Sheet) -> str:
-    """Softmax less one-hot, times each sample's share of the batch."""
+    """Softmax less one-hot, times each sample's share of the batch.
+
+    With a teacher that is one part, and the other is its softened answer less from the softened softmax: their factors and
+    that of logits in powers of 2 stand at `lesson`.
+    """
     at, last = sheet.layout, sheet.layout.gradients[-1]
     target = f"equals(load(t, {at.labels}), k)"
+    fault = f"subtract(chance, {target})"
+    soften = ""
+    if at.distills:
+        whole = f"load(s, {at.lesson + 2 * LANES})"
+        soften = f"""\
+    softened = lift(0.0)
+    for k in range({at.chain.classes}):
+        power = exp2(multiply(subtract(load(s, {at.entries[-1]} + k * {LANES}), highest), {whole}))
+        store(s, {at.softened} + k * {LANES}, power)
+        softened = add(softened, power)
+"""
+        apart = f"subtract(divide(load(s, {at.softened} + k * {LANES}), softened), load(s, {at.taught} + k * {LANES}))"
+        fault = f"multiply_add({apart}, load(s, {at.lesson + LANES}), multiply({fault}, load(s, {at.lesson})))"
     return f"""\
 @njit("void({KINDS})", nogil=True, cache=True)
 def loss({ARGUMENTS}):
@@ -70,10 +87,10 @@ def loss({ARGUMENTS}):
         power = exp2(multiply(subtract(load(s, {at.entries[-1]} + k * {LANES}), highest), lift(1.4426950408889634)))
         store(s, {last} + k * {LANES}, power)
         whole = add(whole, power)
-    share = load(s, {at.shares})
+{soften}    share = load(s, {at.shares})
     for k in range({at.chain.classes}):
         chance = divide(load(s, {last} + k * {LANES}), whole)
-        store(s, {last} + k * {LANES}, multiply(subtract(chance, {target}), share))
+        store(s, {last} + k * {LANES}, multiply({fault}, share))
 """
 
 
@@ -109,6 +126,32 @@ def read(images, labels, order, begin, share, s, t):
     return head + "\n".join(lines) + "\n"
 
 
+def _heard(sheet: Sheet) -> Iterator[str]:
+    """The teacher's softened answers to the samples that `read` reads."""
+    at = sheet.layout
+    if not at.distills:
+        return
+    classes = at.chain.classes
+    head = """\
+@njit("void(float32[::1], float32[::1], int64[::1], int64, float32[::1])", nogil=True, cache=True)
+def hear(taught, lesson, order, begin, s):
+"""
+    lines = [f"    for k in range(3):\n        store(s, {at.lesson} + k * {LANES}, spread(lesson, k))"]
+    if at.lone:
+        lines += [
+            f"    for lane in range({LANES}):",
+            "        sample = order[min(begin + lane, len(order) - 1)]",
+            f"        for k in range({classes}):",
+            f"            s[{at.taught} + k * {LANES} + lane] = taught[sample * {classes} + k]",
+        ]
+    else:
+        lines += [
+            f"    for k in range({classes}):",
+            f"        store(s, {at.taught} + k * {LANES}, spread(taught, order[begin] * {classes} + k))",
+        ]
+    yield head + "\n".join(lines) + "\n"
+
+
 def _both(sheet: Sheet) -> str:
     forward = [f"    forward_{n}({ARGUMENTS})" for n in range(len(sheet.stages))]
     backward = []
@@ -136,6 +179,10 @@ def _train(sheet: Sheet) -> str:
     at, step = sheet.layout, LANES if sheet.layout.lone else 1
     blank = "    blank(background, marks, w, g, s, t, 0)\n" if at.skips else ""
     clear, finish = "", ""
+    kinds, names, hear = "", "", ""
+    if at.distills:
+        kinds, names = ", float32[::1], float32[::1]", ", taught, lesson"
+        hear = "        hear(taught, lesson, order, begin, s)\n"
     first = sheet.stages[0]
     if sheet.selects and isinstance(first, Product):
         taps = prod(first.kernel)
@@ -150,11 +197,12 @@ def _train(sheet: Sheet) -> str:
                 store(g, place, multiply_add(pixel, behind, load(g, place)))
 """
     return f"""\
-@njit("void({_BATCH}, float32[::1], float64)", nogil=True, cache=True)
-def gradients(images, marks, labels, order, w, g, s, t, background, share):
+@njit("void({_BATCH}, float32[::1], float64{kinds})", nogil=True, cache=True)
+def gradients(images, marks, labels, order, w, g, s, t, background, share{names}):
 {clear}{blank}\
     for begin in range(0, len(order), {step}):
         read(images, labels, order, begin, share, s, t)
+{hear}\
         forward(images, marks, w, g, s, t, order[begin])
         backward(images, marks, w, g, s, t, order[begin])
 {finish}"""

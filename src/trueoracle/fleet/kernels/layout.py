@@ -34,6 +34,9 @@ class Layout:
     corners: int
     labels: int
     shares: int
+    lesson: int
+    taught: int
+    softened: int
     floats: int
     integers: int
 
@@ -55,6 +58,11 @@ class Layout:
         return self.skips and isinstance(first, Product) and first.window == (2, 2)
 
     @property
+    def distills(self) -> bool:
+        """Whether the loss is also how far the answers are from a teacher's."""
+        return self.lesson >= 0
+
+    @property
     def size(self) -> int:
         """Numbers in an image with its padding."""
         return prod(padded(self.chain.stages[0]))
@@ -67,7 +75,7 @@ def padded(stage: Stage) -> Size:
     return channels, height + 2 * down, width + 2 * across
 
 
-def lay_out(chain: Chain, sizes: dict[str, int], *, lone: bool) -> Layout:
+def lay_out(chain: Chain, sizes: dict[str, int], *, lone: bool, distills: bool = False) -> Layout:
     """The layout for parameters of these `sizes`, by name in the network's order."""
     weights, numbers = {}, _Counter()
     for name, size in sizes.items():
@@ -94,6 +102,9 @@ def lay_out(chain: Chain, sizes: dict[str, int], *, lone: bool) -> Layout:
         corners=integers.take(prod(first.exit[1:]) // LANES + 1),
         labels=integers.take(1),
         shares=floats.take(1),
+        lesson=floats.take(3) if distills else -1,
+        taught=floats.take(chain.classes) if distills else -1,
+        softened=floats.take(chain.classes) if distills else -1,
         floats=floats.total,
         integers=integers.total,
     )
