@@ -130,6 +130,21 @@ def test_plan_from_a_pilot_and_from_assumptions(store: str) -> None:
         call("plan")
 
 
+def test_plan_says_how_long_machines_take_what_they_cost_and_where_the_store_is_their_limit() -> None:
+    words = ["plan", "--reliability", "0.5", "--units", "512", "--repeats", "2", "--trial-seconds", "60"]
+    few = json.loads(call(*words, "--nodes", "2", "--cores", "4", "--price", "3", "--json"))[0]
+    rounds = -(-few["trials"] // 16) / 8  # fleets of 16 on eight cores
+    assert few["hours"] == pytest.approx(-(-rounds // 1) * 16 * 60 / 3600)
+    assert few["cost"] == pytest.approx(2 * 3 * few["hours"])
+    assert few["limit"] == "cores"
+    assert "store" not in call(*words, "--nodes", "2", "--cores", "4")
+    fast = [*words[:-1], "0.001", "--nodes", "1000", "--cores", "64"]
+    assert "the store is the limit" in call(*fast)
+    many = json.loads(call(*fast, "--json"))[0]
+    assert (many["limit"], many["cost"]) == ("store", None)
+    assert many["hours"] == pytest.approx(many["trials"] / 1000 / 3600)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

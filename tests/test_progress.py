@@ -1,10 +1,11 @@
 """What a bar says."""
 
 import io
+import os
 
 from rich.console import Console
 
-from trueoracle.words.progress import Bars
+from trueoracle.words.progress import Bars, Lines
 
 
 def test_tasks_inside_one_another_are_lines_of_one_display() -> None:
@@ -22,3 +23,41 @@ def test_tasks_inside_one_another_are_lines_of_one_display() -> None:
     assert any("2/2" in line and "trials" in line for line in lines)
     assert any("16/16" in line and "model-epochs" in line and "/s" in line for line in lines)
     assert len([line for line in lines if line.strip()]) == 5
+
+
+def test_a_log_file_has_a_plain_line_now_and_then_and_one_at_the_end() -> None:
+    out = io.StringIO()
+    lines = Lines(out, seconds=0.0)
+    with lines.task("retraining", 3, "trials") as advance:
+        for _ in range(3):
+            advance(1)
+        lines.say("news")
+    first, second, news, last = out.getvalue().splitlines()
+    assert first.startswith("retraining: 1 of 3 trials, ")
+    assert second.startswith("retraining: 2 of 3 trials, ")
+    assert "s left" in second
+    assert news == "news"
+    assert last.startswith("retraining: 3 of 3 trials, ")
+    assert "left" not in last
+    assert "\r" not in out.getvalue()
+    assert "\x1b" not in out.getvalue()
+
+
+def test_lines_are_rare_and_those_of_a_task_that_was_cut_short_say_where_it_stood() -> None:
+    out = io.StringIO()
+    with Lines(out, seconds=3600).task("retraining", 100, "trials") as advance:
+        for _ in range(40):
+            advance(1)
+    (only,) = out.getvalue().splitlines()
+    assert only.startswith("retraining: 40 of 100 trials, ")
+
+
+def test_work_goes_on_where_the_reader_of_its_lines_has_gone() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", closefd=False) as out:
+        lines = Lines(out, seconds=0.0)
+        with lines.task("retraining", 2, "trials") as advance:
+            advance(2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # what the file still holds must go somewhere
+    os.close(writer)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from trueoracle.analysis.claim import Claim
     from trueoracle.analysis.export import as_latex, as_table
     from trueoracle.analysis.leaderboard import Leaderboard, compare
+    from trueoracle.analysis.machines import Machines, Takes
     from trueoracle.analysis.masks import CellMasks
     from trueoracle.analysis.metric import Better, Metric, directions
     from trueoracle.analysis.null import LossFunction
@@ -33,10 +34,12 @@ __all__ = [
     "Interval",
     "Leaderboard",
     "LossFunction",
+    "Machines",
     "Metric",
     "Need",
     "Options",
     "PooledCell",
+    "Takes",
     "Target",
     "Verdict",
     "analyze_study",

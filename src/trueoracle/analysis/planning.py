@@ -15,6 +15,7 @@ from typing import Any
 from scipy.stats import norm
 
 from trueoracle.analysis.claim import Claim
+from trueoracle.analysis.machines import Machines, Takes
 from trueoracle.analysis.result import Absent, CellAnalysis
 from trueoracle.words.errors import SpecError
 
@@ -76,6 +77,12 @@ class Need:
     trials: int | Absent
     seconds: float | Absent
     images: int | Absent
+
+    def on(self, machines: Machines) -> Takes | None:
+        """How long it takes on these machines; None where the trials or their cost are not known."""
+        if isinstance(self.trials, Absent) or isinstance(self.seconds, Absent):
+            return None
+        return machines.take(self.trials, self.seconds / self.trials)
 
     def as_dict(self) -> dict[str, Any]:
         """All figures, absent ones as {"absent": why}: ready for JSON."""

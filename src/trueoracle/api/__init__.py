@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from trueoracle.words.rooms import on_demand
 
 if TYPE_CHECKING:
-    from trueoracle.api.claims import plan_claim
+    from trueoracle.api.claims import machines, plan_claim
     from trueoracle.api.criteria import criteria_agreement, unit_scores
     from trueoracle.api.diffusion import Ratios, check_picture_path, draw_grid, pictures, ratios, write_grid
     from trueoracle.api.environment import default_data_dir, doctor, find_device, threads_or_all
@@ -43,6 +43,7 @@ __all__ = [
     "end_with_parent",
     "find_device",
     "leaderboard",
+    "machines",
     "open_table",
     "pictures",
     "plan_claim",

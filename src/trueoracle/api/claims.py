@@ -4,8 +4,19 @@ from collections.abc import Sequence
 from math import comb, inf, prod
 
 from trueoracle import analysis
+from trueoracle.api.environment import threads_or_all
 from trueoracle.store import DEFAULT_URL, Store
 from trueoracle.words.errors import SpecError
+
+
+def machines(nodes: int | None, cores: int | None = None, price: float | None = None) -> "analysis.Machines | None":
+    """So many machines of so many cores, this machine's if not said; None where no `nodes` are asked about."""
+    if nodes is not None:
+        return analysis.Machines(nodes=nodes, cores=threads_or_all(None) if cores is None else cores, price=price)
+    for name, value in (("cores", cores), ("price", price)):
+        if value is not None:
+            raise SpecError(f"`{name}` says something of machines: give `nodes`, how many there are")
+    return None
 
 
 def plan_claim(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trueoracle import analysis, study
 from trueoracle.api.crew import Crew
 from trueoracle.api.environment import default_data_dir, find_device, threads_or_all
+from trueoracle.api.trackers import check_tracker, tracker
 from trueoracle.store import DEFAULT_URL, Store, store_exists
 from trueoracle.study import at_scale, builtin_studies, changed, load_spec
 from trueoracle.words.errors import SpecError, StoreError, unknown
@@ -59,7 +60,7 @@ class Study:
     file says, then `set` changes it by paths such as `{"retrain.epochs": 2}`. `backend` names what retrains the networks:
     `auto`, `lanes`, `stacked` or `loop`. `executor` is `threads`, of this process, or `local`: as many processes as
     `workers` says, each of `threads` threads, and a GPU each where they are on `cuda`; or `ray`: as many tasks of the
-    cluster at `ray_address`. `net` is the network where it is at
+    cluster at `ray_address`. `log_to` names a tracker that curves of trials go to as well, `tensorboard` or `mlflow`. `net` is the network where it is at
     hand, and is copied; else it is built by the name in the study. Raises `SpecError` and its kin, before anything is
     written, for bad input.
     """
@@ -79,6 +80,7 @@ class Study:
         executor: str = "threads",
         workers: int | None = None,
         ray_address: str | None = None,
+        log_to: str | None = None,
         progress: Progress | None = None,
         net: "nn.Module | None" = None,
     ) -> None:
@@ -98,6 +100,8 @@ class Study:
         self._device = device
         self._progress = progress or bars()
         self._backend = find_backend(backend)
+        check_tracker(log_to)
+        self._log_to = log_to
         self._crew = Crew.of(executor, workers, threads, device, ray_address)
         self._threads = threads_or_all(threads) if self._crew is None else self._crew.threads
         if net is not None and self._crew is not None:
@@ -114,6 +118,7 @@ class Study:
         device: str = "cpu",
         threads: int | None = None,
         backend: str = "auto",
+        log_to: str | None = None,
         progress: Progress | None = None,
         net: "nn.Module | None" = None,
     ) -> "Study":
@@ -127,6 +132,7 @@ class Study:
             device=device,
             threads=threads,
             backend=backend,
+            log_to=log_to,
             progress=progress,
             net=net,
         )
@@ -146,7 +152,8 @@ class Study:
         store = Store(self.store_url, create=True)
         if self._crew is not None:
             return self._by_workers(store, self._crew)
-        return conduct(self.plan, data, store, Threads(self._threads), self._progress, self._backend)
+        log = tracker(self._log_to, self.spec.name)
+        return conduct(self.plan, data, store, Threads(self._threads), self._progress, self._backend, log)
 
     def _by_workers(self, store: Store, crew: Crew) -> "Status":
         from trueoracle.api.on_ray import run_on_ray
@@ -158,6 +165,8 @@ class Study:
         words: dict[str, Any] = {"device": self._device, "backend": self._backend, "threads": crew.threads}
         if self._data_dir is not None:
             words["data_dir"] = str(self._data_dir.resolve())
+        if self._log_to is not None:
+            words["log_to"] = self._log_to
         study = (store, self.plan.digest, self.plan.trials, crew.workers, words, self._progress)
         try:
             return run_by_workers(*study) if crew.ray is None else run_on_ray(*study, crew.ray)

@@ -13,6 +13,7 @@ from typing import Any
 
 from trueoracle.api.environment import gpus, threads_or_all
 from trueoracle.api.study import Study
+from trueoracle.api.trackers import check_tracker
 from trueoracle.store import DEFAULT_URL, Status, Store
 from trueoracle.words.errors import StoreAway, StoreError, TrueOracleError
 from trueoracle.words.known import check_device, find_backend
@@ -30,6 +31,7 @@ def work(
     device: str = "cpu",
     threads: int | None = None,
     backend: str = "auto",
+    log_to: str | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Take part in the unfinished studies of a store, or in one; of each, its name and what came of it.
@@ -40,6 +42,7 @@ def work(
     check_device(device)
     find_backend(backend)
     threads_or_all(threads)
+    check_tracker(log_to)
     opened = Store(store, create=False)
     records = opened.studies() if study is None else [opened.find(study)]
     passed: list[str] = []
@@ -47,7 +50,7 @@ def work(
         try:
             one = Study.stored(
                 record.digest, store=store, data_dir=data_dir, device=device, threads=threads, backend=backend,
-                progress=progress,
+                log_to=log_to, progress=progress,
             )  # fmt: skip
             if not one.status().left:
                 continue

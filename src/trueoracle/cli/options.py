@@ -23,6 +23,9 @@ Workers = Annotated[
 RayAddress = Annotated[
     str | None, typer.Option(help="HOST:PORT of a Ray cluster, or auto, the one that this machine is in.")
 ]
+LogTo = Annotated[
+    str | None, typer.Option(help="tensorboard or mlflow: a tracker that curves of trials go to as well.")
+]
 Threads = Annotated[int | None, typer.Option(help="At work at a time; as many as there are cores if not given.")]
 
 

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
@@ -27,6 +27,8 @@ from trueoracle.words.folders import checkpoint_folder
 from trueoracle.words.progress import Progress
 from trueoracle.words.trial import Trial
 
+Log = Callable[[str, Sequence[Trial]], None]
+
 _LOOK_SECONDS = 0.5
 
 
@@ -35,9 +37,17 @@ class Paused(Exception):
 
 
 def conduct(
-    plan: Plan, data: Dataset, store: Store, executor: Executor, progress: Progress, backend: Backend = "auto"
+    plan: Plan,
+    data: Dataset,
+    store: Store,
+    executor: Executor,
+    progress: Progress,
+    backend: Backend = "auto",
+    log: Log = lambda _cell, _trials: None,
 ) -> Status:
     """Run what is left of the study on its data (see `study_data`), where that lies; `Paused` if interrupted.
+
+    `log` is told the name of a cell and trials of it that this worker has stored.
 
     A finished study is left alone. Nothing that finished is ever run again, so this is also how to resume.
     """
@@ -51,14 +61,21 @@ def conduct(
         if store.status(plan.digest, plan.trials).left:
             store.put_cells(plan.digest, cell_records(plan))
             with sharing(store, plan.digest) as ours:
-                _conducted(plan, data, store, executor, progress, backend, ours)
+                _conducted(plan, data, store, executor, progress, backend, log, ours)
     except KeyboardInterrupt:
         raise Paused from None
     return store.status(plan.digest, plan.trials)
 
 
 def _conducted(
-    plan: Plan, data: Dataset, store: Store, executor: Executor, progress: Progress, backend: Backend, ours: Sharing
+    plan: Plan,
+    data: Dataset,
+    store: Store,
+    executor: Executor,
+    progress: Progress,
+    backend: Backend,
+    log: Log,
+    ours: Sharing,
 ) -> None:
     """The part of one worker, stage after stage: none begins before the one before it is done, by whichever workers."""
     bases = Bases(plan=plan, data=data, store=store, progress=progress, backend=backend).take_part(ours)
@@ -70,7 +87,7 @@ def _conducted(
         backend=backend,
     )  # fmt: skip
     predictors.take_part(ours)
-    _retrain(replace(plan, cells=cells), bases, made, masks.paths, data, store, executor, progress, ours)
+    _retrain(replace(plan, cells=cells), bases, made, masks.paths, data, store, executor, progress, log, ours)
 
 
 def record_of(plan: Plan) -> StudyRecord:
@@ -104,6 +121,7 @@ def _retrain(
     store: Store,
     executor: Executor,
     progress: Progress,
+    log: Log,
     ours: Sharing,
 ) -> None:
     """Every trial that is not settled yet, in fleets; those of a fleet are stored together."""
@@ -130,7 +148,9 @@ def _retrain(
             return [trial for task in tasks for trial in retraining.run(task, stop)]
 
         def keep(claim: Claim, trials: list[Trial]) -> None:
-            store.put_trials(plan.digest, trials, plan.cells[claim.piece.cell].digits, run, claim=claim)
+            cell = plan.cells[claim.piece.cell]
+            if store.put_trials(plan.digest, trials, cell.digits, run, claim=claim):
+                log(cell.name, trials)
             if monotonic() >= next_look:
                 tell()
             advance(sum(recipe.epochs - trial.epochs for trial in trials))

@@ -1,11 +1,11 @@
-"""How far the work is: what the rooms report to, and those that listen: nobody, a terminal, a notebook."""
+"""How far the work is: what the rooms report to, and those that listen: nobody, a terminal, a log file, a notebook."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from html import escape
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -50,8 +50,7 @@ class Quiet:
 class Bars:
     """A bar with rate, elapsed and remaining time for every task, on a terminal.
 
-    A task begun inside another one is a line below it. Where the output is no terminal (a log file), tasks leave
-    their lines when the outermost ends.
+    A task begun inside another one is a line below it.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -90,6 +89,44 @@ class Bars:
                 self._bars = None
 
 
+class Lines:
+    """Plain lines for a log file: of every task one when it ends, and now and then one before that.
+
+    Where nobody reads any more (a pipe whose other end was closed, a full disk) the work goes on in silence.
+    """
+
+    def __init__(self, out: TextIO | None = None, *, seconds: float = 30.0) -> None:
+        """To `out`, standard error if not said; of a task at most one line in so many `seconds`."""
+        self._out = out or sys.stderr
+        self._seconds = seconds
+        self._heard = True
+
+    @contextmanager
+    def task(self, what: str, total: int, unit: str) -> Iterator[Advance]:
+        began = shown = monotonic()
+        done = 0
+
+        def advance(steps: int) -> None:
+            nonlocal done, shown
+            done += steps
+            if monotonic() - shown >= self._seconds and done < total:
+                shown = monotonic()
+                self.say(f"{what}: {_how_far(done, total, unit, shown - began)}")
+
+        try:
+            yield advance
+        finally:
+            self.say(f"{what}: {_how_far(done, total, unit, monotonic() - began)}")
+
+    def say(self, line: str) -> None:
+        if not self._heard:
+            return
+        try:
+            print(line, file=self._out, flush=True)
+        except (OSError, ValueError):  # a broken pipe, or a file that was closed
+            self._heard = False
+
+
 class NotebookBars:
     """As `Bars` where a page shows them: each task is a line of the notebook's output, changed in place."""
 
@@ -123,9 +160,12 @@ _BETWEEN = 0.25  # seconds between two changes of a line
 
 
 def bars() -> Progress:
-    """Bars for where this runs: a notebook, or else a terminal."""
+    """What suits the place where this runs: a notebook, a terminal, or else a log file."""
     display = _notebook()
-    return Bars() if display is None else NotebookBars(display)
+    if display is not None:
+        return NotebookBars(display)
+    console = Console(stderr=True)
+    return Bars(console) if console.is_terminal else Lines()
 
 
 def _notebook() -> Callable[[str, str | None], str] | None:
@@ -150,13 +190,18 @@ def _notebook() -> Callable[[str, str | None], str] | None:
 
 
 def _bar(what: str, done: int, total: int, unit: str, seconds: float) -> str:
+    return (
+        f'<div><label>{escape(what)} <progress max="{max(total, 1)}" value="{done}"></progress></label> '
+        f"{escape(_how_far(done, total, unit, seconds))}</div>"
+    )
+
+
+def _how_far(done: int, total: int, unit: str, seconds: float) -> str:
+    """`120 of 504 trials, 0.8/s, 150 s, 480 s left`."""
     rate = done / seconds if done and seconds else 0.0
     left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
     speed = f", {rate:.3g}/s" if rate else ""
-    return (
-        f'<div><label>{escape(what)} <progress max="{max(total, 1)}" value="{done}"></progress></label> '
-        f"{done:,} of {total:,} {escape(unit)}{speed}, {seconds:.0f} s{left}</div>"
-    )
+    return f"{done:,} of {total:,} {unit}{speed}, {seconds:.0f} s{left}"
 
 
 class _Rate(ProgressColumn):

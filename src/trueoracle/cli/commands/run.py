@@ -8,7 +8,7 @@ import typer
 
 from trueoracle import api
 from trueoracle.cli import show
-from trueoracle.cli.options import DataDir, Device, Executor, RayAddress, StoreUrl, Threads, Workers, change
+from trueoracle.cli.options import DataDir, Device, Executor, LogTo, RayAddress, StoreUrl, Threads, Workers, change
 from trueoracle.store import DEFAULT_URL, shown_url
 from trueoracle.words.errors import TableError
 
@@ -26,6 +26,7 @@ def run(
     executor: Executor = "threads",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    log_to: LogTo = None,
     backend: Annotated[str, typer.Option(help="What trains: auto, lanes, stacked or loop.")] = "auto",
     changes: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as retrain.epochs=2.")] = None,
 ) -> None:
@@ -43,6 +44,7 @@ def run(
         executor=executor,
         workers=workers,
         ray_address=ray_address,
+        log_to=log_to,
     )
     from trueoracle.study import Paused  # after what may be wrong: it loads torch
 

@@ -7,7 +7,7 @@ import typer
 
 from trueoracle import api
 from trueoracle.cli import show
-from trueoracle.cli.options import DataDir, Device, StoreUrl, Threads
+from trueoracle.cli.options import DataDir, Device, LogTo, StoreUrl, Threads
 from trueoracle.store import DEFAULT_URL, shown_url
 
 
@@ -17,6 +17,7 @@ def work(
     data_dir: DataDir = None,
     device: Device = "cpu",
     threads: Threads = None,
+    log_to: LogTo = None,
     backend: Annotated[str, typer.Option(help="What trains: auto, lanes, stacked or loop.")] = "auto",
     leash: Annotated[bool, typer.Option(hidden=True, help="End when standard input is closed.")] = False,
 ) -> None:
@@ -31,7 +32,7 @@ def work(
     joined = False
     try:
         for name, told in api.work(
-            store, study=study, data_dir=data_dir, device=device, threads=threads, backend=backend
+            store, study=study, data_dir=data_dir, device=device, threads=threads, backend=backend, log_to=log_to
         ):
             joined = True
             show.say(f"{name}: {told}")

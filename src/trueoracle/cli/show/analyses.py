@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from trueoracle.analysis import Absent, Caveat, CellAnalysis, Claim, Interval, Need, PooledCell, Target
+from trueoracle.analysis import Absent, Caveat, CellAnalysis, Claim, Interval, Need, PooledCell, Takes, Target
 from trueoracle.analysis.result import OnOthers, Stratified
 from trueoracle.cli.show.lines import print_table, say
 
@@ -102,15 +102,17 @@ def pooled(found: Sequence[PooledCell]) -> None:
         )
 
 
-def needs(claim: Claim, found: Sequence[tuple[str, Need]]) -> None:
-    """What a claim takes, a line for each cell and number of repeats."""
+def needs(claim: Claim, found: Sequence[tuple[str, Need]], takes: Sequence[Takes | None]) -> None:
+    """What a claim takes, a line for each cell and number of repeats; with how long on machines, where these are known."""
     table = _table(
         f"to show {claim.value}",
         "seen tau: what the noise of so many repeats leaves of it; images: test images on which the pilot's own masks show the claim for other images",
     )
-    for heading in ("repeats", "seen tau", "masks", "trials", "core-hours", "images"):
+    of_machines = {"hours": any(takes), "cost": any(one and one.cost is not None for one in takes)}
+    shown = [heading for heading, there in of_machines.items() if there]
+    for heading in ("repeats", "seen tau", "masks", "trials", "core-hours", "images", *shown):
         table.add_column(heading, justify="right", no_wrap=True)
-    for cell, need in found:
+    for (cell, need), of_need in zip(found, takes, strict=True):
         hours = "-" if isinstance(need.seconds, Absent) else f"{need.seconds / 3600:,.2f}"
         table.add_row(
             cell,
@@ -120,8 +122,11 @@ def needs(claim: Claim, found: Sequence[tuple[str, Need]]) -> None:
             _or_dash(need.trials, ","),
             hours,
             _or_dash(need.images, ","),
+            *("-" if (value := getattr(of_need, heading, None)) is None else f"{value:,.2f}" for heading in shown),
         )
     print_table(table)
+    if any(one and one.limit == "store" for one in takes):
+        say("note: the store is the limit: it takes no more trials a second, however many machines there are")
     for why in dict.fromkeys(
         part.why for _, need in found for part in (need.masks, need.seconds, need.images) if isinstance(part, Absent)
     ):
