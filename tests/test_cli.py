@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from trueoracle import Study, TrueOracleError
+from trueoracle.analysis.machines import STORE_RATE
 from trueoracle.cli.app import app, main
 from trueoracle.nets import build
 from trueoracle.study import builtin_studies
@@ -142,7 +143,7 @@ def test_plan_says_how_long_machines_take_what_they_cost_and_where_the_store_is_
     assert "the store is the limit" in call(*fast)
     many = json.loads(call(*fast, "--json"))[0]
     assert (many["limit"], many["cost"]) == ("store", None)
-    assert many["hours"] == pytest.approx(many["trials"] / 1000 / 3600)
+    assert many["hours"] == pytest.approx(many["trials"] / STORE_RATE / 3600)
 
 
 @pytest.mark.parametrize(
