@@ -42,8 +42,7 @@ class _Refused(Exception):
 def assign(net: nn.Module, data: Dataset, recipe: Recipe, backend: Backend | Assignment = "auto") -> Assignment:
     """Which backend trains networks of this shape on this data; `ModelError` where one is asked for that cannot.
 
-    Tracing changes torch for the whole process while it lasts, so threads are given an assignment that was made before
-    they began; such an assignment comes back as it is.
+    An assignment that was made before comes back as it is.
     """
     if isinstance(backend, Assignment):
         return backend

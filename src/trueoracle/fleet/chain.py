@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from trueoracle.nets.symbolic import traced
+
 Pair = tuple[int, int]
 Size = tuple[int, int, int]
 
@@ -106,7 +108,7 @@ class Chain:
 def find_chain(net: nn.Module, entry: Size) -> Chain:
     """The chain that `net` is on images of size `entry`; `NotAChain` says what in it is none."""
     try:
-        graph = fx.symbolic_trace(net).graph
+        graph = traced(net).graph
     except Exception as problem:
         raise NotAChain(f"cannot be traced ({type(problem).__name__})") from None
     stages: list[Stage] = []

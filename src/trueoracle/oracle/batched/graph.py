@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
+from trueoracle.nets.symbolic import traced
 from trueoracle.nets.weight_norm import parts_of
 from trueoracle.oracle.batched.refusal import CannotBatch
 from trueoracle.words.shape import InputShape
@@ -46,7 +47,7 @@ def trace(net: nn.Module, shape: InputShape, unfolded: Collection[str] = ()) -> 
     """
     copy = deepcopy(net).eval().requires_grad_(False)
     try:
-        module = fx.symbolic_trace(copy)
+        module = traced(copy)
     except Exception as error:  # whatever a user's forward pass raises when proxies run through it
         raise CannotBatch(f"torch.fx cannot trace {type(net).__name__}: {str(error).splitlines()[0]}") from None
     _leave_inputs_alone(module)
