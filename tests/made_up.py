@@ -158,7 +158,10 @@ def _answered(cell: int, rank: int, repeat: int, right: Mapping[str, NDArray[np.
 def made_up_selection(seen: Sequence[Sequence[float]], **changes: Any) -> Selected:
     """A made-up selection: of each candidate, its accuracies from rung to rung; the first is chosen."""
     lengths = (2, 6, 20)
-    of = [tuple(Seen(epochs=e, repeats=1, validation_accuracy=a) for e, a in zip(lengths, one)) for one in seen]  # noqa: B905
+    of = [
+        tuple(Seen(epochs=e, repeats=1, validation_accuracy=a) for e, a in zip(lengths[: len(one)], one, strict=True))
+        for one in seen
+    ]
     candidates = tuple(
         Candidate(
             cell="conv1-0.5", mask=10**20 + at, origin="best by group_norm", seen=one, worth=0.9, deviation=0.001, best=0.5, test_accuracy=0.9

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trueoracle import api
-from trueoracle.data import Dataset, Normalisation, Split
+from trueoracle.data import Dataset, Normalisation, Split, images_of
 from trueoracle.fleet import assign, objective, train, train_fleet
 from trueoracle.fleet.distillation import divergence
 from trueoracle.nets import weights_from_bytes
@@ -55,14 +55,14 @@ def test_the_divergence_by_hand() -> None:
 def test_a_step_by_hand(data: Dataset) -> None:
     """The gradient at a logit: (1 - w)(p - y) + w T (p softened - the teacher's softened), the mean over images."""
     net, teacher = linear(0), linear(1)
-    images_NP = data.train.take(slice(None)).images_NCHW.flatten(1)  # type: ignore[attr-defined]
+    images_NCHW = images_of(data.train).images_NCHW
     labels_N = torch.arange(6) % 3
-    z_NK, t_NK = net(data.train.images_NCHW).detach(), teacher(data.train.images_NCHW).detach()  # type: ignore[attr-defined]
+    z_NK, t_NK = net(images_NCHW).detach(), teacher(images_NCHW).detach()
     hard_NK = F.softmax(z_NK, 1) - F.one_hot(labels_N, 3)
     soft_NK = F.softmax(z_NK / 2, 1) - F.softmax(t_NK / 2, 1)
-    gradient = (0.75 * hard_NK + 0.25 * 2 * soft_NK).T @ images_NP / 6
+    gradient = (0.75 * hard_NK + 0.25 * 2 * soft_NK).T @ images_NCHW.flatten(1) / 6
     trained = train(net, data, recipe(), order_seed=0, teacher=teacher).net
-    torch.testing.assert_close(net[1].weight - trained[1].weight, gradient)  # type: ignore[index]
+    torch.testing.assert_close(net.get_parameter("1.weight") - trained.get_parameter("1.weight"), gradient)
 
 
 class Seen(nn.Module):
@@ -83,7 +83,7 @@ def test_the_teacher_answers_the_images_as_they_are_after_all_changes(data: Data
     batch = objective(changing, data, teacher)(torch.arange(6), np.random.default_rng([0, 0, 1]))
     loss = batch.train_loss(net)
     assert torch.equal(net.last, teacher.last)
-    assert not torch.equal(net.last, data.train.images_NCHW)  # type: ignore[attr-defined]
+    assert not torch.equal(net.last, images_of(data.train).images_NCHW)
     given = objective(changing.model_copy(update={"distill": None}), data)(
         torch.arange(6), np.random.default_rng([0, 0, 1])
     )

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from trueoracle import Study
 from trueoracle.words.errors import SpecError
-from trueoracle.words.progress import Bars, NotebookBars, bars
+from trueoracle.words.progress import Bars, Lines, NotebookBars, bars
 
 
 def test_a_frame_holds_the_report_and_its_script_works_there(finished: Study, browser: Browser) -> None:
@@ -58,9 +58,11 @@ def test_progress_changes_its_own_line_and_says_what_it_is_about() -> None:
     assert outputs["2"] == "<div>news &amp; more</div>"
 
 
-def test_bars_are_a_terminals_unless_a_kernel_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("terminal", "elsewhere"), [("1", Bars), ("0", Lines)])
+def test_a_kernels_notebook_shows_its_own_bars(terminal: str, elsewhere: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", terminal)
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
-    assert isinstance(bars(), Bars)
+    assert isinstance(bars(), elsewhere)
     fake, shown = ModuleType("IPython"), ModuleType("IPython.display")
     fake.get_ipython = lambda: SimpleNamespace(kernel=object())  # type: ignore[attr-defined]
     shown.HTML, shown.DisplayHandle = str, SimpleNamespace  # type: ignore[attr-defined]
@@ -68,4 +70,4 @@ def test_bars_are_a_terminals_unless_a_kernel_runs(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "IPython.display", shown)
     assert isinstance(bars(), NotebookBars)
     fake.get_ipython = lambda: SimpleNamespace()  # type: ignore[attr-defined]
-    assert isinstance(bars(), Bars)
+    assert isinstance(bars(), elsewhere)

@@ -312,7 +312,8 @@ def _odds(structure: Structure, shift: str) -> str:
     return f"""\
 odds = exp2({first})
 for k in range(1, {structure.rivals}):
-    odds = add(odds, exp2({other}))"""
+    odds = add(odds, exp2({other}))
+    hold_loads()"""
 
 
 def _note(structure: Structure) -> str:
