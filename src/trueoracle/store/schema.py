@@ -28,6 +28,18 @@ APPLICATION = "trueoracle"
 metadata = MetaData()
 
 
+def _key(*names: str) -> list[Column[Any]]:
+    """The columns that name what a row is of."""
+    known: dict[str, tuple[Any, ...]] = {
+        "study": (String, ForeignKey("studies.digest")),
+        "base": (Integer,),
+        "cell": (Integer,),
+        "rank": (Text,),
+        "repeat": (Integer,),
+    }
+    return [Column(name, *known[name], primary_key=True) for name in names]
+
+
 def _figures(*, nullable: bool = False) -> list[Column[float]]:
     """Losses and accuracies on all splits; absent where a trial has none, or there is no validation split."""
     names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -65,8 +77,7 @@ studies = Table(
 costs = Table(
     "costs",
     metadata,
-    Column("study", ForeignKey("studies.digest"), primary_key=True),
-    Column("cell", Integer, primary_key=True),
+    *_key("study", "cell"),
     Column("score", String, primary_key=True),
     Column("seconds", Float, nullable=False),
 )
@@ -74,8 +85,7 @@ costs = Table(
 bases = Table(
     "bases",
     metadata,
-    Column("study", ForeignKey("studies.digest"), primary_key=True),
-    Column("base", Integer, primary_key=True),
+    *_key("study", "base"),
     Column("weights", LargeBinary, nullable=False),
     *_figures(),
     Column("parameters", BigInteger, nullable=False),
@@ -89,8 +99,7 @@ bases = Table(
 cells = Table(
     "cells",
     metadata,
-    Column("study", ForeignKey("studies.digest"), primary_key=True),
-    Column("cell", Integer, primary_key=True),
+    *_key("study", "cell"),
     Column("base", Integer, nullable=False),
     Column("name", String, nullable=False),
     Column("sites", Text, nullable=False),
@@ -104,9 +113,7 @@ cells = Table(
 masks = Table(
     "masks",
     metadata,
-    Column("study", ForeignKey("studies.digest"), primary_key=True),
-    Column("cell", Integer, primary_key=True),
-    Column("rank", Text, primary_key=True),
+    *_key("study", "cell", "rank"),
     Column("pruned", Text, nullable=False),
     Column("loss", Float, nullable=False),
     Column("accuracy", Float, nullable=False),
@@ -118,10 +125,7 @@ masks = Table(
 trials = Table(
     "trials",
     metadata,
-    Column("study", ForeignKey("studies.digest"), primary_key=True),
-    Column("cell", Integer, primary_key=True),
-    Column("rank", Text, primary_key=True),
-    Column("repeat", Integer, primary_key=True),
+    *_key("study", "cell", "rank", "repeat"),
     Column("seed", BigInteger, nullable=False),
     Column("outcome", String, nullable=False),
     Column("error", Text, nullable=False),
@@ -136,10 +140,7 @@ trials = Table(
 answers = Table(
     "answers",
     metadata,
-    Column("study", ForeignKey("studies.digest"), primary_key=True),
-    Column("cell", Integer, primary_key=True),
-    Column("rank", Text, primary_key=True),
-    Column("repeat", Integer, primary_key=True),
+    *_key("study", "cell", "rank", "repeat"),
     *_answers(),
     _checksum(),
 )
@@ -147,8 +148,7 @@ answers = Table(
 base_answers = Table(
     "base_answers",
     metadata,
-    Column("study", ForeignKey("studies.digest"), primary_key=True),
-    Column("base", Integer, primary_key=True),
+    *_key("study", "base"),
     *_answers(),
     _checksum(),
 )
@@ -156,10 +156,7 @@ base_answers = Table(
 curves = Table(
     "learning_curves",
     metadata,
-    Column("study", ForeignKey("studies.digest"), primary_key=True),
-    Column("cell", Integer, primary_key=True),
-    Column("rank", Text, primary_key=True),
-    Column("repeat", Integer, primary_key=True),
+    *_key("study", "cell", "rank", "repeat"),
     Column("every", Integer, nullable=False),
     Column("width", Integer, nullable=False),
     Column("figures", LargeBinary, nullable=False),
@@ -170,10 +167,7 @@ curves = Table(
 points = Table(
     "curves",
     metadata,
-    Column("study", ForeignKey("studies.digest"), primary_key=True),
-    Column("cell", Integer, primary_key=True),
-    Column("rank", Text, primary_key=True),
-    Column("repeat", Integer, primary_key=True),
+    *_key("study", "cell", "rank", "repeat"),
     Column("epoch", Integer, primary_key=True),
     *_figures(),
     _checksum(),
