@@ -43,6 +43,31 @@ def test_bits_flipped_in_a_store_are_refused_or_harmless(finished: Study, tmp_pa
     assert 40 < refused < 80
 
 
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ("UPDATE runs SET versions = replace(versions, ':', ';')", "the file of .* is damaged: take it from a copy"),
+        ("UPDATE studies SET spec = replace(spec, ':', ';')", "a row of `studies` is not as it was written"),
+        (
+            "UPDATE studies SET spec = replace(spec, '\"lr\": 0.', '\"lr\": 1.')",
+            "a row of `studies` is not as it was written",
+        ),
+    ],
+)
+def test_words_without_a_checksum_are_not_believed_either(
+    change: str, rule: str, finished: Study, tmp_path: Path
+) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    path = tmp_path / "store.db"
+    path.write_bytes(Path(finished.store_url.removeprefix("sqlite:///")).read_bytes())
+    with closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute(change).rowcount > 0
+    with pytest.raises(StoreError, match=rule):
+        Study.stored("quickstart", store=f"sqlite:///{path}").status()
+
+
 def test_a_row_that_an_index_has_lost_is_noticed(finished: Study, tmp_path: Path) -> None:
     """No checksum of a row tells that a row is not there."""
     import sqlite3

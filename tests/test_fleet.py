@@ -3,8 +3,9 @@
 import threading
 from collections.abc import Callable
 from copy import deepcopy
-from math import inf
+from math import exp, inf, log
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from trueoracle.data import Dataset, Split
 from trueoracle.fleet import Backend, Stopped, Trained, assign, evaluated, train, train_alone, train_fleet
 from trueoracle.fleet.chain import NotAChain, find_chain
+from trueoracle.fleet.lanes import kernels
 from trueoracle.nets import build
 from trueoracle.words.errors import ModelError
+from trueoracle.words.progress import Quiet
 from trueoracle.words.shape import InputShape
 from trueoracle.words.spec import Distillation, Recipe
 from trueoracle.words.trial import Outcome
@@ -172,6 +175,21 @@ def test_a_teacher_teaches_as_in_the_loop(way: str) -> None:
         loops = train(net, data, TAUGHT, order_seed=4, teacher=members[-1])
         torch.testing.assert_close(weights(ours.net), weights(loops.net), rtol=0, atol=2e-5)
         assert not torch.allclose(weights(ours.net), weights(plain.net), rtol=0, atol=1e-2)
+
+
+def test_losses_are_those_of_scalars_to_the_bit_on_every_processor() -> None:
+    net = dense_only()
+    code = kernels(find_chain(net, (1, 8, 8)), net, lone=False, progress=Quiet())
+    chance = np.random.default_rng(0)
+    logits_NKL, labels_N = chance.normal(0, 5, (200, 5, 16)).astype(np.float32), chance.integers(5, size=200)
+    found_NL = np.empty((200, 16))
+    code.module.losses(logits_NKL, labels_N, found_NL)
+    for logits_KL, label, found_L in zip(logits_NKL.astype(np.float64), labels_N, found_NL, strict=True):
+        for logits_K, found in zip((logits_KL - logits_KL.max(0)).T.tolist(), found_L, strict=True):
+            whole = 0.0
+            for logit in logits_K:
+                whole += exp(logit)
+            assert found == log(whole) - logits_K[label]
 
 
 def test_a_networks_numbers_depend_on_neither_mates_nor_lane_nor_size_nor_threads() -> None:

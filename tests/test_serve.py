@@ -1,5 +1,6 @@
 """The server as those who ask it see it: who is let in, what it answers, and that it cannot write."""
 
+import json
 import re
 import socket
 import time
@@ -256,7 +257,9 @@ def test_names_out_of_a_store_are_shown_as_words(tmp_path: Path) -> None:
     place = f"sqlite:///{tmp_path / 'evil.db'}"
     store = Store(place, create=True)
     record = made_up_study(store, 5)
-    store.add_study(StudyRecord(digest="e" * 64, name="<img src=x onerror=alert(1)>", spec=record.spec))
+    other = record.parsed.model_copy(update={"seed": 7})
+    evil = StudyRecord(digest=other.digest(), name="<img src=x onerror=alert(1)>", spec=json.dumps(other.facts()))
+    store.add_study(evil)
     store.add_study(StudyRecord(digest="f" * 64, name="unread", spec='{"nonsense": "<b>"}'))
     with serving(place) as address:
         status, _, words = ask(address)
@@ -264,7 +267,7 @@ def test_names_out_of_a_store_are_shown_as_words(tmp_path: Path) -> None:
         assert "<img" not in words
         assert "&lt;img src=x" in words
         assert "unread cannot be read" in words
-        assert ask(address, "/studies/eeeeeeeeeeee")[0] == 200
+        assert ask(address, f"/studies/{evil.digest[:12]}")[0] == 200
         assert ask(address, "/studies/ffffffffffff")[0] != 500
 
 

@@ -100,17 +100,14 @@ class RelabelledLosses:
     def _study_whole(self, digest: str) -> "tuple[Plan, Dataset]":
         """The study's plan and data, loaded when first asked for."""
         if self._whole is None:
-            import json
-
             import torch
 
             from trueoracle.data import load_dataset
             from trueoracle.study import drawn_questions, plan, study_data
-            from trueoracle.words.spec import parse_spec
 
             torch.set_num_threads(1)
             record = self._store.find(digest)
-            planned = plan(parse_spec(json.loads(record.spec), record.name))
+            planned = plan(record.parsed)
             spec = planned.spec
             whole = load_dataset(
                 spec.data, self._data_dir, torch.device("cpu"), self._progress, drawn=drawn_questions(spec)

@@ -1,6 +1,5 @@
 """Studies from Python: the built-in ones, and one that is run, looked at and reported on."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from trueoracle.words.errors import SpecError, StoreError, unknown
 from trueoracle.words.known import check_dataset, check_device, check_model, find_backend
 from trueoracle.words.progress import Progress, bars
 from trueoracle.words.scores import IMAGES
-from trueoracle.words.spec import StudySpec, parse_spec
+from trueoracle.words.spec import StudySpec
 from trueoracle.words.trial import SPLITS
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ class Study:
     ) -> "Study":
         """A study that the store keeps, by its name or the beginning of its digest, whatever it was changed to."""
         record = Store(store).find(name)
-        spec = parse_spec(json.loads(record.spec), record.name)
+        spec = record.parsed
         return cls(
             spec,
             store=store,

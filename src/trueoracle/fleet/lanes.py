@@ -161,9 +161,11 @@ class LaneFleet:
         right: list[NDArray[np.bool_]] = []
         for part in self._parts(np.arange(len(images)), stop):
             logits_NKL = self._logits(images, part)
-            labels_N11 = images.labels[part, None, None]
-            losses.append(_cross_entropy(logits_NKL, labels_N11))
-            right.append(logits_NKL.argmax(1) == labels_N11[:, 0])
+            labels_N = images.labels[part]
+            losses_NL = np.empty((len(part), logits_NKL.shape[2]))
+            self._code.module.losses(logits_NKL, labels_N, losses_NL)
+            losses.append(losses_NL)
+            right.append(logits_NKL.argmax(1) == labels_N[:, None])
         loss_L = sum((part_NL.sum(0) for part_NL in losses), np.zeros(1)) / len(images)
         right_NL, losses_NL = np.concatenate(right), np.concatenate(losses)
         return [
@@ -245,15 +247,6 @@ def _halved(rows: Floats) -> Floats:
         half = rows.shape[1] // 2
         rows = rows[:, :half] + rows[:, half:]
     return rows
-
-
-def _cross_entropy(logits_NKL: Floats, labels_N11: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The cross-entropy of each image, (N, L), in float64."""
-    logits = logits_NKL.astype(np.float64)
-    logits -= logits.max(1, keepdims=True)
-    right = np.take_along_axis(logits, labels_N11, 1)[:, 0]
-    losses: NDArray[np.float64] = np.log(np.exp(logits).sum(1)) - right
-    return losses
 
 
 # Padding and marking take about a second for a dataset, a fleet sometimes less.

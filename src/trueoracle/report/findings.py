@@ -3,7 +3,6 @@
 Letters: n masks, R repeats, E epochs.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from trueoracle.analysis.regret import better_than
 from trueoracle.store import BaseRecord, CellRecord, RunRecord, Status, Store, StudyRecord
 from trueoracle.words.errors import StoreError, TableError
 from trueoracle.words.progress import Progress
-from trueoracle.words.spec import StudySpec, parse_spec
+from trueoracle.words.spec import StudySpec
 from trueoracle.words.trial import Outcome
 
 Values = NDArray[np.float64]
@@ -142,7 +141,7 @@ def find(
     `TableError` where there is too little to analyse.
     """
     record = store.find(study)
-    spec = parse_spec(json.loads(record.spec), record.name)
+    spec = record.parsed
     y = y or spec.result
     records = store.cells(record.digest)
     trials = store.trial_table(record.digest)

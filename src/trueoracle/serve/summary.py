@@ -1,13 +1,12 @@
 """How far the studies of a store are, remembered until the store knows more."""
 
-import json
 from dataclasses import dataclass
 from threading import Lock
 from time import time
 
 from trueoracle.store import CellRecord, RunRecord, Status, Store, StudyRecord
 from trueoracle.store.browse import evaluated_masks, last_stored, outcomes_by_cell, stamp
-from trueoracle.words.spec import StudySpec, parse_spec
+from trueoracle.words.spec import StudySpec
 from trueoracle.words.trial import Outcome
 
 
@@ -71,7 +70,7 @@ class Summaries:
 
 
 def _summary(store: Store, record: StudyRecord, now: str) -> Summary:
-    spec = parse_spec(json.loads(record.spec), record.name)
+    spec = record.parsed
     cells, evaluated, outcomes = (
         store.cells(record.digest),
         evaluated_masks(store, record.digest),

@@ -3,13 +3,17 @@
 Letters: M masks, R repeats, I images.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trueoracle.store.checksums import damaged
+from trueoracle.words.errors import StoreError
 from trueoracle.words.mask import LARGEST_NAME
+from trueoracle.words.spec import StudySpec, parse_spec
 from trueoracle.words.trial import SplitAnswers
 
 
@@ -20,6 +24,21 @@ class StudyRecord:
     digest: str
     name: str
     spec: str
+
+    @property
+    def parsed(self) -> StudySpec:
+        """What `spec` says; `StoreError` where it is not what the digest was taken of, `SpecError` where it is no study.
+
+        A study of given weights is taken at its word: their file, which its digest knows, may be gone.
+        """
+        try:
+            facts = json.loads(self.spec)
+        except json.JSONDecodeError:
+            raise StoreError(damaged("studies")) from None
+        found = parse_spec(facts, self.name)
+        if found.base_weights is None and found.digest() != self.digest:
+            raise StoreError(damaged("studies"))
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -503,7 +503,7 @@ class Store:
                 except Exception as error:
                     clear_frames(error.__traceback__)  # what was being streamed ends before its connection does
                     raise
-        except UnicodeDecodeError as error:
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise StoreError(f"the file of {shown_url(self.url)} is damaged: take it from a copy") from error
         except DBAPIError as error:
             kind = StoreAway if is_away(error) else StoreError

@@ -1,11 +1,9 @@
 """What a study will take, told without making its network: masks from its cells, time from trials that were run before."""
 
-import json
-
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.store import Store
 from trueoracle.words.known import MODELS
-from trueoracle.words.spec import CellSpec, StudySpec, parse_spec
+from trueoracle.words.spec import CellSpec, StudySpec
 
 
 def masks_in_play(spec: StudySpec) -> int | None:
@@ -33,11 +31,7 @@ def retraining_seconds(spec: StudySpec, store: Store) -> float | None:
     None where there are none. Of several such studies the one of most trials counts; its rate is that of an epoch.
     """
     masks, tallies = masks_in_play(spec), store.tallies()
-    past = [
-        (tallies[record.digest], parse_spec(json.loads(record.spec), record.name))
-        for record in store.studies()
-        if record.digest in tallies
-    ]
+    past = [(tallies[record.digest], record.parsed) for record in store.studies() if record.digest in tallies]
     alike = [
         (tally.trials, tally.mean_seconds / one.retrain.epochs) for tally, one in past if _pace(one) == _pace(spec)
     ]

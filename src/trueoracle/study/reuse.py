@@ -4,7 +4,6 @@ Two studies find the same where they say the same but for which masks they retra
 from the same text (`seeds_of`), and prune a base network of the same weights.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,7 +12,7 @@ from trueoracle.data import Dataset
 from trueoracle.store import BaseRecord, Store, StudyRecord
 from trueoracle.study.conduct import cell_records, record_of
 from trueoracle.study.plan import Plan
-from trueoracle.words.spec import StudySpec, parse_spec
+from trueoracle.words.spec import StudySpec
 from trueoracle.words.trial import SPLITS
 
 # What may differ between studies whose trials are the same.
@@ -70,7 +69,7 @@ def _others(plan: Plan, store: Store, but_for: set[str]) -> Iterator[tuple[Study
     for record in store.studies():
         if record.digest == plan.digest:
             continue
-        spec = parse_spec(json.loads(record.spec), record.name)
+        spec = record.parsed
         if (spec.seeds_of or record.digest) == plan.seed_origin and _facts(spec, but_for) == wanted:
             yield record, spec
 

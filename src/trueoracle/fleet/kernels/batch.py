@@ -21,6 +21,20 @@ from trueoracle.lanes.tiles import (
     store_tile, zero_tile,
 )
 """
+_LOSSES = """\
+@njit("void(float32[:, :, :], int64[::1], float64[:, ::1])", nogil=True, cache=True)
+def losses(logits, labels, found):
+    for n in range(logits.shape[0]):
+        for lane in range(logits.shape[2]):
+            highest = logits[n, 0, lane]
+            for k in range(1, logits.shape[1]):
+                highest = max(highest, logits[n, k, lane])
+            whole = 0.0
+            for k in range(logits.shape[1]):
+                whole += numpy.exp(numpy.float64(logits[n, k, lane]) - highest)
+            found[n, lane] = numpy.log(whole) - (numpy.float64(logits[n, labels[n], lane]) - highest)
+"""
+"""The cross-entropy of each image. Here, because NumPy's own logarithm of many numbers differs among processors in the last bit."""
 _BATCH = "float32[::1], uint8[::1], int64[::1], int64[::1], float32[::1], float32[::1], float32[::1], int32[::1]"
 
 
@@ -30,7 +44,7 @@ def source(layout: Layout, target: Target) -> str:
     functions = [text for n, stage in enumerate(sheet.stages) for text in _stage(sheet, n, stage)]
     functions += [_loss(sheet), _read(sheet), *_heard(sheet), _both(sheet), _train(sheet), _logits(sheet)]
     tiles = [f"{name} = {call}" for call, name in sheet.tiles.items()]
-    return "\n".join([_IMPORTS, *tiles, "", *functions])
+    return "\n".join([_IMPORTS, *tiles, "", *functions, _LOSSES])
 
 
 def _stage(sheet: Sheet, n: int, stage: Stage) -> Iterator[str]:
