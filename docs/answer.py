@@ -21,7 +21,7 @@ from trueoracle.analysis.leaderboard import Over
 from trueoracle.analysis.pooled import over_networks
 from trueoracle.store import Store
 from trueoracle.truth import TruthTable, restore
-from trueoracle.words.progress import Bars
+from trueoracle.words.progress import bars
 
 X, Y = "pruned_train_loss", "final_test_accuracy"
 GUESSING = math.log(10)
@@ -78,7 +78,7 @@ def board_of(table: TruthTable, study: str) -> Leaderboard:
     """All predictors of the table on the study, by the same code as `trueoracle criteria`."""
     with TemporaryDirectory() as folder:
         store = Store(f"sqlite:///{folder}/s.db", create=True)
-        return compare(store, [restore(table, study, store, Bars(), curves=False)], progress=Bars())
+        return compare(store, [restore(table, study, store, bars(), curves=False)], progress=bars())
 
 
 def cell_by_cell(masks: pd.DataFrame, board: Leaderboard) -> pd.DataFrame:

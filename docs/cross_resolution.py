@@ -43,7 +43,7 @@ from trueoracle.nets import (
 from trueoracle.search import Budget, Hunt
 from trueoracle.study.ratios import RatioJudge, search_ratios
 from trueoracle.words.mask import WeightMask
-from trueoracle.words.progress import Bars
+from trueoracle.words.progress import bars
 from trueoracle.words.shape import InputShape, NoiseShape
 from trueoracle.words.spec import Recipe
 
@@ -113,7 +113,7 @@ class Experiment:
     def images(self) -> Dataset:
         """The dataset without noise."""
         self.folder.mkdir(exist_ok=True, parents=True)
-        whole = load_dataset(self.asked.data, api.default_data_dir(), torch.device("cpu"), Bars())
+        whole = load_dataset(self.asked.data, api.default_data_dir(), torch.device("cpu"), bars())
         return subset(whole, self.asked.train_images, TEST_IMAGES, 0)
 
     def at(self, size: int, levels: str = "") -> Dataset:
@@ -142,7 +142,7 @@ class Experiment:
         """`net` trained so, once: a mask stays what it is."""
         path = self.folder / f"{name}.safetensors"
         if not path.exists():
-            with Bars().task(f"training {name}", how.epochs, "epochs") as advance:
+            with bars().task(f"training {name}", how.epochs, "epochs") as advance:
                 trained = train_alone(
                     net, data, how, seed, backend="loop", on_epoch=advance, checkpoints=self.folder
                 ).net
@@ -159,7 +159,7 @@ class Experiment:
         """The best that a search of ratios finds for this size."""
         judge = RatioJudge(net=net, images=self.split(size, test=False), groups=weight_groups(net))
         hunt = Hunt(method=method, budget=Budget(evaluations=self.asked.evaluations), seed=number)
-        found = search_ratios(judge, hunt, Bars(), self.folder / f"{method}-{number}-{size}.jsonl")
+        found = search_ratios(judge, hunt, bars(), self.folder / f"{method}-{number}-{size}.jsonl")
         return judge.mask(found.best)
 
     def nets(self, number: int, size: int) -> Iterator[tuple[str, nn.Module, dict[str, float]]]:

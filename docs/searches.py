@@ -29,7 +29,7 @@ from trueoracle.search import SEARCHES, Ask, Budget, Found, Hunt, Judged, Memory
 from trueoracle.space import MaskSpace, SiteChoice
 from trueoracle.study.landscape import Question
 from trueoracle.study.searching import OracleJudge
-from trueoracle.words.progress import Bars, Quiet
+from trueoracle.words.progress import Quiet, bars
 
 SEEDS = 20
 # Of 20 values the 6th and the 15th enclose the median with a chance of 95.9%.
@@ -205,7 +205,7 @@ def known(file: Path, question: Question, blocks: int, executor: Executor) -> ND
         images = question.images.take(slice(block * size, (block + 1) * size))
         return block, question.evaluator.sums(range(masks), images).loss_M / size
 
-    with Bars().task("losses block by block", len(left), "blocks") as advance:
+    with bars().task("losses block by block", len(left), "blocks") as advance:
         for block, losses in executor.run(work, left):
             found_BM[block] = losses
             advance(1)

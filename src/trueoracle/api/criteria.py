@@ -10,7 +10,7 @@ from trueoracle.api.networks import check_names, name_of, network, shape_of
 from trueoracle.words.errors import SpecError
 from trueoracle.words.known import check_device
 from trueoracle.words.plugins import look_up
-from trueoracle.words.progress import Bars, Progress
+from trueoracle.words.progress import Progress, bars
 from trueoracle.words.scores import IMAGES, MASK_PREDICTORS
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def unit_scores(
     from trueoracle.nets import find_sites
 
     asked = _asked(criteria)
-    workers, place, progress = threads_or_all(threads), find_device(device), progress or Bars()
+    workers, place, progress = threads_or_all(threads), find_device(device), progress or bars()
     shape = shape_of(data)
     net = network(model, weights, shape, as_it_is=True)
     known = _chosen(find_sites(net, shape), sites)

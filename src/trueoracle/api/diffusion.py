@@ -9,7 +9,7 @@ from trueoracle.api.environment import default_data_dir, find_device
 from trueoracle.words.errors import DataError, ModelError, ReportError, SpecError
 from trueoracle.words.files import check_folder, write_whole
 from trueoracle.words.known import check_dataset, check_device, check_model
-from trueoracle.words.progress import Bars, Progress
+from trueoracle.words.progress import Progress, bars
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ def ratios(
     _check(net, shape, model)
     place = find_device(device)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
-    progress = progress or Bars()
+    progress = progress or bars()
     chosen = part_of(load_dataset(data, folder, place, progress).train, images, seed)
     judge = RatioJudge(net=net.to(place), images=chosen, groups=weight_groups(net, select), k=amplify)
     judge.pruned({})  # says what is wrong with `amplify` before the work

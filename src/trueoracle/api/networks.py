@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from trueoracle.api.environment import default_data_dir, find_device, threads_or_all
 from trueoracle.words.errors import SpecError
 from trueoracle.words.known import check_dataset, check_device, check_model, check_path
-from trueoracle.words.progress import Bars, Progress
+from trueoracle.words.progress import Progress, bars
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ def sites(
     net = network(model, None, shape, as_it_is=False)
     found = find_sites(net, shape)
     rows = []
-    with (progress or Bars()).task("what a unit costs", len(found), "sites") as advance:
+    with (progress or bars()).task("what a unit costs", len(found), "sites") as advance:
         for site, saved in unit_costs(net, found, shape):
             normalised_by = list(dict.fromkeys(map(str, site.normalised_by)))
             names = (list(site.coupled), normalised_by)
@@ -126,7 +126,7 @@ def ask_oracle(
     known = find_sites(net, shape)
     space = mask_space(dict(prune), known)
     place = find_device(device)
-    progress = progress or Bars()
+    progress = progress or bars()
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
     loaded = load_dataset(data, folder, place, progress, drawn=Drawn(model=name_of(model)))
     return ask(
@@ -159,7 +159,7 @@ def pruned_losses(
     from trueoracle.study.landscape import losses_frame
 
     torch.set_num_threads(1)
-    progress = progress or Bars()
+    progress = progress or bars()
     question = ask_oracle(model, weights, data, prune, progress=progress, **how)
     return losses_frame(question, Threads(threads_or_all(threads)), progress)
 
@@ -195,7 +195,7 @@ def search_masks(
     find_search(search)
     budget = Budget(evaluations=evaluations, core_seconds=core_seconds)
     torch.set_num_threads(1)
-    progress = progress or Bars()
+    progress = progress or bars()
     question = ask_oracle(model, weights, data, prune, progress=progress, **how)
     wanted = Hunt(method=search, budget=budget, seed=how.get("seed", 0), confidence=confidence)
     workers = Threads(threads_or_all(threads))

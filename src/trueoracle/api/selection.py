@@ -13,7 +13,7 @@ from trueoracle.study import changed, load_spec
 from trueoracle.words.errors import ReportError, SpecError, unknown
 from trueoracle.words.files import write_whole
 from trueoracle.words.known import check_dataset, check_device, check_model, find_backend
-from trueoracle.words.progress import Bars, Progress
+from trueoracle.words.progress import Progress, bars
 from trueoracle.words.selection import Selected, selected_text
 from trueoracle.words.spec import StudySpec
 
@@ -130,7 +130,7 @@ def select(
         raise SpecError(unknown("comparison", compare, COMPARE))
     allowed = parse_budget(budget)
     check_device(device)
-    workers, how, shown = threads_or_all(threads), find_backend(backend), progress or Bars()
+    workers, how, shown = threads_or_all(threads), find_backend(backend), progress or bars()
     net = None if model is None or isinstance(model, str) else model
     facts = _facts(model, data, study, scale, weights, validation_images)
     limit = limit_of(macs=macs, parameters=parameters, latency=latency)

@@ -60,13 +60,13 @@ def analyze(
 ) -> None:
     """Does x predict y? What every column means: docs/statistics.md; what a verdict means: docs/verdicts.md."""
     from trueoracle.store import Store
-    from trueoracle.words.progress import Bars, Quiet
+    from trueoracle.words.progress import Quiet, bars
 
     if output is not None:
         api.check_table_path(output, api.ANALYSIS_ENDINGS)
     workers = api.threads_or_all(threads)
     xs = x or ["pruned_train_loss"]
-    progress = Quiet() if as_json else Bars()
+    progress = Quiet() if as_json else bars()
 
     def options(losses: "analysis.LossFunction | None" = None) -> "analysis.Options":  # its modules take time to load
         return analysis.Options(

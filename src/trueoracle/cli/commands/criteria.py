@@ -12,7 +12,7 @@ from trueoracle.cli import show
 from trueoracle.cli.options import DataDir, Device, StoreUrl, Threads
 from trueoracle.store import DEFAULT_URL
 from trueoracle.words.errors import SpecError
-from trueoracle.words.progress import Bars
+from trueoracle.words.progress import bars
 from trueoracle.words.scores import IMAGES
 
 _OF_STUDIES = ("x", "y", "k", "figure", "measure", "store")
@@ -110,7 +110,7 @@ def _judge(
     api.check_table_path(output)
     table = api.unit_scores(
         model, data, weights=weights, images=images, criteria=names, sites=sites, seed=seed,
-        data_dir=data_dir, device=device, threads=threads, progress=Bars(),
+        data_dir=data_dir, device=device, threads=threads, progress=bars(),
     )  # fmt: skip
     api.write_table(table, output)
     show.judged_units(table, output)
@@ -150,7 +150,7 @@ def _rank(
             refused = wanted.measure(names, images=IMAGES if images is None else images)
             for name, why in refused.items():
                 show.say(f"{wanted.spec.name}: {name} is not measured, as {why}")
-    board = analysis.compare(opened, digests, x, y, k, Bars())
+    board = analysis.compare(opened, digests, x, y, k, bars())
     if output is not None:
         api.write_board(board, output)
     if figure is not None:

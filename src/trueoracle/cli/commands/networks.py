@@ -56,12 +56,12 @@ def oracle(
     threads: Threads = None,
 ) -> None:
     """The pruned train loss of every mask. Killed, the same command goes on where it was."""
-    from trueoracle.words.progress import Bars
+    from trueoracle.words.progress import bars
 
     api.check_table_path(output)
     workers = api.threads_or_all(threads)
     wanted = _hunt(search, seed, evaluations, core_seconds, confidence, fix)
-    progress = Bars()
+    progress = bars()
     question = api.ask_oracle(
         model, weights, data, ratios_of_sites(prune), sample=sample, seed=seed, images=images,
         removal=_removal(removal), path=path, data_dir=data_dir, device=device, progress=progress,

@@ -9,7 +9,7 @@ from trueoracle import api
 from trueoracle.cli import show
 from trueoracle.cli.options import StoreUrl, StudyName
 from trueoracle.store import DEFAULT_URL
-from trueoracle.words.progress import Bars
+from trueoracle.words.progress import bars
 
 if TYPE_CHECKING:
     from trueoracle.analysis import LossFunction
@@ -41,7 +41,7 @@ def report(
     from trueoracle.analysis import Options  # after what may be wrong: it takes a second
     from trueoracle.report import write_report
 
-    write_report(kept, study, output, x, y, Options(losses=_relabelled(kept, study)), Bars())
+    write_report(kept, study, output, x, y, Options(losses=_relabelled(kept, study)), bars())
     show.say(f"report written to {output}")
 
 
@@ -63,10 +63,10 @@ def figures(
     from trueoracle.analysis import Options  # after what may be wrong: it takes a second
     from trueoracle.report import write_figures
 
-    written = write_figures(kept, study, output, x, y, Options(losses=_relabelled(kept, study)), Bars())
+    written = write_figures(kept, study, output, x, y, Options(losses=_relabelled(kept, study)), bars())
     show.say(f"{len(written)} files written to {output}")
 
 
 def _relabelled(kept: "Store", study: str) -> "LossFunction":
     """The oracle for the null of drawn masks; the data is that of `TRUEORACLE_DATA`."""
-    return api.RelabelledLosses(kept, study, api.default_data_dir(), api.threads_or_all(None), Bars())
+    return api.RelabelledLosses(kept, study, api.default_data_dir(), api.threads_or_all(None), bars())

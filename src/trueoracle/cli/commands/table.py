@@ -11,7 +11,7 @@ from trueoracle.cli import show
 from trueoracle.cli.options import DataDir, StoreUrl
 from trueoracle.store import DEFAULT_URL, shown_url
 from trueoracle.words.errors import SpecError
-from trueoracle.words.progress import Bars
+from trueoracle.words.progress import bars
 
 Folder = Annotated[
     Path | None, typer.Option("--table", help="The folder of another table than the one that comes with trueoracle.")
@@ -48,7 +48,7 @@ def verify(
 ) -> None:
     """Check the files, retrain a random sample of trials, and compare bit for bit. Exit code 1 where one differs."""
     opened = api.open_table(folder)
-    found = api.verify_study(opened, study, trials=trials, seed=seed, data_dir=data_dir, progress=Bars())
+    found = api.verify_study(opened, study, trials=trials, seed=seed, data_dir=data_dir, progress=bars())
     show.verified(study, found)
     if not all(one.same for one in found):
         sys.exit(1)
@@ -81,7 +81,7 @@ def export(
         if file is not None:
             raise SpecError("`--file` goes with `-o`: a store takes all files")
         study, _, cell = name.partition("/")
-        api.restore_study(opened, study, store, [cell] if cell else None, Bars())
+        api.restore_study(opened, study, store, [cell] if cell else None, bars())
         show.say(f"{study} stands in {shown_url(store)}: `trueoracle report {study} --store URL -o FILE.html`")
 
 
@@ -99,7 +99,7 @@ def build(
     from trueoracle.store import Store
     from trueoracle.truth import build as built
 
-    made = built(output, Store(store), studies, Bars(), version=version, commit=commit, hardware=hardware,
+    made = built(output, Store(store), studies, bars(), version=version, commit=commit, hardware=hardware,
                  without=tuple(without or ()))  # fmt: skip
     show.say(f"version {made.version} in {output}: {', '.join(made.studies)}")
 
@@ -115,7 +115,7 @@ def score(
     folder: Folder = None,
 ) -> None:
     """Judge numbers a mask from outside by measured truth, beside the criteria and predictors of the table."""
-    found = api.score_file(file, better, x=x, study=study, y=y, k=k, split=split, folder=folder, progress=Bars())
+    found = api.score_file(file, better, x=x, study=study, y=y, k=k, split=split, folder=folder, progress=bars())
     for name, board in found.items():
         show.say(f"{name} cells:")
         show.leaderboard(board)
