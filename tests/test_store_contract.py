@@ -20,6 +20,7 @@ from test_store import STUDY, trial
 from trueoracle import Study
 from trueoracle.store import CellRecord, Claim, MaskRecord, Piece, Store
 from trueoracle.store.browse import curves_of_mask
+from trueoracle.store.records import Tally
 from trueoracle.words.errors import StoreError
 from trueoracle.words.progress import Quiet
 from trueoracle.words.trial import Figures, Outcome
@@ -167,6 +168,16 @@ def test_trials_are_numbered_through_whoever_writes_them(store: Store) -> None:
     numbers = store.read(text("SELECT number FROM trials ORDER BY number"))  # type: ignore[arg-type]
     assert [row[0] for row in numbers] == list(range(1, 21))
     assert [run.trials for run in store.runs(STUDY.digest)] == [5] * 4
+
+
+def test_the_latest_finished_trials_tell_what_one_takes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trueoracle.store.sql._LATEST", 2)
+    run = store.begin_run(STUDY.digest, 1, {})
+    assert store.tallies() == {}
+    for mask, seconds in enumerate((100.0, 2.0, 4.0)):
+        store.put_trials(STUDY.digest, [replace(trial(Outcome.FINISHED, mask=mask), seconds=seconds)], 2, run)
+    store.put_trials(STUDY.digest, [trial(Outcome.DIVERGED, mask=3)], 2, run)
+    assert store.tallies() == {STUDY.digest: Tally(trials=3, mean_seconds=3.0)}
 
 
 def test_tables_are_the_same_in_parts_and_whole(url: str) -> None:  # noqa: F811

@@ -152,7 +152,7 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tally:
-    """The finished trials of a study: how many, and the core-seconds that one took on average."""
+    """The finished trials of a study: how many, and the core-seconds that one took, on average over the latest thousand."""
 
     trials: int
     mean_seconds: float

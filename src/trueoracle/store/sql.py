@@ -59,6 +59,8 @@ from trueoracle.words.trial import Outcome, SplitAnswers, Trial
 if TYPE_CHECKING:
     import pandas as pd
 
+_LATEST = 1_000  # trials that tell what one takes
+
 
 class Store:
     """Everything that studies have found, behind one database URL."""
@@ -371,13 +373,14 @@ class Store:
 
     def tallies(self) -> dict[str, Tally]:
         """Digest -> its finished trials, for every study that has some."""
-        query = (
-            select(trials.c.study, func.count(), func.avg(trials.c.seconds))
-            .where(trials.c.outcome == Outcome.FINISHED.name)
-            .group_by(trials.c.study)
-        )
+        finished = trials.c.outcome == Outcome.FINISHED.name
         with self._reading() as connection:
-            return {study: Tally(trials=count, mean_seconds=mean) for study, count, mean in connection.execute(query)}
+            counts = connection.execute(
+                select(trials.c.study, func.count()).where(finished).group_by(trials.c.study)
+            ).all()
+            return {
+                study: Tally(trials=count, mean_seconds=_mean_of_latest(connection, study)) for study, count in counts
+            }
 
     def status(self, study: str, total: int) -> Status:
         """How far the study of `total` trials is."""
@@ -508,6 +511,17 @@ class Store:
         except DBAPIError as error:
             kind = StoreAway if is_away(error) else StoreError
             raise kind(sentence(error, self.url)) from error
+
+
+def _mean_of_latest(connection: Connection, study: str) -> float:
+    """The core-seconds of a finished trial, of the latest ones: all of a large study would be read for seconds."""
+    latest = (
+        select(trials.c.seconds)
+        .where(trials.c.study == study, trials.c.outcome == Outcome.FINISHED.name)
+        .order_by(trials.c.number.desc())
+        .limit(_LATEST)
+    ).subquery()
+    return float(connection.execute(select(func.avg(latest.c.seconds))).scalar_one())
 
 
 def _rate(known: Sequence[RunRecord]) -> float | None:
