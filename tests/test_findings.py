@@ -47,9 +47,9 @@ def test_curves_are_means_over_repeats_after_the_pruned_loss(findings: Findings,
     after = [of_mask[of_mask["epoch"] == epoch] for epoch in (1, 2)]
     before = trials[(trials["cell"] == "conv3-0.2") & (trials["mask"] == mask)]["pruned_train_loss"].iloc[0]
     np.testing.assert_allclose(cell.curves.train_loss_nE1[2], [before, *(rows["train_loss"].mean() for rows in after)])
-    np.testing.assert_allclose(cell.curves.test_accuracy_nE[2], [rows["test_accuracy"].mean() for rows in after])
+    np.testing.assert_allclose(cell.curves.result_nE[2], [rows["test_accuracy"].mean() for rows in after])
     assert cell.curves.oracle_train_loss_RE1.shape == (2, 3)
-    assert cell.curves.oracle_test_accuracy_RE.shape == (2, 2)
+    assert cell.curves.oracle_result_RE.shape == (2, 2)
 
 
 def test_runs_say_what_they_ran_with(findings: Findings) -> None:

@@ -1,5 +1,6 @@
 """CR-Diff's recipe as a study: bases of another size, ratios searched, their masks retrained."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from served import ask, serving
 from test_cli import call
 from trueoracle import Study
 from trueoracle.nets import build, evaluate, mask_weights, smallest, weight_groups, weights_from_bytes
@@ -118,7 +120,22 @@ def test_it_is_analysed_by_its_loss_unasked(run: Study, tmp_path: Path) -> None:
     assert [cell.y for cell in run.analyze()] == ["final_test_loss"]
     assert '"y": "final_test_loss"' in call("analyze", "short", "--store", run.store_url, "--json")
     run.report(tmp_path / "report.html")
-    assert "final test loss" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "final test loss" in page
+    assert "Learning curves of 4 masks" in page
+    assert "the median test loss goes from" in page
+    assert not re.search(r"\bnats\b|test accuracy|share of right", page)
+
+
+def test_pages_show_its_losses_and_no_accuracy(run: Study) -> None:
+    found, digest = run.trials().iloc[0], run.plan.digest[:12]
+    with serving(run.store_url) as address:
+        _, _, trials = ask(address, f"/studies/{digest}/trials")
+        _, _, mask = ask(address, f"/studies/{digest}/cells/0/masks/{found['mask']}")
+    for page in (trials, mask):
+        assert "final test loss" in page
+        assert not re.search(r"\bnats\b|accuracy", page)
+    assert "test loss ends at" in mask
 
 
 @pytest.mark.parametrize(

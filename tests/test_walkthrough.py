@@ -15,20 +15,27 @@ from trueoracle.cli.app import app
 
 TEXT = (Path(__file__).parents[1] / "docs" / "walkthrough.md").read_text()
 
+SECTIONS = dict(re.findall(r"^##? (.*?)\n(.*?)(?=^## |\Z)", TEXT, flags=re.MULTILINE | re.DOTALL))
 SMALLER = {
-    "photos 200 100": "photos 24 8",
-    "--budget 54-epochs": "--budget 8-epochs --set train.epochs=2 --set retrain.epochs=2 --compare none",
+    "From pictures and a network of your own to ONNX": {
+        "photos 200 100": "photos 24 8",
+        "--budget 54-epochs": "--budget 8-epochs --set train.epochs=2 --set retrain.epochs=2 --compare none",
+    },
+    "A deep network: ResNet56 on CIFAR-10": {
+        "--budget 8-epochs": "--budget 3-epochs --set width_factor=0.25 --set validation_images=60 --set train.epochs=1 "
+        "--set train.evaluate_every=1 --set train.warmup_epochs=0 --set oracle_images=100 --compare none",
+    },
 }
 
 
-def walk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write the files of the text and give its commands, in `folder`."""
+def walk(section: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write the files of a section of the text and give its commands, in `folder`."""
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
-    for name, content in re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", TEXT, flags=re.DOTALL):
+    for name, content in re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", SECTIONS[section], flags=re.DOTALL):
         (folder / name).write_text(content)
-    commands = "".join(re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL))
-    for size, small in SMALLER.items():
+    commands = "".join(re.findall(r"```sh\n(.*?)```", SECTIONS[section], flags=re.DOTALL))
+    for size, small in SMALLER[section].items():
         assert commands.count(size) == 1, size
         commands = commands.replace(size, small)
     for line in commands.splitlines():
@@ -53,7 +60,7 @@ def place(tmp_path: Path, cifar10_part: Callable[[Path, int], None], monkeypatch
 def test_a_network_of_ones_own_on_a_folder_of_pictures(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    walk(place, monkeypatch)
+    walk("From pictures and a network of your own to ONNX", place, monkeypatch)
     said = re.search(
         r"(\w+) in PyTorch, (\w+) in ONNX Runtime\nlargest difference of a logit: (\S+)", capsys.readouterr().out
     )
@@ -63,3 +70,11 @@ def test_a_network_of_ones_own_on_a_folder_of_pictures(
     assert (place / "chosen" / "report.html").read_text().count("photos-half")
     net = trueoracle.load(place / "pruned", model="photonet:PhotoNet")
     assert [net.get_parameter(f"features.{at}.weight").shape[0] for at in (0, 4, 8)] == [8, 16, 32]
+
+
+def test_a_deep_network(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walk("A deep network: ResNet56 on CIFAR-10", place, monkeypatch)
+    assert "resnet56-chosen" in (place / "chosen-resnet56" / "report.html").read_text()
+    assert (place / "resnet56-pruned" / "model.onnx").stat().st_size > 0
+    net = trueoracle.load(place / "resnet56-pruned")
+    assert {net.get_parameter(f"layer{at}.0.conv1.weight").shape[0] for at in (1, 2, 3)} == {2, 4, 8}

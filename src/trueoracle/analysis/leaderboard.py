@@ -12,7 +12,7 @@ compared by its own differences of agreement over networks (paired t), corrected
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -133,8 +133,9 @@ class Leaderboard:
 
     @property
     def y_metric(self) -> Metric:
-        """What the result means."""
-        return metric(self.y)
+        """What the result means; a loss without its unit, which tasks differ in."""
+        found = metric(self.y)
+        return found if found.unit == "share" else replace(found, unit="")
 
     @property
     def excluded(self) -> int:

@@ -6,7 +6,7 @@ that take masks for independent are called naive: masks share units. How each fi
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -349,12 +349,19 @@ class CellAnalysis:
     @property
     def x_metric(self) -> Metric:
         """What x means."""
-        return metric(self.x, self.x_better)
+        return self._metric(self.x, self.x_better)
 
     @property
     def y_metric(self) -> Metric:
         """What y means."""
-        return metric(self.y, self.y_better)
+        return self._metric(self.y, self.y_better)
+
+    def _metric(self, name: str, better: Better) -> Metric:
+        """Losses are in nats where there are classes to be guessed: that of noise is none."""
+        found = metric(name, better)
+        return (
+            replace(found, unit="") if found.unit == "nats" and isinstance(self.regime.chance_loss, Absent) else found
+        )
 
     @property
     def anomaly_ratio(self) -> float:

@@ -6,9 +6,11 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from trueoracle.analysis import Absent
 from trueoracle.report import drawing
 from trueoracle.report.drawing import Scale
 from trueoracle.report.findings import CellFindings
+from trueoracle.report.wording import column
 
 WIDTH, HEIGHT = 330, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 322, 34, 250
@@ -27,15 +29,22 @@ class Panel:
 
 
 def curves(cell: CellFindings) -> tuple[Panel, Panel]:
-    """Two pictures: train loss from before retraining (epoch 0) on, and test accuracy.
+    """Two pictures: train loss from before retraining (epoch 0) on, and test accuracy, of noise the test loss.
 
     Bands hold 50% and 90% of the masks around the median; each repeat of the oracle mask has its line.
     """
     found = cell.curves
+    before, after = titles(cell)
     return (
-        _panel(cell, found.train_loss_nE1, found.oracle_train_loss_RE1, "train loss (nats)", found.epochs_E1, log=True),
-        _panel(cell, found.test_accuracy_nE, found.oracle_test_accuracy_RE, "test accuracy", found.epochs_E1[1:]),
+        _panel(cell, found.train_loss_nE1, found.oracle_train_loss_RE1, before, found.epochs_E1, log=True),
+        _panel(cell, found.result_nE, found.oracle_result_RE, after, found.epochs_E1[1:]),
     )
+
+
+def titles(cell: CellFindings) -> tuple[str, str]:
+    """What the two pictures show; losses are in nats where there are classes to be guessed."""
+    guessing = not isinstance(cell.analysis.regime.chance_loss, Absent)
+    return "train loss" + " (nats)" * guessing, column(cell.curves.result)
 
 
 def describe(cell: CellFindings, what: str, values_nE: Values, oracle_RE: Values, epochs_E: Epochs) -> str:

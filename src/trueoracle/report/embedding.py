@@ -21,7 +21,7 @@ _CURVES_CHARACTERS = 3_000_000
 _LONGEST_RANK = 24  # digits shown of a rank
 
 
-def masks_json(cell: CellFindings, cells: int, scatter: Scatter, loss: Panel, accuracy: Panel) -> str:
+def masks_json(cell: CellFindings, cells: int, scatter: Scatter, loss: Panel, result: Panel) -> str:
     """The masks of one of `cells` cells, with the scales of its pictures.
 
     Units or curves are left out (null) where those of all the cells would be too many for one page, and so are single
@@ -39,7 +39,7 @@ def masks_json(cell: CellFindings, cells: int, scatter: Scatter, loss: Panel, ac
         "of": "weights" if cell.record.of_weights else "units",
         "pruned": _pruned(cell, _UNITS_CHARACTERS // cells),
         "frame": {"x": _frame(scatter.x), "y": _frame(scatter.y)},
-        "curves": _curves(cell, _CURVES_CHARACTERS // cells, loss, accuracy),
+        "curves": _curves(cell, _CURVES_CHARACTERS // cells, loss, result),
     }
     return json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c")
 
@@ -63,13 +63,13 @@ def _digits(pruned: Iterable[int], units: int) -> str:
     return "".join(f"{value:x}" for value in values)
 
 
-def _curves(cell: CellFindings, most: int, loss: Panel, accuracy: Panel) -> list[dict[str, Any]] | None:
+def _curves(cell: CellFindings, most: int, loss: Panel, result: Panel) -> list[dict[str, Any]] | None:
     found = cell.curves
-    if 7 * (found.train_loss_nE1.size + found.test_accuracy_nE.size) > most:
+    if 7 * (found.train_loss_nE1.size + found.result_nE.size) > most:
         return None
     return [
         {"epochs": found.epochs_E1.tolist(), "across": _frame(loss.across), "up": _frame(loss.up), "values": _rows(found.train_loss_nE1)},
-        {"epochs": found.epochs_E1[1:].tolist(), "across": _frame(accuracy.across), "up": _frame(accuracy.up), "values": _rows(found.test_accuracy_nE)},
+        {"epochs": found.epochs_E1[1:].tolist(), "across": _frame(result.across), "up": _frame(result.up), "values": _rows(found.result_nE)},
     ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from trueoracle.analysis import Absent, Options
 from trueoracle.analysis.cells import X
+from trueoracle.report.curves import titles
 from trueoracle.report.findings import CellFindings, Findings, find
 from trueoracle.report.grid import Grid, grids
 from trueoracle.report.nulls import naive_deviation
@@ -162,10 +163,10 @@ def draw_curves(cell: CellFindings) -> Figure:
     figure, (left, right) = figure_of(BOTH, 2.2, 2)
     found = cell.curves
     _draw_bands(left, found.train_loss_nE1, found.oracle_train_loss_RE1, found.epochs_E1)
-    _draw_bands(right, found.test_accuracy_nE, found.oracle_test_accuracy_RE, found.epochs_E1[1:])
+    _draw_bands(right, found.result_nE, found.oracle_result_RE, found.epochs_E1[1:])
     left.set_yscale("log")
-    left.set_ylabel("train loss (nats)")
-    right.set_ylabel("test accuracy")
+    left.set_ylabel(titles(cell)[0])
+    right.set_ylabel(titles(cell)[1])
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 

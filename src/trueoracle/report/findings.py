@@ -28,15 +28,18 @@ Values = NDArray[np.float64]
 class Curves:
     """The learning curves of a cell's masks, each the mean over the mask's finished repeats.
 
-    The train loss begins with that of the pruned network before retraining, so it has E + 1 entries; the test accuracy
-    has one after each of the E epochs that were evaluated. `epochs_E1` are these epochs, 0 before them. `oracle_..._R...` are the oracle mask's repeats one by one.
+    The train loss begins with that of the pruned network before retraining, so it has E + 1 entries; what it is judged by on
+    test images has one after each of the E epochs that were evaluated: `result`, the test accuracy, or of noise the test loss.
+    `epochs_E1` are these epochs, 0 before them. `oracle_..._R...` are the oracle mask's repeats one by one.
     """
+
+    result: str
 
     epochs_E1: NDArray[np.int64]
     train_loss_nE1: Values
-    test_accuracy_nE: Values
+    result_nE: Values
     oracle_train_loss_RE1: Values
-    oracle_test_accuracy_RE: Values
+    oracle_result_RE: Values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +217,9 @@ def _cell(
         ratio=ratio,
         masks=masks,
         analysis=analysis,
-        curves=_curves(store.curve_table(digest, record.index), finished, _oracle(analysis)),
+        curves=_curves(
+            store.curve_table(digest, record.index), finished, _oracle(analysis), spec.result.removeprefix("final_")
+        ),
         outcomes={outcome.value: int((drawn["outcome"] == outcome.value).sum()) for outcome in Outcome},
         standard_error_n=np.array([errors[rank] for rank in masks.mask or ()]),
         searched=_points(trials.drop(drawn.index), analysis),
@@ -239,17 +244,18 @@ def _place(spec: StudySpec, record: CellRecord) -> tuple[str, str]:
     return spec.cells[record.index % len(spec.cells)].place
 
 
-def _curves(table: pd.DataFrame, finished: pd.DataFrame, oracle: int) -> Curves:
+def _curves(table: pd.DataFrame, finished: pd.DataFrame, oracle: int, result: str) -> Curves:
     """The curves of the finished trials, masks in order of rank; every finished trial lived through all epochs."""
     before = finished.groupby("mask", sort=True)["pruned_train_loss"].first()
     kept = table.merge(finished[["mask", "repeat"]], on=["mask", "repeat"])
-    means = kept.groupby(["mask", "epoch"], sort=True)[["train_loss", "test_accuracy"]].mean()
+    means = kept.groupby(["mask", "epoch"], sort=True)[["train_loss", result]].mean()
     of_oracle = kept[kept["mask"] == oracle].pivot(index="repeat", columns="epoch")
     oracle_loss = of_oracle["train_loss"].to_numpy(float)
     return Curves(
+        result=result,
         epochs_E1=np.concatenate([[0], means.index.unique("epoch")]),
         train_loss_nE1=np.column_stack([before, means["train_loss"].unstack()]),
-        test_accuracy_nE=means["test_accuracy"].unstack().to_numpy(float),
+        result_nE=means[result].unstack().to_numpy(float),
         oracle_train_loss_RE1=np.column_stack([np.full(len(oracle_loss), before[oracle]), oracle_loss]),
-        oracle_test_accuracy_RE=of_oracle["test_accuracy"].to_numpy(float),
+        oracle_result_RE=of_oracle[result].to_numpy(float),
     )

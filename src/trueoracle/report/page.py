@@ -44,7 +44,7 @@ class Section:
     name: str
     scatter: Markup
     loss_curves: Markup
-    accuracy_curves: Markup
+    result_curves: Markup
     null: Markup
     components: Markup
     ranking: Markup
@@ -160,7 +160,7 @@ def own(name: str) -> str:
 
 def _section(study: Findings, cell: CellFindings, most_points: int | None) -> Section:
     binned = most_points is not None and len(cell.x) > most_points
-    drawn, (loss, accuracy) = scatter(study, cell, binned=binned), curves(cell)
+    drawn, (loss, result) = scatter(study, cell, binned=binned), curves(cell)
     null, half = cell.analysis.null, noise_halfwidth(cell)
     return Section(
         cell=cell,
@@ -168,13 +168,13 @@ def _section(study: Findings, cell: CellFindings, most_points: int | None) -> Se
         name=cell.analysis.group,
         scatter=drawn.svg,
         loss_curves=loss.svg,
-        accuracy_curves=accuracy.svg,
+        result_curves=result.svg,
         null=Markup("") if isinstance(null, Absent) else null_picture(cell, null),
         components=_components(study, cell),
         ranking=_ranking(cell.analysis) if len(cell.analysis.predictors) > 1 else Markup(""),
         tables=tables(cell),
         noise="" if half is None else wording.difference(half, cell.analysis.y_metric),
-        data=Markup("" if binned else masks_json(cell, len(study.cells), drawn, loss, accuracy)),
+        data=Markup("" if binned else masks_json(cell, len(study.cells), drawn, loss, result)),
         binned=binned,
     )
 

@@ -16,14 +16,17 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 322, 34, 250
 Line = list[tuple[int, float]]
 
 
-def repeat_curves(what: str, pruned_train_loss: float, points: Sequence[Point]) -> tuple[Markup, Markup]:
-    """Train loss from before retraining (epoch 0) on, and test accuracy, of the repeats of a mask called `what`."""
+def repeat_curves(
+    what: str, pruned_train_loss: float, points: Sequence[Point], *, of_noise: bool
+) -> tuple[Markup, Markup]:
+    """Train loss from before retraining (epoch 0) on, and test accuracy (of noise the loss), of the repeats of a mask called `what`."""
     repeats = [list(group) for _, group in groupby(points, key=lambda point: point.repeat)]
     losses = [[(0, pruned_train_loss), *((point.epoch, point.train_loss) for point in repeat)] for repeat in repeats]
-    accuracies = [[(point.epoch, point.test_accuracy) for point in repeat] for repeat in repeats]
+    ends = [[(p.epoch, p.test_loss if of_noise else p.test_accuracy) for p in repeat] for repeat in repeats]
+    before, after = ("train loss", "test loss") if of_noise else ("train loss (nats)", "test accuracy")
     return (
-        _picture(what, "train loss (nats)", losses, log=all(y > 0 for line in losses for _, y in line)),
-        _picture(what, "test accuracy", accuracies),
+        _picture(what, before, losses, log=all(y > 0 for line in losses for _, y in line)),
+        _picture(what, after, ends),
     )
 
 

@@ -197,7 +197,7 @@ def analysed(found: Findings, key: str, as_of: AsOf) -> Analysed:
         analyses={one.record.index: one.analysis for one in found.cells},
         best=best_mask([one.masks for one in found.cells]),
         pictures={
-            one.cell.record.index: (str(one.scatter), str(one.loss_curves), str(one.accuracy_curves))
+            one.cell.record.index: (str(one.scatter), str(one.loss_curves), str(one.result_curves))
             for one in facts["sections"]
         },
         page=zlib.compress(render(found, Quiet()).encode()),

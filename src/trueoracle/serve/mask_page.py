@@ -31,7 +31,9 @@ def mask_facts(store: Store, summary: Summary, cell: CellRecord, mask: int) -> d
             for name, value in scores_of_mask(store, study, cell.index, mask).items()
             if name not in (SEARCHED, WEIGHT)
         },
-        "curves": repeat_curves(what, rows[0].pruned_train_loss, points) if points else None,
+        "curves": repeat_curves(what, rows[0].pruned_train_loss, points, of_noise=summary.spec.tells_noise)
+        if points
+        else None,
         "picture": weights_picture(what, layers, pruned.kept_by_layer)
         if isinstance(pruned, WeightMask)
         else mask_picture(what, layers, cell.sites, pruned),

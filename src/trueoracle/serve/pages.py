@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, Response
 from trueoracle.analysis import CellAnalysis
 from trueoracle.report.page import environment
 from trueoracle.report.selection_page import selection_context
+from trueoracle.report.wording import column
 from trueoracle.serve.at_work import at_work
 from trueoracle.serve.beside import Analysed, Beside, State, analysed, figures
 from trueoracle.serve.compare import MOST_PICTURES, MOST_STUDIES, compared, overview
@@ -119,7 +120,7 @@ class Pages:
         validation = any(row.final_validation_accuracy is not None for row in rows)
         return self._of_study(
             "trials.html", summary, query=query, count=count, rows=rows,
-            names=names, pages=max(1, -(-count // query.rows)), outcomes=Outcome, columns=_columns(validation=validation),
+            names=names, pages=max(1, -(-count // query.rows)), outcomes=Outcome, columns=_columns(validation=validation, of_noise=summary.spec.tells_noise),
         )  # fmt: skip
 
     def trials_file(self, request: Request) -> Response:
@@ -240,16 +241,11 @@ def _cell_of(summary: Summary, request: Request) -> CellProgress:
     raise HTTPException(404, f"`{summary.record.name}` has no cell number {index}")
 
 
-def _columns(*, validation: bool) -> list[tuple[str, str]]:
+def _columns(*, validation: bool, of_noise: bool) -> list[tuple[str, str]]:
     """The columns of a list of trials: what they are sorted by, and their words."""
-    found = [
-        ("pruned_train_loss", "pruned train loss"),
-        ("pruned_train_accuracy", "pruned train accuracy"),
-        ("final_train_loss", "final train loss"),
-        ("final_test_loss", "final test loss"),
-        ("final_test_accuracy", "final test accuracy"),
-    ]
-    return [*found, ("final_validation_accuracy", "final validation accuracy")] if validation else found
+    names = ["pruned_train_loss", "pruned_train_accuracy", "final_train_loss", "final_test_loss", "final_test_accuracy"]
+    names += ["final_validation_accuracy"] * validation
+    return [(name, column(name)) for name in names if not (of_noise and "accuracy" in name)]
 
 
 def _verdicts(analyses: Mapping[int, CellAnalysis]) -> str:

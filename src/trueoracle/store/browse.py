@@ -135,8 +135,8 @@ class Point(NamedTuple):
     repeat: int
     epoch: int
     train_loss: float
+    test_loss: float
     test_accuracy: float
-    validation_accuracy: float | None
 
 
 def curves_of_mask(store: Store, study: str, cell: int, mask: int) -> list[Point]:
@@ -153,7 +153,7 @@ def curves_of_mask(store: Store, study: str, cell: int, mask: int) -> list[Point
         )
     ]
     return [
-        Point(p.repeat, p.epoch, p.figures.train_loss, p.figures.test_accuracy, p.figures.validation_accuracy)
+        Point(p.repeat, p.epoch, p.figures.train_loss, p.figures.test_loss, p.figures.test_accuracy)
         for p in sorted(found, key=lambda point: (point.repeat, point.epoch))
     ]
 

@@ -391,7 +391,12 @@ class StudySpec(_Facts):
     @property
     def result(self) -> str:
         """What a network is judged by in the end, as a column of the trials: of noise the loss, else the accuracy."""
-        return "final_test_loss" if self.data.startswith(NOISE) else "final_test_accuracy"
+        return "final_test_loss" if self.tells_noise else "final_test_accuracy"
+
+    @property
+    def tells_noise(self) -> bool:
+        """Whether the task is to tell noise: its loss is a squared error, and nothing is right or wrong."""
+        return self.data.startswith(NOISE)
 
     @property
     def chooses_on_validation(self) -> str | None:
