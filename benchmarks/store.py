@@ -237,7 +237,7 @@ class NoTraining(Retraining):
 
     seconds_each = 0.0
 
-    def _train(self, task: FleetTask, masks: Sequence[AnyMask], stop: Stop) -> list[Trained]:  # noqa: ARG002
+    def _train(self, task: FleetTask, masks: Sequence[AnyMask], _stop: Stop) -> list[Trained]:
         sleep(self.seconds_each * len(masks))
         net = self.bases[task.cell.base]
         made = [

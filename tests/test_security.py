@@ -1,6 +1,7 @@
 """Nothing that a user gives, or that others could put in its place, is run, unpickled or taken for markup."""
 
 import ast
+import json
 import os
 import pickle
 import sqlite3
@@ -20,6 +21,7 @@ from trueoracle.report import write_figures, write_report
 from trueoracle.store import Store
 from trueoracle.words.errors import CacheError
 from trueoracle.words.progress import Quiet
+from trueoracle.words.spec import parse_spec
 
 SOURCE = """
 @njit("int64(int64)", nogil=True, cache=True)
@@ -154,10 +156,6 @@ def marked(finished: Study, tmp_path: Path) -> str:
         closing(sqlite3.connect(path)) as copy,
     ):
         source.backup(copy)
-        for table in ("studies", "cells", "masks", "trials", "runs"):
-            columns = {row[1] for row in copy.execute(f"PRAGMA table_info({table})")}
-            if "checksum" in columns:
-                copy.execute(f"UPDATE {table} SET checksum = NULL")
         copy.execute("UPDATE studies SET name = ?", (EVIL,))
         copy.execute("UPDATE studies SET spec = json_set(spec, '$.description', ?, '$.model', ?)", (EVIL, EVIL))
         copy.execute("UPDATE cells SET name = name || ?", (EVIL,))
@@ -165,6 +163,15 @@ def marked(finished: Study, tmp_path: Path) -> str:
         copy.execute("UPDATE masks SET pruned = replace(pruned, 'conv1', 'conv1<script>alert(1)</script>')")
         copy.execute("UPDATE trials SET error = ?", (EVIL,))
         copy.execute("UPDATE runs SET versions = json_set(versions, '$.torch', ?)", (EVIL,))
+        (text,) = copy.execute("SELECT spec FROM studies").fetchone()
+        digest = parse_spec(json.loads(text), EVIL).digest()
+        copy.execute("UPDATE studies SET digest = ?", (digest,))
+        for (table,) in copy.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+            columns = {row[1] for row in copy.execute(f"PRAGMA table_info({table})")}
+            if "study" in columns:
+                copy.execute(f"UPDATE {table} SET study = ?", (digest,))
+            if "checksum" in columns:
+                copy.execute(f"UPDATE {table} SET checksum = NULL")
         copy.commit()
     return f"sqlite:///{path}"
 

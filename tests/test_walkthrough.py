@@ -22,7 +22,7 @@ SMALLER = {
         "--budget 54-epochs": "--budget 8-epochs --set train.epochs=2 --set retrain.epochs=2 --compare none",
     },
     "A deep network: ResNet56 on CIFAR-10": {
-        "--budget 8-epochs": "--budget 3-epochs --set width_factor=0.25 --set validation_images=60 --set train.epochs=1 "
+        "--budget 6-epochs": "--budget 3-epochs --set width_factor=0.25 --set validation_images=60 --set train.epochs=1 "
         "--set train.evaluate_every=1 --set train.warmup_epochs=0 --set oracle_images=100 --compare none",
     },
 }

@@ -4,7 +4,6 @@ So a selection that was killed finds its decisions where it left them, and every
 analysed and exported like any study, and is taken over by later selections of the same network.
 """
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +21,7 @@ from trueoracle.study import Paused, Plan, conduct, plan
 from trueoracle.study.reuse import reuse
 from trueoracle.words.errors import SpecError
 from trueoracle.words.progress import Progress
-from trueoracle.words.spec import CellSpec, StudySpec, parse_spec
+from trueoracle.words.spec import CellSpec, StudySpec
 from trueoracle.words.trial import Trial
 
 
@@ -93,7 +92,7 @@ class Waves:
         record = next((one for one in self.store.studies() if one.name == name), None)
         if record is None:
             return None
-        spec = parse_spec(json.loads(record.spec), name)
+        spec = record.parsed
         if spec.retrain.epochs not in self.lengths or _alike(spec) != _alike(self._spec(number, 0, spec.cells, 1)):
             raise SpecError(f"`{name}` is in the store already and is of another selection: give this one another name")
         return spec
