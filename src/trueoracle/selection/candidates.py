@@ -32,14 +32,12 @@ CRITERIA = ("activation_mean", "taylor_activation")
 class Candidates:
     """Masks of one cell to be tried: `drawn` at random, `named` by criteria, all by rank.
 
-    `origins` has of each named rank why; `lowest` are the masks that the search evaluated, those of lowest
-    pruned train loss first.
+    `origins` has of each named rank why.
     """
 
     drawn: int
     named: tuple[int, ...]
     origins: dict[int, str]
-    lowest: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +52,7 @@ class Sources:
     executor: Executor
     progress: Progress
 
-    def candidates(
-        self, cell: PlannedCell, wanted: int, draws: frozenset[int], evaluations: int, seed: int
-    ) -> Candidates:
+    def candidates(self, cell: PlannedCell, wanted: int, draws: frozenset[int], seed: int) -> Candidates:
         """So many masks of the cell, `draws` among them; fewer where it has no more."""
         criteria = self.importances(cell, seed)
         by = " and ".join(criteria)
@@ -66,8 +62,7 @@ class Sources:
                 break
             if rank not in draws:
                 origins[rank] = f"best by {by}" if place == 1 else f"number {place} by {by}"
-        found = self._found(cell.of_units, evaluations, seed)
-        return Candidates(drawn=len(draws), named=tuple(sorted(origins)), origins=origins, lowest=tuple(found))
+        return Candidates(drawn=len(draws), named=tuple(sorted(origins)), origins=origins)
 
     def importances(self, cell: PlannedCell, seed: int) -> Mapping[str, Mapping[str, Tensor]]:
         """By criterion, of those of `CRITERIA` that can judge this network; by L1 where none can."""
@@ -78,8 +73,8 @@ class Sources:
             "l1": importances(self.base, sites)["l1"]
         }
 
-    def _found(self, space: MaskSpace, evaluations: int, seed: int) -> list[int]:
-        """The masks of lowest pruned train loss that a search comes to, or of all masks, the lowest first."""
+    def lowest(self, space: MaskSpace, evaluations: int, seed: int) -> list[int]:
+        """The masks of lowest pruned train loss that a search comes to, or of all masks, the lowest first: no candidates."""
         question = question_of(self.base, space, self.data, self.progress, images=self.images, removal=self.removal)
         if question.evaluator.path.startswith("exact"):
             evaluations = max(evaluations, EXACT_EVALUATIONS)

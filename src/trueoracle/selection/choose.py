@@ -31,6 +31,7 @@ from trueoracle.words.spec import StudySpec
 from trueoracle.words.trial import FinalProtocol
 
 _EVALUATIONS_AN_EPOCH = 3  # a training epoch is a forward and a backward pass, about three evaluations
+_LEAST_EVALUATIONS = 16
 _SHARE_OF_SEARCH = 0.1  # of the budget, where evaluations are not next to free
 
 
@@ -190,7 +191,8 @@ def _chosen(request: Request, place: Workplace) -> Selected:
         net=request.net, data=place.data, store=place.store,
         executor=place.executor, progress=place.progress, backend=place.backend,
     )  # fmt: skip
-    candidates = _candidates(planned, base, waves, purse, place)
+    sources = _sources(planned, base, place)
+    candidates = _candidates(planned, sources, waves, purse)
     ladder = Ladder(lengths, purse, planned.seed("selection", 0))
     course = _Course(request=request, plan=planned, candidates=candidates, ladder=ladder, purse=purse)
     stopped = False
@@ -213,8 +215,8 @@ def _chosen(request: Request, place: Workplace) -> Selected:
             study = waves.final(choice.chosen.mask, choice.chosen.repeats)
             if request.compare != "none":
                 masks = 1 if request.compare == "one" else max(1, int(purse.epochs / lengths[-1]))
-                found = Rivals(waves=waves, base=base, plan=planned, candidates=candidates, number=masks)
-                rivals = found.against(choice)
+                lowest = _lowest(planned, choice.chosen.mask[0], sources, purse)
+                rivals = Rivals(waves=waves, base=base, plan=planned, lowest=lowest, number=masks).against(choice)
         except (Cut, KeyboardInterrupt):
             stopped = True
     return course.selected(choice, "it was interrupted" if stopped else "", study, rivals)
@@ -233,36 +235,42 @@ def _loaded(planned: Plan, record: BaseRecord, data: Dataset) -> nn.Module:
     return net.to(data.device).eval()
 
 
-def _candidates(planned: Plan, base: nn.Module, waves: Waves, purse: Purse, place: Workplace) -> list[Candidates]:
-    """Of every cell, as many as the budget lets begin, or as an earlier run began with."""
-    spec, kept = planned.spec, waves.stored(1)
-    epochs = purse.total
-    if kept is None:
-        a_cell = _begin_with(epochs, waves.lengths, len(planned.cells))
-        draws = [_draws(cell.space.count, a_cell) for cell in planned.cells]
-    else:
-        draws = [cell.draw or 0 for cell in kept.cells]
-    sources = Sources(
+def _sources(planned: Plan, base: nn.Module, place: Workplace) -> Sources:
+    return Sources(
         base=base,
         sites=planned.sites,
         data=place.data,
-        images=part_of(place.data.train, spec.oracle_images, planned.seed("oracle images", 0)),
-        removal=spec.removal,
+        images=part_of(place.data.train, planned.spec.oracle_images, planned.seed("oracle images", 0)),
+        removal=planned.spec.removal,
         executor=place.executor,
         progress=place.progress,
     )
-    evaluations = max(16, int(_SHARE_OF_SEARCH * epochs * _EVALUATIONS_AN_EPOCH / len(planned.cells)))
+
+
+def _candidates(planned: Plan, sources: Sources, waves: Waves, purse: Purse) -> list[Candidates]:
+    """Of every cell, as many as the budget lets begin, or as an earlier run began with."""
+    kept = waves.stored(1)
+    if kept is None:
+        a_cell = _begin_with(purse.total, waves.lengths, len(planned.cells))
+        draws = [_draws(cell.space.count, a_cell) for cell in planned.cells]
+    else:
+        draws = [cell.draw or 0 for cell in kept.cells]
     opening = waves.opening(draws).cells
     return [
         sources.candidates(
             cell,
             wanted=number + len(kept.cells[cell.index].masks) if kept else int(a_cell),
             draws=frozenset(of_cell.drawn or ()) if number else frozenset(),
-            evaluations=evaluations,
             seed=planned.seed("search of candidates", 0, cell.index),
         )
         for cell, of_cell, number in zip(planned.cells, opening, draws, strict=True)
     ]
+
+
+def _lowest(planned: Plan, index: int, sources: Sources, purse: Purse) -> list[int]:
+    """The masks of a cell that the chosen one is held against as those of lowest pruned train loss."""
+    evaluations = max(_LEAST_EVALUATIONS, int(_SHARE_OF_SEARCH * purse.total * _EVALUATIONS_AN_EPOCH))
+    return sources.lowest(planned.cells[index].of_units, evaluations, planned.seed("search of candidates", 0, index))
 
 
 def _begin_with(epochs: float, lengths: Sequence[int], cells: int) -> float:

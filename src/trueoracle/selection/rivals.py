@@ -13,7 +13,6 @@ from torch import nn
 
 from trueoracle.criteria import l1
 from trueoracle.fleet import train_alone
-from trueoracle.selection.candidates import Candidates
 from trueoracle.selection.foremost import foremost
 from trueoracle.selection.judging import DRAWS
 from trueoracle.selection.ladder import Choice, Key, on_test
@@ -25,12 +24,15 @@ from trueoracle.words.trial import Outcome, Trial
 
 @dataclass(frozen=True, kw_only=True)
 class Rivals:
-    """The rules, each with `number` masks of the chosen mask's cell; fewer where the cell has fewer."""
+    """The rules, each with `number` masks of the chosen mask's cell; fewer where the cell has fewer.
+
+    `lowest` are masks of that cell, those of lowest pruned train loss first.
+    """
 
     waves: Waves
     base: nn.Module
     plan: Plan
-    candidates: Sequence[Candidates]
+    lowest: Sequence[int]
     number: int
 
     def against(self, choice: Choice) -> tuple[Rival, ...]:
@@ -55,7 +57,7 @@ class Rivals:
         number = min(self.number, space.count)
         units = {one.site: l1(self.base, self.plan.sites[one.site]) for one in space.sites}
         return {
-            "lowest pruned train loss": self.candidates[index].lowest[:number],
+            "lowest pruned train loss": self.lowest[:number],
             "L1": list(islice(foremost(space, units), number)),
             "random": space.draw(number, self.plan.seed("rivals", 0)),
         }
