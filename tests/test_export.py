@@ -17,6 +17,7 @@ from test_cli import call
 from trueoracle import Study
 from trueoracle.nets import build, find_sites, remove
 from trueoracle.selection import Exported, Subject, export
+from trueoracle.selection.formats import torch_export
 from trueoracle.words.errors import ModelError, SpecError
 from trueoracle.words.mask import Mask, SiteMask
 from trueoracle.words.shape import InputShape
@@ -106,6 +107,15 @@ session = onnxruntime.InferenceSession(sys.argv[1] + "/model.onnx", providers=["
 assert "torch" not in sys.modules and "trueoracle" not in sys.modules
 np.save(sys.argv[3], logits)
 """
+
+
+def test_a_program_does_not_hold_the_images_that_its_example_was_cut_from(tmp_path: Path) -> None:
+    images = torch.zeros(2_000, 1, 8, 8)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    torch_export.write(net, images[:2], tmp_path / "part.pt2")
+    torch_export.write(net, images[:2].clone(), tmp_path / "alone.pt2")
+    assert (tmp_path / "part.pt2").stat().st_size < 1.1 * (tmp_path / "alone.pt2").stat().st_size < images.nbytes
+    assert torch_export.reader(tmp_path / "part.pt2")(images[:5]).shape == (5, 2)
 
 
 @pytest.mark.parametrize("program", [ELSEWHERE, WITHOUT], ids=["load", "onnxruntime alone"])

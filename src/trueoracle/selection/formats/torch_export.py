@@ -15,7 +15,8 @@ def write(net: nn.Module, images_BCHW: Tensor, path: Path) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         # Of every recurrent layer, whose list of its own weights is made anew while they are traced.
         warnings.filterwarnings("ignore", r"The tensor attributes? .*\._flat_weights\[")
-        program = torch.export.export(net, (images_BCHW,), dynamic_shapes=(batch,))
+        # A copy, for the program keeps its example, and with a part of many images the memory of them all.
+        program = torch.export.export(net, (images_BCHW.clone(),), dynamic_shapes=(batch,))
     torch.export.save(program, path)
 
 
