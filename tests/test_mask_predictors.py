@@ -1,9 +1,11 @@
 """Mask predictors against brute force on a network of a few dozen weights, and as scores of a stored study."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
+from threading import Barrier, current_thread
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,15 @@ from torch.func import functional_call
 
 from conftest import TINY
 from trueoracle import Study
-from trueoracle.criteria import CannotJudge, Dense, mask_predictors
+from trueoracle.criteria import CannotJudge, Dense, Pruned, mask_predictors
 from trueoracle.criteria.masks import naswot, quadratic_retrained_loss
 from trueoracle.data import Dataset, Split, load_dataset
-from trueoracle.executors import Threads
+from trueoracle.executors import Stop, Threads
 from trueoracle.nets import evaluate, find_sites, recalibrate, silenced
-from trueoracle.store import Store
+from trueoracle.store import Piece, Store
 from trueoracle.study import Scoring, study_data
 from trueoracle.words.errors import SpecError, StoreError
-from trueoracle.words.mask import Mask, SiteMask
+from trueoracle.words.mask import AnyMask, Mask, SiteMask
 from trueoracle.words.progress import Quiet
 from trueoracle.words.scores import MASK_PREDICTORS
 from trueoracle.words.shape import InputShape
@@ -208,6 +210,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return made
 
 
+class InThisThread:
+    """An executor without threads."""
+
+    workers = 1
+
+    def run(self, work: Callable[[Any, Stop], Any], items: Iterable[Any]) -> Generator[Any]:
+        for item in items:
+            yield work(item, lambda: False)
+
+
 def scoring(study: Study, **changes: Any) -> Scoring:
     data: Dataset = study_data(study.plan, load_dataset("digits", None, torch.device("cpu"), Quiet()))
     facts = {"plan": study.plan, "data": data, "store": Store(study.store_url), "executor": Threads(2)}
@@ -252,6 +264,39 @@ def test_what_a_score_costs_is_measured_where_the_score_alone_is_known(study: St
     assert study.trials().equals(before)
     assert of.measure(names) == {}
     assert of.store.costs(digest) == costs
+
+
+def test_two_that_are_asked_for_the_same_share_the_masks(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trueoracle.study.scoring._MASKS_A_PIECE", 1)
+    monkeypatch.setattr(Scoring, "_first", lambda *_: {})  # which each of them tries for itself
+    pruned, both_hold_one = Dense.pruned, Barrier(2)
+    by: dict[str, list[int]] = {}
+
+    def noted(dense: Dense, mask: AnyMask) -> Pruned:
+        own = by.setdefault(current_thread().name, [])
+        if not own:
+            both_hold_one.wait()
+        own.append(mask.rank)
+        return pruned(dense, mask)
+
+    monkeypatch.setattr(Dense, "pruned", noted)
+    with ThreadPoolExecutor(2) as pool:
+        two = [scoring(study, images=48, executor=InThisThread()) for _ in range(2)]
+        for done in [pool.submit(one.measure, ["logit_shift"]) for one in two]:
+            assert done.result() == {}
+    assert np.isfinite(study.trials()["logit_shift@48"]).all()
+    one, other = by.values()
+    assert sorted(one + other) == sorted(rank for cell in study.plan.cells for rank in cell.ranks)
+
+
+def test_what_a_killed_one_left_lying_is_measured(study: Study) -> None:
+    of, digest = scoring(study, images=24), study.plan.digest
+    stage = "logit_shift@24 of base network 0"
+    of.store.open_stage(digest, stage, lambda: [Piece(cell=0, start=0, stop=5)])
+    assert of.store.claim(digest, stage, "killed", seconds=-1.0) is not None
+    assert of.measure(["logit_shift"]) == {}
+    assert not of.store.pieces_left(digest, stage)
+    assert np.isfinite(study.trials()["logit_shift@24"]).all()
 
 
 def test_what_goes_wrong_is_said(study: Study, tmp_path: Path) -> None:

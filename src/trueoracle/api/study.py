@@ -284,7 +284,7 @@ class Study:
         that have nothing to say why.
 
         `images` train examples are looked at. Raises `SpecError` for an unknown name, `StoreError` where a base network is not trained.
-        Interrupting is safe: measure again to go on.
+        Interrupting is safe: measure again to go on. Where others measure the same at the same time, mask predictors' masks are shared out.
         """
         from trueoracle.executors import Threads
         from trueoracle.study.scoring import Scoring

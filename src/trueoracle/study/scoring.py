@@ -4,7 +4,7 @@ Nothing of it changes a trial: scores are columns beside the pruned train loss, 
 retraining made of the masks.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from time import thread_time
@@ -35,9 +35,10 @@ from trueoracle.data import Dataset
 from trueoracle.executors import Executor, Stop
 from trueoracle.nets import weights_from_bytes
 from trueoracle.space import MaskSpace, WeightSpace
-from trueoracle.store import Store
+from trueoracle.store import Claim, Piece, Store
 from trueoracle.study.chosen_weights import seen_layers, stored_masks
 from trueoracle.study.plan import Plan, PlannedCell
+from trueoracle.study.sharing import Sharing, in_pieces, sharing
 from trueoracle.study.survey import part_of
 from trueoracle.words.errors import SpecError, StoreError
 from trueoracle.words.mask import AnyMask
@@ -45,7 +46,7 @@ from trueoracle.words.plugins import look_up
 from trueoracle.words.progress import Progress
 from trueoracle.words.scores import IMAGES, column
 
-_KEPT_AT_ONCE = 32  # masks between two writes: so many are lost by a kill
+_MASKS_A_PIECE = 8  # so many are claimed and stored together, and lost by a kill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +78,15 @@ class Scoring:
         if self.images < 1:
             raise SpecError(f"`images` must be at least 1, but got {self.images}")
         refused: dict[str, str] = {}
-        for base in range(len(self.plan.nets)):
-            dense = self._dense(base)
-            for cell in self.plan.cells_of(base):
-                if isinstance(cell.space, WeightSpace):
-                    stored_masks(self.plan, cell, self.store)
-                    refused |= self._by_weights(cell, dense, {n: of_weights[n] for n in asked if n in of_weights})
-                refused |= self._cell(cell, dense, {n: of_masks[n] for n in asked if n in of_masks})
-            refused |= self._by_units(base, dense, {n: of_units[n] for n in asked if n in of_units})
+        with sharing(self.store, self.plan.digest) as ours:
+            for base in range(len(self.plan.nets)):
+                dense = self._dense(base)
+                for cell in self.plan.cells_of(base):
+                    if isinstance(cell.space, WeightSpace):
+                        stored_masks(self.plan, cell, self.store)
+                        refused |= self._by_weights(cell, dense, {n: of_weights[n] for n in asked if n in of_weights})
+                refused |= self._by_masks(base, dense, {n: of_masks[n] for n in asked if n in of_masks}, ours)
+                refused |= self._by_units(base, dense, {n: of_units[n] for n in asked if n in of_units})
         return refused if names is None else refused | self._of_no_cell(names, of_units, of_weights)
 
     def _of_no_cell(self, names: Sequence[str], *kinds: Mapping[str, object]) -> dict[str, str]:
@@ -205,33 +207,61 @@ class Scoring:
         """What the score is called; those that every study stores look at no images."""
         return name if name in self._plain else column(name, self.images)
 
-    def _cell(self, cell: PlannedCell, dense: Dense, asked: Mapping[str, MaskPredictor]) -> dict[str, str]:
-        """Score the cell's masks; returns the refusals, which are a network's and so the same for all of them."""
-        wanting = self._open(cell, asked)
-        if not wanting:
-            return {}
-        missing: dict[int, list[str]] = {}
-        for name, ranks in wanting.items():
-            for rank in ranks:
-                missing.setdefault(rank, []).append(name)
-        first = cell.space.unrank(min(missing)) if missing else cell.example
-        refused = self._first(cell, dense, first, {name: asked[name] for name in wanting})
-        if not missing:
-            return refused
-        work = _Work(
-            dense=dense, asked={name: one for name, one in asked.items() if name not in refused}, missing=missing
-        )
-        masks = (cell.space.unrank(rank) for rank in sorted(missing) if set(missing[rank]) - set(refused))
-        with self.progress.task(f"mask predictors, {cell.name}", len(missing), "masks") as advance:
-            kept: list[tuple[int, dict[str, float]]] = []
-            for found in self.executor.run(work, masks):
-                kept.append(found)
-                advance(1)
-                if len(kept) == _KEPT_AT_ONCE:
-                    self._keep(cell, kept)
-                    kept = []
-            self._keep(cell, kept)
+    def _by_masks(self, base: int, dense: Dense, asked: Mapping[str, MaskPredictor], ours: Sharing) -> dict[str, str]:
+        """Measure the masks of all cells of a base network; returns the refusals, which are the same for all masks of a cell."""
+        refused: dict[str, str] = {}
+        open_cells: list[_OpenCell] = []
+        for cell in self.plan.cells_of(base):
+            if not (left := self._open(cell, asked)):
+                continue
+            ranks = sorted({rank for of_name in left.values() for rank in of_name})
+            example = cell.space.unrank(ranks[0]) if ranks else cell.example
+            here = self._first(cell, dense, example, {name: asked[name] for name in left})
+            refused |= here
+            missing = {name: frozenset(of_name) for name, of_name in left.items() if name not in here and of_name}
+            if missing:
+                known = tuple(self.store.masks(self.plan.digest, cell.index))
+                open_cells.append(_OpenCell(cell=cell, known=known, missing=missing))
+        if open_cells:
+            self._share(base, dense, asked, {one.cell.index: one for one in open_cells}, ours)
         return refused
+
+    def _share(
+        self,
+        base: int,
+        dense: Dense,
+        asked: Mapping[str, MaskPredictor],
+        cells: Mapping[int, "_OpenCell"],
+        ours: Sharing,
+    ) -> None:
+        """What is missing in pieces of a few masks: whoever is asked for the same at the same time takes some of them."""
+        names = dict.fromkeys(name for one in cells.values() for name in one.missing)
+        stage = f"{', '.join(map(self._column, names))} of base network {base}"
+        total = sum(len(one.places) for one in cells.values())
+        with self.progress.task(f"mask predictors, base network {base}", total, "masks") as advance:
+
+            def missing() -> Iterator[Piece]:
+                for index, one in cells.items():
+                    yield from in_pieces(one.places, _MASKS_A_PIECE, index)
+
+            def work(piece: Piece, stop: Stop) -> dict[str, dict[int, float]]:
+                found: dict[str, dict[int, float]] = {}
+                for mask, lacking in cells[piece.cell].of(piece) if piece.cell in cells else ():
+                    if stop():
+                        break  # nobody keeps what is returned now
+                    pruned = dense.pruned(mask)
+                    for name in lacking:
+                        found.setdefault(name, {})[mask.rank] = asked[name].measure(pruned)
+                    advance(1)
+                return found
+
+            def keep(claim: Claim, found: Mapping[str, Mapping[int, float]]) -> None:
+                for name, values in found.items():
+                    digits = cells[claim.piece.cell].cell.digits
+                    self.store.add_scores(self.plan.digest, claim.piece.cell, self._column(name), values, digits)
+                self.store.settle(claim)
+
+            ours.stage(stage, missing, work, keep, self.executor.run)
 
     def _first(
         self, cell: PlannedCell, dense: Dense, mask: AnyMask, asked: Mapping[str, MaskPredictor]
@@ -252,22 +282,23 @@ class Scoring:
             self.store.put_cost(self.plan.digest, cell.index, self._column(name), thread_time() - began)
         return refused
 
-    def _keep(self, cell: PlannedCell, found: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        for name in dict.fromkeys(name for _, values in found for name in values):
-            of_name = {rank: values[name] for rank, values in found if name in values}
-            self.store.add_scores(self.plan.digest, cell.index, self._column(name), of_name, cell.digits)
-
 
 @dataclass(frozen=True, kw_only=True)
-class _Work:
-    """One mask: all that is missing of it."""
+class _OpenCell:
+    """A cell whose masks lack scores: `known` are the ranks that the store has, rising, `missing` by predictor those unscored."""
 
-    dense: Dense
-    asked: Mapping[str, MaskPredictor]
-    missing: Mapping[int, Sequence[str]]
+    cell: PlannedCell
+    known: Sequence[int]
+    missing: Mapping[str, frozenset[int]]
 
-    def __call__(self, mask: AnyMask, _stop: Stop) -> tuple[int, dict[str, float]]:
-        pruned = self.dense.pruned(mask)
-        return mask.rank, {
-            name: self.asked[name].measure(pruned) for name in self.missing[mask.rank] if name in self.asked
-        }
+    @cached_property
+    def places(self) -> Sequence[int]:
+        """Of the masks that lack some score, among all."""
+        lacking = frozenset().union(*self.missing.values())
+        return [place for place, rank in enumerate(self.known) if rank in lacking]
+
+    def of(self, piece: Piece) -> Iterator[tuple[AnyMask, list[str]]]:
+        """The masks of a piece that lack scores, and which."""
+        for rank in self.known[piece.start : piece.stop]:
+            if lacking := [name for name, unscored in self.missing.items() if rank in unscored]:
+                yield self.cell.space.unrank(rank), lacking
