@@ -172,7 +172,7 @@ def test_a_store_of_schema_2_is_brought_forward_and_loses_nothing(older: Path) -
     after = sqlite3.connect(older)
     for name, table in kept.items():
         pd.testing.assert_frame_equal(pd.read_sql(f"SELECT * FROM {name}", after)[list(table)], table)
-    assert after.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone() == ("6",)
+    assert after.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone() == ("7",)
     after.close()
     assert Study.stored("quickstart", store=url).trials().equals(study.trials())
 
@@ -190,7 +190,7 @@ def test_a_store_brought_forward_has_the_columns_of_a_new_one(older: Path, tmp_p
 
 def test_an_older_store_that_may_not_be_written_says_so(older: Path) -> None:
     before = older.read_bytes()
-    with pytest.raises(StoreError, match="has schema 2, which must be brought to 6, but it is only read here"):
+    with pytest.raises(StoreError, match="has schema 2, which must be brought to 7, but it is only read here"):
         Store(f"sqlite:///file:{older}?mode=ro&uri=true")
     assert older.read_bytes() == before
 

@@ -155,6 +155,7 @@ def test_who_is_at_work_stands_on_the_page(url: str) -> None:  # noqa: F811
         store.open_stage(
             study, "retraining", lambda: [Piece(cell=0, start=start, stop=start + 2) for start in (0, 2, 4)]
         )
+        store.begin_run(study, 1, {}, "one<b>")
         for worker, seconds in (("one<b>", 60.0), ("one<b>", 60.0), ("dead", -5.0)):
             store.claim(study, "retraining", worker, seconds=seconds)
         words = ask(address, f"/studies/{study}")[2]

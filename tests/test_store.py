@@ -74,8 +74,8 @@ def test_a_study_kept_under_another_name_keeps_that_name(store: Store) -> None:
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        ("99", "has schema 99, newer than this trueoracle's 6: update trueoracle"),
-        ("1", "has schema 1, older than this trueoracle's 6: read it with the version that wrote it"),
+        ("99", "has schema 99, newer than this trueoracle's 7: update trueoracle"),
+        ("1", "has schema 1, older than this trueoracle's 7: read it with the version that wrote it"),
     ],
 )
 def test_a_store_of_another_schema_is_refused(store: Store, path: Path, version: str, message: str) -> None:

@@ -258,7 +258,7 @@ def test_flipped_bits_are_refused_or_harmless_and_never_other_numbers(tmp_path: 
     assert min(outcomes.values()) > 0, outcomes
 
 
-@pytest.mark.parametrize("version", [2, 3, 4, 5])
+@pytest.mark.parametrize("version", [2, 3, 4, 5, 6])
 def test_stores_of_every_earlier_schema_are_brought_forward(tmp_path: Path, version: int) -> None:
     older = Path(shutil.copy(ASSETS / f"store-schema-{version}.sqlite", tmp_path / "old.db"))
     before = sqlite3.connect(older)

@@ -1,6 +1,7 @@
 """Workers share a study through its store: whoever joins or dies, the table is that of one process alone."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from databases import url  # noqa: F401 - a fixture
 from test_interruption import FACTS, begin, killed, wait_until
+from test_store import trial
 from trueoracle import Study
 from trueoracle.cli.app import app
 from trueoracle.store import LEASE_SECONDS, Claim, Piece, Store, StudyRecord
@@ -23,6 +25,7 @@ from trueoracle.study.conduct import record_of
 from trueoracle.study.sharing import dead_among, sharing
 from trueoracle.words.errors import SpecError
 from trueoracle.words.progress import Quiet
+from trueoracle.words.trial import Outcome
 
 DIGEST = "d" * 64
 SHORT = {
@@ -214,10 +217,13 @@ def test_status_tells_who_is_at_work(facts: str, tmp_path: Path) -> None:
     store.open_stage(study.plan.digest, "retraining", lambda: [Piece(cell=cell) for cell in range(4)])
     for worker in ("one", "one", "other"):
         store.claim(study.plan.digest, "retraining", worker, seconds=LEASE_SECONDS if worker == "one" else -1000)
+    run = store.begin_run(study.plan.digest, 1, {}, "one")
+    sleep(0.01)
+    store.put_trials(study.plan.digest, [trial(Outcome.FINISHED, mask=mask) for mask in range(2)], 2, run)
     words = ["status", "short", "--store", study.store_url]
     lines = CliRunner().invoke(app, words, catch_exceptions=False).output.splitlines()
     assert lines[1].startswith("  one: at work on 2 of retraining, heard of ")
-    assert "others take that over" not in lines[1]
+    assert re.search(r" seconds ago; 2 trials stored, [\d,.]+ a minute$", lines[1])
     assert lines[2].startswith("  other: at work on 1 of retraining, heard of 1,0")
     assert lines[2].endswith(" seconds ago: others take that over")
 

@@ -160,10 +160,19 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
-    """A process that retrained: when it began and stored last (seconds since 1970), how many trials, what with."""
+    """A process that retrained: when it began and stored last (seconds since 1970), how many trials, what with.
+
+    `worker` is the name that its claims bear, where the store knows it.
+    """
 
     started: float
     last: float
     trials: int
     threads: int
     versions: dict[str, str]
+    worker: str | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Trials a second; None before the clock of the store has moved on."""
+        return self.trials / (self.last - self.started) if self.last > self.started else None

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 6
+VERSION = 7
 APPLICATION = "trueoracle"
 
 metadata = MetaData()
@@ -184,7 +184,9 @@ runs = Table(
     Column("trials", Integer, nullable=False),
     Column("threads", Integer, nullable=False),
     Column("versions", Text, nullable=False),
+    Column("worker", String),
 )
+"""`worker` is the name that its claims bear; runs that schemas before 7 kept do not know theirs."""
 
 Index("trials_by_number", trials.c.study, trials.c.number)
 Index("trials_by_outcome", trials.c.study, trials.c.outcome)

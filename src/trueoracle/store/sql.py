@@ -340,7 +340,7 @@ class Store:
         with self._reading() as connection:
             return kept_selections(connection)
 
-    def begin_run(self, study: str, threads: int, versions: dict[str, str]) -> int:
+    def begin_run(self, study: str, threads: int, versions: dict[str, str], worker: str | None = None) -> int:
         """Note that retraining begins now; the number identifies this run."""
         now = time()
         with self._writing() as connection:
@@ -352,6 +352,7 @@ class Store:
                     trials=0,
                     threads=threads,
                     versions=json.dumps(versions),
+                    worker=worker,
                 )
             )
             return int(result.inserted_primary_key[0])  # type: ignore[index]
@@ -367,6 +368,7 @@ class Store:
                     trials=r.trials,
                     threads=r.threads,
                     versions=json.loads(r.versions),
+                    worker=r.worker,
                 )
                 for r in rows
             ]
@@ -528,8 +530,7 @@ def _rate(known: Sequence[RunRecord]) -> float | None:
     """Trials a second of the latest run, and of those that stored beside it."""
     if not known:
         return None
-    together = [run for run in known if run.last >= known[-1].started and run.last > run.started]
-    return sum(run.trials / (run.last - run.started) for run in together) or None
+    return sum(run.rate or 0.0 for run in known if run.last >= known[-1].started) or None
 
 
 def _text(rank: int, digits: int) -> str:

@@ -127,7 +127,8 @@ def _retrain(
     """Every trial that is not settled yet, in fleets; those of a fleet are stored together."""
     left = store.status(plan.digest, plan.trials).left
     settled = cache(lambda: store.settled(plan.digest))  # asked once the pieces are listed: who holds one has it alone
-    run = store.begin_run(plan.digest, executor.workers, {**versions(bases[0], made, paths), **_normalised(plan)})
+    made_with = {**versions(bases[0], made, paths), **_normalised(plan)}
+    run = store.begin_run(plan.digest, executor.workers, made_with, ours.worker)
     recipe = plan.spec.retrain
     before, told, next_look = _stored(store, plan), 0, monotonic()
     with (

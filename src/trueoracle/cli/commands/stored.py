@@ -29,7 +29,7 @@ def status(study: StudyName, store: StoreUrl = DEFAULT_URL) -> None:
         show.say(f"{record.name}: nothing is retrained yet, its base networks come first")
     else:
         show.status(record.name, opened.status(record.digest, _total(opened, record)), epochs)
-    show.workers(at_work)
+    show.workers(at_work, opened.runs(record.digest))
 
 
 def trials(

@@ -10,7 +10,7 @@ from trueoracle.store import LEASE_SECONDS
 from trueoracle.study import masks_in_play, masks_of, retraining_seconds
 
 if TYPE_CHECKING:
-    from trueoracle.store import InFlight, Status, Store
+    from trueoracle.store import InFlight, RunRecord, Status, Store
     from trueoracle.words.spec import CellSpec, StudySpec
 
 
@@ -52,14 +52,23 @@ def status(name: str, facts: "Status", epochs: int) -> None:
     say(line)
 
 
-def workers(in_flight: "Sequence[InFlight]") -> None:
-    """A line for each worker that holds something of the study: how many pieces of which stage, and when it was heard of."""
+def workers(in_flight: "Sequence[InFlight]", runs: "Sequence[RunRecord]") -> None:
+    """A line for each worker that holds something of the study: how many pieces of which stage, when it was heard of, and
+    what it has stored.
+    """
+    run_of = {run.worker: run for run in runs}
     for worker, found in groupby(in_flight, key=lambda one: one.worker):
         held = list(found)
         stages = ", ".join(f"{count} of {stage}" for stage, count in Counter(one.stage for one in held).items())
         silent = LEASE_SECONDS - min(one.seconds_left for one in held)
         late = "" if silent < LEASE_SECONDS else ": others take that over"
-        say(f"  {worker}: at work on {stages}, heard of {silent:,.0f} seconds ago{late}")
+        say(f"  {worker}: at work on {stages}, heard of {silent:,.0f} seconds ago{late}{_stored(run_of.get(worker))}")
+
+
+def _stored(run: "RunRecord | None") -> str:
+    if run is None or run.rate is None:
+        return ""
+    return f"; {run.trials:,} trials stored, {60 * run.rate:.1f} a minute"
 
 
 def _ratio_and_masks(cell: "CellSpec", spec: "StudySpec") -> str:
