@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from shutil import copytree
 
@@ -89,6 +90,18 @@ def test_every_file_gives_the_same_outputs(exported: Exported) -> None:
         for network in ("whole", "pruned")
         for batch in (1, 32)
     }
+
+
+def test_where_there_is_a_gpu_it_is_timed_too(finished: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = ("torch on a stand-in", torch.device("cpu"))
+    monkeypatch.setattr(import_module("trueoracle.selection.export"), "_gpus", lambda: iter([stand_in]))
+    exported = finished.export(tmp_path / "pruned", formats=[], cell="conv1-0.5")
+    assert [(t.runtime, t.network, t.latency.batch) for t in exported.timed] == [
+        (runtime, network, batch)
+        for batch in (1, 32)
+        for runtime in ("torch", "torch on a stand-in")
+        for network in ("whole", "pruned")
+    ]
 
 
 ELSEWHERE = """

@@ -330,7 +330,7 @@ class _Graph:
                 step(*self._batch)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):  # other threads prune meanwhile
             step(*self._batch)
         with torch.no_grad():  # the warming rounds did not count
             for tensor, value in zip(state, before, strict=True):

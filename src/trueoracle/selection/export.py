@@ -5,6 +5,7 @@ Letters: B examples, K classes.
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -221,25 +222,35 @@ def _facts(subject: Subject, folder: Path, formats: Sequence[str]) -> Pruning:
 
 
 def _timed(subject: Subject, folder: Path, formats: Sequence[str], progress: Progress) -> Iterator[Timed]:
-    """Latency of the whole and of the pruned network, in torch and, where it was written, in ONNX Runtime."""
+    """Latency of the whole and of the pruned network, in torch and, where it was written, in ONNX Runtime; in torch on a GPU
+    as well, if there is one.
+    """
     if subject.images_BCHW is None:
         return
-    runs: list[tuple[str, str, Callable[[Tensor], Tensor]]] = [
-        ("torch", "whole", _inference(subject.whole)),
-        ("torch", "pruned", _inference(subject.pruned)),
-    ]
+    cpu = torch.device("cpu")
+    runs: list[tuple[str, str, Callable[[Tensor], Tensor], torch.device]] = []
+    for runtime, device in (("torch", cpu), *_gpus()):
+        for network, net in (("whole", subject.whole), ("pruned", subject.pruned)):
+            runs.append((runtime, network, _inference(deepcopy(net).to(device)), device))
     with TemporaryDirectory() as scratch:
         if "onnx" in formats:
             onnx, dense = FORMATS["onnx"], Path(scratch) / "whole.onnx"
             onnx.write(subject.whole, subject.images_BCHW[:2], dense)
-            runs.append(("ONNX Runtime", "whole", onnx.reader(dense)))
-            runs.append(("ONNX Runtime", "pruned", onnx.reader(folder / onnx.file)))
-        with progress.task("timing", len(runs) * len(_BATCHES), "runs") as advance:
+            runs.append(("ONNX Runtime", "whole", onnx.reader(dense), cpu))
+            runs.append(("ONNX Runtime", "pruned", onnx.reader(folder / onnx.file), cpu))
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with exact, progress.task("timing", len(runs) * len(_BATCHES), "runs") as advance:
             for batch in _BATCHES:
                 images_BCHW = _repeated(subject.images_BCHW, batch)
-                for runtime, network, run in runs:
-                    yield Timed(runtime=runtime, network=network, latency=latency(run, images_BCHW))
+                for runtime, network, run, device in runs:
+                    yield Timed(runtime=runtime, network=network, latency=latency(run, images_BCHW.to(device)))
                     advance(1)
+
+
+def _gpus() -> Iterator[tuple[str, torch.device]]:
+    """The first one, by its name; none where there is none."""
+    if torch.cuda.is_available():
+        yield f"torch on {torch.cuda.get_device_name()}", torch.device("cuda")
 
 
 def _repeated(images_BCHW: Tensor, batch: int) -> Tensor:

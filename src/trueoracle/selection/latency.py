@@ -25,7 +25,8 @@ class Latency:
 def latency(run: Callable[[Tensor], Tensor], examples_BCHW: Tensor) -> Latency:
     """Run again and again for two seconds or 200 times, whichever ends first, after a few runs that do not count.
 
-    torch is given one thread while it lasts, so that figures compare between machines and formats.
+    torch is given one thread while it lasts, so that figures compare between machines and formats. On a GPU a run ends
+    when the GPU has done its part.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -38,11 +39,18 @@ def latency(run: Callable[[Tensor], Tensor], examples_BCHW: Tensor) -> Latency:
 
 
 def _timed(run: Callable[[Tensor], Tensor], examples_BCHW: Tensor) -> list[float]:
-    for _ in range(3):
-        run(examples_BCHW)
-    seconds: list[float] = []
-    while len(seconds) < _LEAST or (len(seconds) < _RUNS and sum(seconds) < _SECONDS):
+    on_gpu = examples_BCHW.device.type == "cuda"
+
+    def once() -> float:
         begin = perf_counter()
         run(examples_BCHW)
-        seconds.append(perf_counter() - begin)
+        if on_gpu:
+            torch.cuda.synchronize()
+        return perf_counter() - begin
+
+    for _ in range(3):
+        once()
+    seconds: list[float] = []
+    while len(seconds) < _LEAST or (len(seconds) < _RUNS and sum(seconds) < _SECONDS):
+        seconds.append(once())
     return seconds

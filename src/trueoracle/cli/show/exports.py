@@ -43,7 +43,12 @@ def _costs(found: "Exported") -> Table:
 
 def _latency(found: "Exported") -> Table:
     table = Table(
-        "runtime", "network", "batch", "median ms", "quartiles", title="latency, one thread of this processor"
+        "runtime",
+        "network",
+        "batch",
+        "median ms",
+        "quartiles",
+        title="latency, on one thread of this processor, or on a GPU where it is named",
     )
     for timed in found.timed:
         latency = timed.latency
