@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor, nn
 
@@ -221,6 +222,53 @@ def test_whole_study_of_noise(tmp_path: Path) -> None:
     assert trials["pruned_train_loss"].nunique() == 3
     (cell,) = study.analyze(y="final_test_loss")
     assert "no loss is that of guessing" in str(cell.regime.chance_loss)
+
+
+LATENTS = """
+import torch
+from trueoracle.data import RawData, RawSplit, Source
+from trueoracle.words.shape import InputShape
+
+
+def split(images, seed):
+    pixels = torch.randint(0, 256, (images, 4, 16, 24), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return RawSplit(images_NCHW=pixels, labels_N=torch.zeros(images, dtype=torch.int64))
+
+
+def made():
+    shape = InputShape(channels=4, height=16, width=24, classes=2)
+    return Source(shape=shape, read=lambda _folder, _progress: RawData(train=split(24, 0), test=split(8, 1)))
+"""
+
+
+def test_the_study_of_stable_diffusion_runs_on_a_small_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file, but for the network, a random one in the layout of Stable Diffusion 1.5, the latents, and how many there are."""
+    from diffusers import PNDMScheduler, UNet2DConditionModel
+
+    kinds = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
+    UNet2DConditionModel(
+        sample_size=16, in_channels=4, out_channels=4, down_block_types=kinds[0], up_block_types=kinds[1],
+        block_out_channels=(16, 32), layers_per_block=1, cross_attention_dim=16, attention_head_dim=2, norm_num_groups=8,
+    ).save_pretrained(tmp_path / "sd" / "unet")  # fmt: skip
+    PNDMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
+    ).save_pretrained(tmp_path / "sd" / "scheduler")
+    index = {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
+    (tmp_path / "sd" / "model_index.json").write_text(json.dumps(index))
+    (tmp_path / "some_latents.py").write_text(LATENTS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    facts = yaml.safe_load((Path(__file__).parents[1] / "docs" / "cr-diff-sd15.yaml").read_text())
+    (cell,) = facts["cells"]
+    small = {
+        "model": f"hf:{tmp_path / 'sd'}", "data": "denoise:some_latents:made@16x24", "train_images": 16, "test_images": 4,
+        "oracle_images": None, "cells": [{**cell, "draw": 2, "search": {**cell["search"], "evaluations": 6, "keep": 1}}],
+    }  # fmt: skip
+    store = f"sqlite:///{tmp_path / 'sd.db'}"
+    study = Study(parse_spec({**facts, **small}, "small"), store=store, threads=1, progress=Quiet())
+    assert study.run().finished == 4
+    trials = study.trials()
+    assert sorted(trials["searched"]) == [False, False, True, True], "two drawn, the smallest weights, the best found"
+    assert np.isfinite(trials[["pruned_train_loss", "final_test_loss"]]).all(axis=None)
 
 
 def test_pictures_by_hand() -> None:
