@@ -1,15 +1,18 @@
 """The public names, as a script or a notebook uses them."""
 
 import pkgutil
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import torch
 from safetensors.torch import save_file
 
 import trueoracle
 from trueoracle.nets import build
 from trueoracle.words.progress import Quiet
+from trueoracle.words.release import release
 from trueoracle.words.shape import InputShape
 
 
@@ -18,6 +21,16 @@ def test_no_public_name_is_that_of_a_room() -> None:
     rooms = {room.name for room in pkgutil.iter_modules(trueoracle.__path__)}
     assert not rooms & set(trueoracle.__all__)
     assert all(hasattr(trueoracle, name) for name in trueoracle.__all__)
+
+
+def test_a_source_tree_that_nobody_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert release() == version("trueoracle")
+
+    def unknown(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("trueoracle.words.release.version", unknown)
+    assert release() == "source, not installed"
 
 
 def test_pruned_losses_are_a_table_again_and_again(tmp_path: Path) -> None:

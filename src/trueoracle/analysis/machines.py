@@ -5,8 +5,8 @@ from math import ceil, inf
 
 from trueoracle.words.errors import SpecError
 
-STORE_RATE = 640.0
-"""Trials a second that one PostgreSQL server took, by the wall, beside its eight writers on two crowded cores: docs/cluster.md."""
+STORE_RATE = 3300.0
+"""Trials a second that one PostgreSQL server took, by the wall, beside its eight writers on the same two cores: docs/cluster.md."""
 
 FLEET = 16
 """Trainings that a worker claims at a time."""

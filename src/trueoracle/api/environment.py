@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trueoracle.store import DEFAULT_URL, shown_url
 from trueoracle.words.errors import SpecError, StoreError
 from trueoracle.words.known import check_device
+from trueoracle.words.release import release
 
 if TYPE_CHECKING:
     import torch
@@ -60,9 +61,10 @@ def doctor(store: str = DEFAULT_URL, data_dir: str | Path | None = None) -> dict
     from trueoracle.lanes import target
 
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
-    packages = ("trueoracle", "torch", "transformers", "datasets", "scipy", "sqlalchemy")
+    packages = ("torch", "transformers", "datasets", "scipy", "sqlalchemy")
     return {
         "python": platform.python_version(),
+        "trueoracle": release(),
         **{name: version(name) for name in packages},
         "cores": str(threads_or_all(None)),
         "vectors": str(target()),

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from trueoracle.fleet.stacked import StackedFleet, gpu_to_itself
 from trueoracle.nets import channels_last, kept_weights, state_bytes
 from trueoracle.words.known import Backend
 from trueoracle.words.progress import Progress, Quiet
+from trueoracle.words.release import release
 from trueoracle.words.spec import Recipe
 from trueoracle.words.trial import FinalProtocol
 
@@ -164,7 +164,7 @@ def _identity(
         "order": order_seed,
         "backend": [assignment.backend, lone, data.device.type],
         "final": final.value,
-        "versions": [torch.__version__, version("trueoracle")],
+        "versions": [torch.__version__, release()],
     }
     if teacher is not None:
         facts["teacher"] = sha256(state_bytes(teacher)).hexdigest()

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
@@ -24,6 +23,7 @@ from trueoracle.selection.loading import load
 from trueoracle.words.errors import ModelError, unknown
 from trueoracle.words.mask import AnyMask, Mask, WeightMask
 from trueoracle.words.progress import Progress, Quiet
+from trueoracle.words.release import release
 from trueoracle.words.shape import InputShape, NoiseShape, Shape
 
 TOLERANCE = 1e-5
@@ -205,7 +205,7 @@ def _facts(subject: Subject, folder: Path, formats: Sequence[str]) -> Pruning:
         )
     paths = [folder / WEIGHTS, *(file for name in formats for file in _files(folder / FORMATS[name].file))]
     return Pruning(
-        trueoracle=version("trueoracle"),
+        trueoracle=release(),
         model=subject.model,
         width_factor=subject.width_factor,
         images=images,

@@ -5,7 +5,6 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import version
 from time import monotonic
 
 import torch
@@ -25,6 +24,7 @@ from trueoracle.study.retrain import Retraining, assignment_for, fleets_of, piec
 from trueoracle.study.sharing import Sharing, sharing
 from trueoracle.words.folders import checkpoint_folder
 from trueoracle.words.progress import Progress
+from trueoracle.words.release import release
 from trueoracle.words.trial import Trial
 
 Log = Callable[[str, Sequence[Trial]], None]
@@ -185,7 +185,7 @@ def versions(base: nn.Module, made: Sequence[Assignment], paths: Sequence[str]) 
         "oracle_path": "; ".join(dict.fromkeys(paths)) or "none: an earlier run evaluated the masks",
         "backend": ", ".join(dict.fromkeys(one.backend for one in made)),
         "backend_reason": " ".join(dict.fromkeys(one.reason for one in made)),
-        "trueoracle": version("trueoracle"),
+        "trueoracle": release(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
