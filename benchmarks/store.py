@@ -296,12 +296,14 @@ def million(masks: int, repeats: int) -> Facts:
         )
         sys.stdout.flush()
         for name, words in {
-            "no work, start alone": ("studies",),
-            "status": ("status", "million"),
-            "trials": ("trials", "million", "-o", str(Path(folder) / "trials.parquet")),
-            "curves": ("trials", "million", "--curves", "-o", str(Path(folder) / "curves.parquet")),
+            "start alone": ("--help",),
+            "studies": ("studies", "--store", url),
+            "status": ("status", "million", "--store", url),
+            "trials": ("trials", "million", "-o", str(Path(folder) / "trials.parquet"), "--store", url),
+            "curves": ("trials", "million", "--curves", "-o", str(Path(folder) / "curves.parquet"), "--store", url),
         }.items():
-            show({name: _command(*words, "--store", url)}, as_json=False)
+            show({name: _command(*words)}, as_json=False)
+            sys.stdout.flush()
     return {"masks": masks, "repeats": repeats}
 
 
@@ -309,13 +311,19 @@ def _command(*words: str) -> dict[str, float]:
     """What a command takes, its start included: seconds, core-seconds, and its most memory."""
     begin = monotonic()
     process = subprocess.Popen([sys.executable, "-m", "trueoracle", *words], stdout=subprocess.DEVNULL)
+    peak = 0.0
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        peak = max(peak, _most_memory(process.pid))
+        sleep(0.02)
     _, code, used = os.wait4(process.pid, 0)
     assert code == 0, words
-    return {
-        "seconds": monotonic() - begin,
-        "core_seconds": used.ru_utime + used.ru_stime,
-        "peak_mib": used.ru_maxrss / 1024,
-    }
+    return {"seconds": monotonic() - begin, "core_seconds": used.ru_utime + used.ru_stime, "peak_mib": peak}
+
+
+def _most_memory(process: int) -> float:
+    """MiB that it has had at the most so far; what the system tells at its end counts what it was forked from."""
+    known = Path(f"/proc/{process}/status").read_text()
+    return next((int(line.split()[1]) / 1024 for line in known.splitlines() if line.startswith("VmHWM")), 0.0)
 
 
 def overhead(trials: int, a_second: float = 20) -> Facts:
