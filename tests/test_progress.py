@@ -1,6 +1,7 @@
 """What a bar says."""
 
 import io
+from time import monotonic, sleep
 
 from rich.console import Console
 
@@ -24,22 +25,39 @@ def test_tasks_inside_one_another_are_lines_of_one_display() -> None:
     assert len([line for line in lines if line.strip()]) == 5
 
 
+def until(out: io.StringIO, words: str, times: int = 1) -> None:
+    """Wait for them."""
+    deadline = monotonic() + 60
+    while out.getvalue().count(words) < times:
+        assert monotonic() < deadline
+        sleep(0.002)
+
+
 def test_a_log_file_has_a_plain_line_now_and_then_and_one_at_the_end() -> None:
     out = io.StringIO()
-    lines = Lines(out, seconds=0.0)
+    lines = Lines(out, seconds=0.05)
     with lines.task("retraining", 3, "trials") as advance:
-        for _ in range(3):
-            advance(1)
+        advance(1)
+        until(out, "retraining: 1 of 3 trials, ")
+        advance(1)
+        until(out, "retraining: 2 of 3 trials, ")
         lines.say("news")
-    first, second, news, last = out.getvalue().splitlines()
-    assert first.startswith("retraining: 1 of 3 trials, ")
-    assert second.startswith("retraining: 2 of 3 trials, ")
-    assert "s left" in second
-    assert news == "news"
+        advance(1)
+    *before, last = out.getvalue().splitlines()
+    assert "news" in before
+    assert all("s left" in line for line in before if "2 of 3" in line)
     assert last.startswith("retraining: 3 of 3 trials, ")
     assert "left" not in last
     assert "\r" not in out.getvalue()
     assert "\x1b" not in out.getvalue()
+
+
+def test_of_a_task_that_stands_still_lines_come_more_and_more_rarely() -> None:
+    out = io.StringIO()
+    began = monotonic()
+    with Lines(out, seconds=0.05).task("retraining", 3, "trials"):
+        until(out, "retraining: 0 of 3 trials, ", 4)
+    assert monotonic() - began > 0.05 * (1 + 2 + 4 + 8)
 
 
 def test_lines_are_rare_and_those_of_a_task_that_was_cut_short_say_where_it_stood() -> None:
@@ -65,10 +83,12 @@ class Unread(io.StringIO):
 
 def test_work_goes_on_where_the_reader_of_its_lines_has_gone() -> None:
     out = Unread()
-    lines, done = Lines(out, seconds=0.0), 0
+    lines, done = Lines(out, seconds=0.01), 0
     with lines.task("retraining", 3, "trials") as advance:
         for _ in range(3):
             advance(1)
             done += 1
+        while not out.tried:
+            sleep(0.002)
     assert done == 3
     assert out.tried == 1  # the first line is the last one

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from html import escape
+from threading import Event, Thread
 from time import monotonic
 from typing import Protocol, TextIO
 
@@ -90,33 +91,44 @@ class Bars:
 
 
 class Lines:
-    """Plain lines for a log file: of every task one when it ends, and now and then one before that.
+    """Plain lines for a log file: of every task one when it ends, and now and then one before that, more and more rarely
+    while nothing moves, as in a training of hours.
 
     Where nobody reads any more (a pipe whose other end was closed, a full disk) the work goes on in silence.
     """
 
     def __init__(self, out: TextIO | None = None, *, seconds: float = 30.0) -> None:
-        """To `out`, standard error if not said; of a task at most one line in so many `seconds`."""
+        """To `out`, standard error if not said; of a task one line in so many `seconds`, after twice as long if it stands still."""
         self._out = out or sys.stderr
         self._seconds = seconds
         self._heard = True
 
     @contextmanager
     def task(self, what: str, total: int, unit: str) -> Iterator[Advance]:
-        began = shown = monotonic()
-        done = 0
+        began, done, over = monotonic(), 0, Event()
 
         def advance(steps: int) -> None:
-            nonlocal done, shown
+            nonlocal done
             done += steps
-            if monotonic() - shown >= self._seconds and done < total:
-                shown = monotonic()
-                self.say(f"{what}: {_how_far(done, total, unit, shown - began)}")
 
+        def tell() -> None:
+            self.say(f"{what}: {_how_far(done, total, unit, monotonic() - began)}")
+
+        def now_and_then() -> None:
+            told, pause = 0, self._seconds
+            while not over.wait(pause):
+                pause = 2 * pause if done == told else self._seconds
+                told = done
+                tell()
+
+        teller = Thread(target=now_and_then, daemon=True)
+        teller.start()
         try:
             yield advance
         finally:
-            self.say(f"{what}: {_how_far(done, total, unit, monotonic() - began)}")
+            over.set()
+            teller.join()
+            tell()
 
     def say(self, line: str) -> None:
         if not self._heard:
