@@ -55,6 +55,8 @@ def test_the_built_in_identities_never_change() -> None:
         "resnet50-imagenet": "d23da8fc8ea3996d",
         "resnet56-cifar10": "e7e99a8f8d8acdb8",
         "resnet56-cifar10-tenth": "d4b12bf0e153a921",
+        "resnet56-cifar25k": "363ff1117a08d5d2",
+        "resnet56-cifar25k-released": "d205a4125e756f1a",
         "tinyllava-vqa": "1b3c5a480a4eaf8c",
         "unet-mnist-cr-diff": "cbffaf5dd7f0a229",
         "vgg19-cifar100": "e7a988a212c71b51",
