@@ -1,7 +1,7 @@
 """Whether `trueoracle select` finds the masks that exhaustive retraining found to be the best.
 
     trueoracle table export digits --store sqlite:///digits.db
-    python benchmarks/selection.py sqlite:///digits.db digits [--shares 0.05,0.15]
+    python benchmarks/selection.py sqlite:///digits.db digits [--shares 0.05,0.15] [--tuned 0,1,2]
 
 `STUDY` is one of which every mask of every cell was retrained, several times, by a recipe so short that `select` makes one rung of
 it, and whose criteria are measured. Nothing is trained. For each share of what retraining every mask *once* costs (with three
@@ -15,6 +15,7 @@ and the same retrainings:
 
 What a mask is truly worth is its accuracy on test images, the mean of all its retrainings; no rule looks at them. In the true top
 5% is a mask that is no worse than the ceil(0.05 M)-th best of M. Intervals are of the bootstrap over cells and retrainings.
+`--tuned` names the base networks on whose cells choices of `select` were made, of `digits` 0, 1 and 2; of other studies say `--tuned ''`.
 Letters: M masks, R retrainings, I images.
 """
 
@@ -37,7 +38,6 @@ from trueoracle.words.spec import StudySpec, parse_spec
 
 TOP = 0.05
 DRAWS = 10_000
-TUNED = (0, 1, 2)  # the networks on whose cells choices of `select` were made; the others were left aside
 Places = NDArray[np.int64]
 
 
@@ -159,6 +159,7 @@ def main() -> None:
     parser.add_argument("store")
     parser.add_argument("study")
     parser.add_argument("--shares", default="0.05,0.15")
+    parser.add_argument("--tuned", default="0,1,2")
     asked = parser.parse_args()
     store = Store(asked.store)
     study = store.find(asked.study)
@@ -168,7 +169,8 @@ def main() -> None:
             f"`{study.name}` retrains for {spec.retrain.epochs} epochs, of which `select` makes several rungs: its trials are of the last alone"
         )
     found = chosen(store, study.digest, spec, [float(share) for share in asked.shares.split(",")])
-    for where, own in found.groupby(np.where(found.network.isin(TUNED), "tuned", "left aside"), sort=False):
+    tuned = found.network.astype(str).isin(asked.tuned.split(","))
+    for where, own in found.groupby(np.where(tuned, "tuned", "left aside"), sort=False):
         for share, of in own.groupby("share"):
             show(of, f"{where}, {share:.0%} of retraining every mask once")
 
