@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau, spearmanr, ttest_ind
 
 from trueoracle.analysis import Absent, Leaderboard, compare
 from trueoracle.analysis.leaderboard import Over
@@ -25,6 +25,7 @@ from trueoracle.words.progress import bars
 
 X, Y = "pruned_train_loss", "final_test_accuracy"
 GUESSING = math.log(10)
+DRAWS = 20  # of fewer test images, where tasks are judged on equally many
 
 
 def masks_of(table: TruthTable, study: str) -> pd.DataFrame:
@@ -228,6 +229,37 @@ def harder(table: TruthTable, studies: Sequence[str], cell: str) -> None:
     )
 
 
+def equally_judged(table: TruthTable, easier: str, harder: str) -> None:
+    """Whether a harder task weakens the relation: the easier one judged on as many test images as the harder one has, too."""
+    given = table.frame(easier, "answers")
+    given = given[given["split"] == "test"]
+    right_TI = np.stack(given["right"].to_list())
+    images = len(table.frame(harder, "answers").query("split == 'test'")["right"].iloc[0])
+    draw = np.random.default_rng(0)
+    fewer = [draw.permutation(right_TI.shape[1])[:images] for _ in range(DRAWS)]
+    key = ["base", "cell", "mask"]
+    easy = whole_cells(masks_of(table, easier), table, easier)
+    judged = [given[key].assign(**{Y: right_TI[:, chosen].mean(1)}) for chosen in fewer]
+    alike = [easy.drop(columns=Y).merge(of_draw.groupby(key, as_index=False)[Y].mean(), on=key) for of_draw in judged]
+    hard = whole_cells(masks_of(table, harder), table, harder)
+    taus = [taus_of(easy), sum(map(taus_of, alike)) / DRAWS, taus_of(hard)]
+    cells = list(dict.fromkeys(hard["cell"]))
+    rows = [[cell, *(over(of[cell].tolist(), bound=1) for of in taus)] for cell in cells]
+    rows.append(["mean over cells", *(over(of.mean(axis=1).tolist(), bound=1) for of in taus)])
+    heading = ["cell", f"{easier}, all {right_TI.shape[1]:,} test images", f"{easier}, {images:,} of them", harder]
+    print_table(heading, rows)
+    apart = ttest_ind(taus[2].mean(axis=1), taus[1].mean(axis=1), equal_var=False)
+    ends = apart.confidence_interval()
+    less = taus[2].mean(axis=1).mean() - taus[1].mean(axis=1).mean()
+    print(f"\n{harder} less {easier} on as many images: {less:+.2f} ({ends.low:.2f}, {ends.high:.2f})")
+
+
+def taus_of(masks: pd.DataFrame) -> pd.DataFrame:
+    """A row a base network, a column a cell."""
+    of_cell = {key: tau(own[X], own[Y]) for key, own in masks.groupby(["base", "cell"])}
+    return pd.Series(of_cell).unstack()
+
+
 def causes(found: pd.DataFrame) -> None:
     """What goes with tau over cells, each cell the mean of its networks."""
     cells = found.groupby("cell", sort=False).mean(numeric_only=True)
@@ -340,6 +372,9 @@ def main() -> None:
         if study in held:
             print(f"\n## {study}: the same question with more images")
             cell_by_cell(whole_cells(masks_of(table, study), table, study), board_of(table, study))
+    if {"mnist5k", "kmnist5k"} <= set(held):
+        print("\n## A harder task")
+        equally_judged(table, "mnist5k", "kmnist5k")
     print("\n## Other data, wider and deeper, half of conv1")
     harder(table, ("digits", "digits-w20", "digits-w40", "digits-d6", "digits-d8"), "conv1-0.5")
     harder(table, ("mnist5k", "mnist5k-w40", "mnist5k-d8", "kmnist5k"), "conv1-0.5")
