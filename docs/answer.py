@@ -21,6 +21,7 @@ from trueoracle.analysis.leaderboard import Over
 from trueoracle.analysis.pooled import over_networks
 from trueoracle.store import Store
 from trueoracle.truth import TruthTable, restore
+from trueoracle.words.errors import TableError
 from trueoracle.words.progress import bars
 
 X, Y = "pruned_train_loss", "final_test_accuracy"
@@ -199,6 +200,16 @@ def drawn_and_found(masks: pd.DataFrame) -> None:
     )
 
 
+def ceilings(table: TruthTable, study: str, cell: str) -> list[float]:
+    """Of the networks on which the cell tells something; none where no cell of the study does."""
+    try:
+        blocks = board_of(table, study).blocks
+    except TableError:
+        return []
+    of_network = {block.network.split()[0]: block.ceiling for block in blocks if block.cell == cell}
+    return [top for top in of_network.values() if not isinstance(top, Absent)]
+
+
 def harder(table: TruthTable, studies: Sequence[str], cell: str) -> None:
     """Wider, deeper: one cell of networks that differ in size."""
     rows = []
@@ -209,8 +220,7 @@ def harder(table: TruthTable, studies: Sequence[str], cell: str) -> None:
         parts = by_network(masks, cell)
         if not parts:
             continue
-        board = {b.network.split()[0]: b.ceiling for b in board_of(table, study).blocks if b.cell == cell}
-        known = [top for top in board.values() if not isinstance(top, Absent)]
+        known = ceilings(table, study, cell)
         dense = table.frame(study, "networks")["test_accuracy"]
         rows.append([study, str(len(parts)), f"{100 * dense.mean():.1f}", f"{100 * np.mean([one[Y].mean() for one in parts]):.1f}", f"{100 * np.mean([one[Y].std() for one in parts]):.2f}",
                      over([tau(one[X], one[Y]) for one in parts], bound=1), f"{np.mean(known):.2f}" if known else "tells nothing", f"{np.mean([100 * (one[X] > GUESSING).mean() for one in parts]):.0f}%"])  # fmt: skip
