@@ -23,7 +23,7 @@ from trueoracle.truth.columns import KEY
 from trueoracle.truth.scoring import splits
 from trueoracle.words.errors import StoreError, TableError
 from trueoracle.words.progress import Quiet
-from trueoracle.words.spec import CellSpec
+from trueoracle.words.spec import CellSpec, parse_spec
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +182,32 @@ def test_what_was_published_is_never_changed_under_its_version(made: TruthTable,
     with pytest.raises(TableError, match=r"has version 1.0.0 already"):
         build(made.folder, Store(finished.store_url), ["quickstart"], Quiet(), version="1.0.0")
     assert (made.folder / "manifest.json").read_text() == before
+
+
+def test_masks_whose_ranks_outgrow_64_bits_come_back_too(tmp_path: Path) -> None:
+    sgd = {"optimiser": "sgd", "lr": 0.05, "epochs": 1, "batch_size": 32}
+    facts = {
+        "name": "many", "model": "resnet20", "width_factor": 0.25, "data": "digits", "train_images": 64, "test_images": 40,
+        "train": sgd, "retrain": sgd, "cells": [{"prune": {"layer*.conv1": 0.5}, "draw": 3}], "repeats": 1, "final": "last",
+    }  # fmt: skip
+    study = Study(parse_spec(facts, "many"), store=f"sqlite:///{tmp_path / 's.db'}", threads=1, progress=Quiet())
+    study.run()
+    build(tmp_path / "t", Store(study.store_url), ["many"], Quiet(), version="1.0.0")
+    many = TruthTable(tmp_path / "t")
+    ranks = [int(rank) for rank in study.trials()["mask"]]
+    assert min(ranks) > 2**63
+    assert many.trials("many")["mask"].tolist() == ranks
+    text = pd.read_parquet(tmp_path / "t" / "many" / "trials.parquet")["mask"].tolist()
+    assert text == sorted(text)
+    assert [int(rank) for rank in text] == ranks
+    again = Store(f"sqlite:///{tmp_path / 'again.db'}", create=True)
+    digest = restore(many, "many", again, Quiet())
+    assert [int(rank) for rank in again.trial_table(digest)["mask"]] == ranks
+    assert all(one.same for one in verify(many, "many", Quiet(), trials=2, data_dir=None))
+    given = many.frame("many", "masks").assign(mine=[0.1, 0.3, 0.2])
+    given["mask"] = given["mask"].map(str)  # as it is read out of a file
+    boards = score(given, "mine", "lower", study="many", folder=many.folder)
+    assert all("mine" in {row.x for row in board.rows} for board in boards.values())
 
 
 def test_masks_of_single_weights_are_refused(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 Letters in types: a list holds one value a site, a unit or an image.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -52,7 +52,11 @@ _INTS = pa.list_(pa.int32())
 _STUDY = Column(name="study", type=pa.string(), says="name of the study")
 _BASE = Column(name="base", type=pa.int32(), says="number of the base network within the study, from 0")
 _CELL = Column(name="cell", type=pa.string(), says="which sites are pruned, and at which ratio")
-_MASK = Column(name="mask", type=pa.int64(), says="rank of the mask in the cell's mask space, its name")
+_MASK = Column(
+    name="mask",
+    type=pa.int64(),
+    says="rank of the mask in the cell's mask space, its name; decimal text where ranks outgrow 64 bits",
+)
 _REPEAT = Column(name="repeat", type=pa.int32(), says="number of the retraining, from 0: another order of the images")
 _MASKED = (_STUDY, _BASE, _CELL, _MASK)
 _COSTS = (
@@ -156,7 +160,9 @@ def records(frame: "pd.DataFrame") -> Rows:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def schema(file: str, scores: tuple[str, ...] = ()) -> pa.Schema:
+def schema(file: str, scores: tuple[str, ...] = (), *, ranks_as_text: bool = False) -> pa.Schema:
     """The Arrow schema of a file, every column's meaning in its metadata."""
     columns = (*FILES[file], *(score(name) for name in scores))
+    if ranks_as_text:
+        columns = tuple(replace(one, type=pa.string()) if one is _MASK else one for one in columns)
     return pa.schema([pa.field(one.name, one.type, metadata={"description": one.described}) for one in columns])

@@ -27,20 +27,22 @@ class TruthTable:
         return self.manifest.study(study)
 
     def frame(self, name: str, file: str = "trials") -> "pd.DataFrame":
-        """One file of a study, or of one of its cells: `digits`, `digits/conv1-0.5`. `TableError` for an unknown name."""
+        """One file of a study, or of one of its cells: `digits`, `digits/conv1-0.5`. `TableError` for an unknown name.
+
+        Masks are numbers, also those of which the file has text because they outgrow 64 bits.
+        """
         import pandas as pd
 
         study, _, cell = name.partition("/")
         if file not in FILES:
             raise TableError(unknown("file", file, FILES))
-        if not cell:
-            return pd.read_parquet(self._path(study, file))
-        known = self.cells(study)
-        if cell not in known:
+        if cell and cell not in (known := self.cells(study)):
             raise TableError(unknown("cell", cell, known))
-        if "cell" not in KEY[file]:
-            return pd.read_parquet(self._path(study, file))
-        return pd.read_parquet(self._path(study, file), filters=[("cell", "==", cell)])
+        of_cell = [("cell", "==", cell)] if cell and "cell" in KEY[file] else None
+        found = pd.read_parquet(self._path(study, file), filters=of_cell)
+        if "mask" in found and not pd.api.types.is_integer_dtype(found["mask"]):
+            found["mask"] = pd.Series([int(rank) for rank in found["mask"]], found.index, object)
+        return found
 
     def trials(self, name: str) -> "pd.DataFrame":
         """A row a trial of a study or cell, with what is known of its mask before retraining: loss, units, scores."""

@@ -114,6 +114,8 @@ def _checked(values: "pd.DataFrame", x: str, table: TruthTable, study: str) -> "
     if given.duplicated(KEY["masks"]).any():
         raise TableError("a mask stands twice: `base`, `cell` and `mask` must name each row")
     masks = table.frame(study, "masks")[KEY["masks"]]
+    if masks["mask"].dtype == object:
+        given["mask"] = pd.Series([int(rank) for rank in given["mask"]], given.index, object)
     foreign = sorted(set(given["cell"]) - set(masks["cell"]))
     if foreign:
         raise TableError(unknown("cell", foreign[0], set(masks["cell"])))

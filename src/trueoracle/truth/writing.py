@@ -23,13 +23,14 @@ _LOSSES = "_loss"
 def write_study(store: Store, digest: str, spec: StudySpec, folder: Path, progress: Progress) -> dict[str, int]:
     """Write a study's files to `folder`, made for it; file -> rows. Trials that failed are left out: they are no results.
 
-    `TableError` for a study with nothing retrained, or whose masks are of single weights or have ranks beyond 64 bits.
+    Ranks beyond 64 bits are written as decimal text, padded so that text order is their order. `TableError` for a study with
+    nothing retrained, or whose masks are of single weights.
     """
     if any(cell.weights for cell in spec.cells):
         raise TableError(f"the masks of `{spec.name}` prune single weights: the table holds masks of units")
     cells = store.cells(digest)
-    if any(cell.space - 1 > LARGEST for cell in cells):
-        raise TableError(f"the masks of `{spec.name}` have ranks beyond 64 bits, which the table does not hold")
+    largest = max(cell.space for cell in cells) - 1
+    digits = len(str(largest)) if largest > LARGEST else 0
     rows: dict[str, Rows] = {file: [] for file in FILES}
     rows["networks"] = [_network(store, digest, base) for base in _bases(store, digest, spec)]
     scores: dict[str, None] = {}
@@ -43,7 +44,7 @@ def write_study(store: Store, digest: str, spec: StudySpec, folder: Path, progre
         raise TableError(f"nothing of `{spec.name}` is retrained yet: run the study")
     folder.mkdir()
     for file, of_file in rows.items():
-        _write(folder / f"{file}.parquet", file, _ordered(of_file, file, spec.name), tuple(scores))
+        _write(folder / f"{file}.parquet", file, _ordered(of_file, file, spec.name), tuple(scores), digits)
     return {file: len(of_file) for file, of_file in rows.items()}
 
 
@@ -117,8 +118,13 @@ def _ordered(rows: Rows, file: str, study: str) -> Rows:
     return sorted(({"study": study, **row} for row in rows), key=lambda row: [row[name] for name in KEY[file]])
 
 
-def _write(path: Path, file: str, rows: Rows, scores: tuple[str, ...]) -> None:
-    found = pa.Table.from_pylist(rows, schema=schema(file, scores if file == "scores" else ()))
+def _write(path: Path, file: str, rows: Rows, scores: tuple[str, ...], digits: int) -> None:
+    """With `digits`, ranks are text of so many."""
+    if digits and "mask" in KEY[file]:
+        rows = [{**row, "mask": str(row["mask"]).zfill(digits)} for row in rows]
+    found = pa.Table.from_pylist(
+        rows, schema=schema(file, scores if file == "scores" else (), ranks_as_text=digits > 0)
+    )
     # losses rarely repeat: their bytes, each place by itself, shrink better than any dictionary
     losses = [
         name for name in found.column_names if pa.types.is_floating(found.schema.field(name).type) and _LOSSES in name
