@@ -23,7 +23,7 @@ def folder(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", FAST)
 def test_a_study_runs_at_tiny(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_interrupted_once(name, folder, tmp_path, monkeypatch)
+    assert_runs_though_interrupted(name, folder, tmp_path, monkeypatch)
 
 
 def test_a_report_says_what_its_scale_cannot_support(tmp_path: Path) -> None:
@@ -39,10 +39,10 @@ def test_a_report_says_what_its_scale_cannot_support(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(builtin_studies()))
 def test_every_study_runs_at_tiny(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_interrupted_once(name, folder, tmp_path, monkeypatch)
+    assert_runs_though_interrupted(name, folder, tmp_path, monkeypatch)
 
 
-def run_interrupted_once(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def assert_runs_though_interrupted(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
 
     def study() -> Study:

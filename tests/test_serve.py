@@ -13,6 +13,7 @@ import pytest
 from databases import url  # noqa: F401 - a fixture
 from made_up import made_up_study
 from served import ask, serving
+from test_store import trial
 from trueoracle import Study
 from trueoracle.serve.guard import HEADERS
 from trueoracle.serve.query import AddressError, trials_query
@@ -155,12 +156,16 @@ def test_who_is_at_work_stands_on_the_page(url: str) -> None:  # noqa: F811
         store.open_stage(
             study, "retraining", lambda: [Piece(cell=0, start=start, stop=start + 2) for start in (0, 2, 4)]
         )
-        store.begin_run(study, 1, {}, "one<b>")
+        run = store.begin_run(study, 1, {}, "one<b>")
+        time.sleep(0.01)
+        store.put_trials(study, [trial(Outcome.FINISHED, mask=mask) for mask in (900, 901)], 3, run)
         for worker, seconds in (("one<b>", 60.0), ("one<b>", 60.0), ("dead", -5.0)):
             store.claim(study, "retraining", worker, seconds=seconds)
         words = ask(address, f"/studies/{study}")[2]
         assert "2 workers" in words
         assert 'one&lt;b&gt;</th><td data-label="pieces in work">2</td><td data-label="of">retraining' in words
+        assert 'data-label="trials stored">2</td><td data-label="rate">' in words
+        assert 'data-label="trials stored">0</td>' in words, "of the one that stored nothing"
         assert "no more: late" in words
 
 

@@ -161,6 +161,8 @@ def test_a_predictor_is_judged_as_in_a_store_that_has_it(graded: tuple[str, Trut
         (lambda m: pd.concat([m, m.iloc[:1]]), "a mask stands twice"),
         (lambda m: m.iloc[:1].assign(cell="conv9-0.5"), "unknown cell `conv9-0.5`"),
         (lambda m: m.assign(mask=m["mask"] + 10**9), "is none of `graded`"),
+        (lambda m: m.assign(mask="first"), "`mask` must be a rank, a whole number from 0 on, but got `first`"),
+        (lambda m: m.assign(mask=m["mask"] + 0.5), "`mask` must be a rank, a whole number from 0 on, but got `0.5`"),
     ],
 )
 def test_what_cannot_be_judged_is_refused(graded: tuple[str, TruthTable], change, says: str) -> None:  # type: ignore[no-untyped-def]

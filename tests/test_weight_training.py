@@ -135,10 +135,10 @@ def test_lanes_train_what_the_loop_trains(recipe: Recipe, small: Dataset) -> Non
         alone = train_fleet([one], small, recipe, 5, backend="loop")[0]
         for name, weight in alone.net.named_parameters():
             torch.testing.assert_close(trained.net.get_parameter(name), weight, rtol=1e-3, atol=1e-4)
-        held_at_zero(trained.net, one)
+        assert_held_at_zero(trained.net, one)
 
 
-def held_at_zero(net: nn.Module, masked: nn.Module) -> None:
+def assert_held_at_zero(net: nn.Module, masked: nn.Module) -> None:
     """Every bit of every number that the mask holds is 0, and hardly any other number is."""
     for name, kept in kept_weights(masked).items():
         weight = net.get_parameter(name).detach()
@@ -160,7 +160,7 @@ def test_zeros_stay_zero_to_the_bit(backend: Backend, recipe: Recipe, ratio: flo
     masked = [mask_weights(net, mask) for mask in masks_of(net, 2, ratio)]
     trained: list[Trained] = train_fleet(masked, small, recipe, 5, backend=backend)
     for one, before in zip(trained, masked, strict=True):
-        held_at_zero(one.net, before)
+        assert_held_at_zero(one.net, before)
 
 
 def test_what_optimisers_remember_of_them_stays_zero_too(small: Dataset) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from trueoracle.fleet.loop import train
     from trueoracle.fleet.lora import check_adapters
     from trueoracle.fleet.objective import objective
+    from trueoracle.fleet.stacked import tf32
     from trueoracle.fleet.training import train_alone, train_fleet
     from trueoracle.words.known import Backend
 
@@ -26,6 +27,7 @@ __all__ = [
     "evaluated",
     "forget_abandoned",
     "objective",
+    "tf32",
     "train",
     "train_alone",
     "train_fleet",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trueoracle.data import Normalisation
+from trueoracle.fleet import tf32
 from trueoracle.nets import Cost, cost, state_bytes, unmasked
 from trueoracle.nets.probe import logits_of_noise
 from trueoracle.selection.bundle import WEIGHTS, Figure, Held, Images, Kept, Origin, Pruning, sha256_of, write_facts
@@ -231,15 +232,15 @@ def _timed(subject: Subject, folder: Path, formats: Sequence[str], progress: Pro
     runs: list[tuple[str, str, Callable[[Tensor], Tensor], torch.device]] = []
     for runtime, device in (("torch", cpu), *_gpus()):
         for network, net in (("whole", subject.whole), ("pruned", subject.pruned)):
-            runs.append((runtime, network, _inference(deepcopy(net).to(device)), device))
+            there = net if device == cpu else deepcopy(net).to(device)
+            runs.append((runtime, network, _inference(there), device))
     with TemporaryDirectory() as scratch:
         if "onnx" in formats:
             onnx, dense = FORMATS["onnx"], Path(scratch) / "whole.onnx"
             onnx.write(subject.whole, subject.images_BCHW[:2], dense)
             runs.append(("ONNX Runtime", "whole", onnx.reader(dense), cpu))
             runs.append(("ONNX Runtime", "pruned", onnx.reader(folder / onnx.file), cpu))
-        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        with exact, progress.task("timing", len(runs) * len(_BATCHES), "runs") as advance:
+        with tf32(False), progress.task("timing", len(runs) * len(_BATCHES), "runs") as advance:
             for batch in _BATCHES:
                 images_BCHW = _repeated(subject.images_BCHW, batch)
                 for runtime, network, run, device in runs:

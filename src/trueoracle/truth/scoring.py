@@ -111,11 +111,10 @@ def _checked(values: "pd.DataFrame", x: str, table: TruthTable, study: str) -> "
         raise TableError(f"`{x}` is a column of the table already: give the predictor a name of its own")
     given = values[[*KEY["masks"], x]].copy()
     given[x] = pd.to_numeric(given[x], errors="coerce").astype(float)
+    masks = table.frame(study, "masks")[KEY["masks"]]
+    given["mask"] = pd.Series([_rank(value) for value in given["mask"]], given.index, masks["mask"].dtype)
     if given.duplicated(KEY["masks"]).any():
         raise TableError("a mask stands twice: `base`, `cell` and `mask` must name each row")
-    masks = table.frame(study, "masks")[KEY["masks"]]
-    if masks["mask"].dtype == object:
-        given["mask"] = pd.Series([int(rank) for rank in given["mask"]], given.index, object)
     foreign = sorted(set(given["cell"]) - set(masks["cell"]))
     if foreign:
         raise TableError(unknown("cell", foreign[0], set(masks["cell"])))
@@ -132,3 +131,11 @@ def _checked(values: "pd.DataFrame", x: str, table: TruthTable, study: str) -> "
             f"`{row['cell']}` and base network {row['base']}"
         )
     return given
+
+
+def _rank(value: object) -> int:
+    """A mask's rank out of a file, where large ones may be text; `TableError` for anything that is none."""
+    text = str(value).removesuffix(".0")  # as a column of numbers reads that lacks one
+    if not text.isdecimal():
+        raise TableError(f"`mask` must be a rank, a whole number from 0 on, but got `{value}`")
+    return int(text)
